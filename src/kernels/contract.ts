@@ -34,15 +34,16 @@ export interface Memory {
  * segments of a call; the order of rows has no meaning, lifetimes have.
  */
 export interface KeyValueSegment {
-  /** `[K, C, D]` */
+  /** `[K, C, D]`, or `[C, K, D]` when `isTokenMajor` */
   readonly keys: StorageArray
-  /** `[K, C, E]` */
+  /** `[K, C, E]`, or `[C, K, E]` when `isTokenMajor` */
   readonly values: StorageArray
+  readonly isTokenMajor?: boolean
   /** C */
   readonly capacity: number
   /** `[K]`: rows in use by each head, 0 <= lengths[k] <= C; rows past it are never read. */
   readonly lengths: Int32Array
-  /** `[K, C]`: added to the logits of each row. */
+  /** `[K, C]`: added to the logits of each row; -Infinity hides the row. */
   readonly bias?: Float32Array
   /** `[K, C]`: row j is visible to queries at positions i with births[j] <= i < deaths[j]. Absent: born before all. */
   readonly births?: Int32Array
@@ -95,8 +96,9 @@ export interface StoreArgs {
 
 /**
  * The kept set of one layer: for each KV head, which W tokens of the stream so far stay. The order is (score,
- * position): higher scores win, the newer of two equals wins, -Infinity is never kept. All arrays belong to the cache;
- * `retain` alone writes them.
+ * position): higher scores win, the newer of two equals wins. A token of score -Infinity is passed over as though it
+ * had never come, but for its position. So the set never shrinks. All arrays belong to the cache; `retain` alone
+ * writes them.
  */
 export interface KeptSet {
   readonly numKvHeads: number
@@ -112,11 +114,13 @@ export interface KeptSet {
   readonly positions: Float64Array
   /** `[K]` rows in use: rows 0 to lengths[k] - 1 */
   readonly lengths: Int32Array
-  /** `[K, W]` min-heap of rows that compete by score */
+  /** `[K, W]` min-heap, by (score, position), of the rows that compete */
   readonly heap: Int32Array
   /** `[K]` */
   readonly heapLengths: Int32Array
-  /** `[K, max(recent, 1)]` ring by position modulo `recent`: the row of each recent token, -1 where masked */
+  /** `[K]` tokens taken in so far: those passed over don't count */
+  readonly accepted: Float64Array
+  /** `[K, recent]` the row of each recent token, by its number among the accepted, modulo `recent` */
   readonly ring: Int32Array
 }
 

@@ -1,0 +1,154 @@
+/**
+ * One layer of one sequence in a fixed number of rows: for each KV head, W tokens of the stream, chosen by a static
+ * score (DESIGN, idea 2). An evicted token can never come back, so every key has one lifetime and a chunk of T tokens
+ * gives what T single tokens give: old rows live until their death, new tokens from birth to death.
+ */
+import type { KeyValueSegment, Memory } from '../kernels/index.ts'
+import type { CacheInfo, LayerCache, LayerInput } from './contract.ts'
+import { createPlan, KeptState, type RetainPlan } from './kept-state.ts'
+import { bytesPerToken, consecutiveRows, headMajor, KeyValueStore, type LayerConfig } from './layout.ts'
+
+export interface BoundedCacheOptions extends LayerConfig {
+  /** W */
+  readonly window: number
+  readonly sinks: number
+  readonly recent: number
+  /** What ranks tokens: the model's importance, or nothing, so that the newer wins every tie (a sliding window). */
+  readonly rankBy: 'importance' | 'recency'
+  /** Whether importance is added to the logits (default true). */
+  readonly addImportance?: boolean
+}
+
+export class BoundedCache implements LayerCache {
+  readonly #options: BoundedCacheOptions
+  readonly #store: KeyValueStore
+  readonly #state: KeptState
+  readonly #bias: Memory | undefined
+  readonly #lengths: Int32Array
+  /** The single-token step reuses these, so that it allocates nothing that lasts. */
+  readonly #step: RetainPlan
+  #seen = 0
+
+  constructor(options: BoundedCacheOptions, hasImportance: boolean) {
+    const { kernels, shape, window } = options
+    this.#options = options
+    this.#store = new KeyValueStore(options, window)
+    this.#state = new KeptState(options)
+    const usesBias = hasImportance && options.addImportance !== false
+    this.#bias = usesBias ? kernels.alloc(shape.numKvHeads * window * 4) : undefined
+    this.#lengths = new Int32Array(shape.numKvHeads)
+    this.#step = createPlan(shape.numKvHeads, window, 1)
+  }
+
+  attend(input: LayerInput, output: Float32Array): void {
+    if (input.numTokens === 1) this.#attendOne(input, output)
+    else if (input.numTokens > 1) this.#attendChunk(input, output)
+  }
+
+  /** Decode: the cache is brought up to date first, then holds exactly what the new token sees. */
+  #attendOne(input: LayerInput, output: Float32Array): void {
+    this.#retain(input, this.#step)
+    this.#commit(input, this.#step)
+    this.#runAttention(input, output, [this.#segment(this.#state.view.lengths)])
+  }
+
+  /** Prefill: attends over old rows and the chunk, each with its lifetimes, then keeps the survivors. */
+  #attendChunk(input: LayerInput, output: Float32Array): void {
+    const { shape, window } = this.#options
+    const { numTokens } = input
+    this.#lengths.set(this.#state.view.lengths)
+    const plan = createPlan(shape.numKvHeads, window, numTokens)
+    this.#retain(input, plan)
+    const chunk = new KeyValueStore(this.#options, numTokens)
+    const rows = consecutiveRows(shape.numKvHeads, numTokens, 0)
+    chunk.write(input.key, input.value, numTokens, rows)
+    this.#runAttention(input, output, [
+      { ...this.#segment(this.#lengths), deaths: plan.rowDeaths },
+      {
+        keys: chunk.keys,
+        values: chunk.values,
+        capacity: numTokens,
+        lengths: rows.counts,
+        bias: this.#bias && headMajor(input.importance, shape.numKvHeads, numTokens),
+        births: rows.tokens,
+        deaths: plan.tokenDeaths,
+      },
+    ])
+    chunk.free()
+    this.#commit(input, plan)
+  }
+
+  #segment(lengths: Int32Array): KeyValueSegment {
+    const { keys, values, capacity } = this.#store
+    return { keys, values, capacity, lengths, bias: this.#bias?.f32 }
+  }
+
+  #retain({ importance, numTokens }: LayerInput, plan: RetainPlan): void {
+    const { kernels, rankBy, shape } = this.#options
+    const scores = rankBy === 'importance' ? importance : new Float32Array(numTokens * shape.numKvHeads)
+    kernels.retain({
+      kept: this.#state.view,
+      scores: scores as Float32Array,
+      numTokens,
+      firstPosition: this.#seen,
+      ...plan,
+    })
+    this.#seen += numTokens
+  }
+
+  #commit({ key, value, importance, numTokens }: LayerInput, plan: RetainPlan): void {
+    this.#store.write(key, value, numTokens, plan)
+    if (!this.#bias || !importance) return
+    const { window, shape } = this.#options
+    const bias = this.#bias.f32
+    for (let k = 0; k < shape.numKvHeads; k++) {
+      for (let n = k * plan.stride; n < k * plan.stride + (plan.counts[k] as number); n++) {
+        const token = plan.tokens[n] as number
+        bias[k * window + (plan.slots[n] as number)] = importance[token * shape.numKvHeads + k] as number
+      }
+    }
+  }
+
+  #runAttention({ query, numTokens }: LayerInput, output: Float32Array, segments: KeyValueSegment[]): void {
+    const { kernels, shape, scale = 1 / Math.sqrt(shape.headDim) } = this.#options
+    kernels.attend({ query, output, numTokens, ...shape, scale, firstPosition: 0, segments })
+  }
+
+  positions(head: number): number[] {
+    const { positions, lengths, window } = this.#state.view
+    const start = head * window
+    return Array.from(positions.subarray(start, start + (lengths[head] as number))).sort((a, b) => a - b)
+  }
+
+  info(): CacheInfo {
+    const keptTokens = Math.max(...this.#state.view.lengths)
+    return {
+      keptTokens,
+      seenTokens: this.#seen,
+      capacityUtilization: keptTokens / this.#options.window,
+      bytes: this.#store.bytes + (this.#bias?.byteLength ?? 0),
+      fullBytes: this.#seen * bytesPerToken(this.#options, this.#bias !== undefined),
+      evictedTokens: this.#seen - keptTokens,
+    }
+  }
+
+  reset(): void {
+    this.#state.reset()
+    this.#seen = 0
+  }
+
+  fork(): BoundedCache {
+    const copy = new BoundedCache(this.#options, this.#bias !== undefined)
+    copy.#store.copyFrom(this.#store, this.#state.view.lengths)
+    copy.#state.copyFrom(this.#state)
+    if (this.#bias) copy.#bias?.f32.set(this.#bias.f32)
+    copy.#seen = this.#seen
+    return copy
+  }
+
+  dispose(): void {
+    this.#store.free()
+    this.#state.free()
+    this.#bias?.free()
+  }
+}

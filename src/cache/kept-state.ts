@@ -1,0 +1,92 @@
+/** The kept set of one layer as memory that kernels write, and the lists in which `retain` reports what changed. */
+import type { KeptSet, Kernels, Memory } from '../kernels/index.ts'
+
+export interface KeptStateOptions {
+  readonly kernels: Kernels
+  readonly shape: { readonly numKvHeads: number }
+  readonly window: number
+  readonly sinks: number
+  readonly recent: number
+}
+
+/** Owns the arrays of a `KeptSet` (contract of `retain`) in two blocks: one of f64, one of 32-bit words. */
+export class KeptState {
+  readonly #options: KeptStateOptions
+  readonly #doubles: Memory
+  readonly #words: Memory
+
+  constructor(options: KeptStateOptions) {
+    const { kernels, shape, window, recent } = options
+    this.#options = options
+    this.#doubles = kernels.alloc(8 * shape.numKvHeads * (window + 1))
+    this.#words = kernels.alloc(4 * shape.numKvHeads * (2 * window + recent + 2))
+    this.reset()
+  }
+
+  get view(): KeptSet {
+    const { shape, window, sinks, recent } = this.#options
+    const K = shape.numKvHeads
+    const { f32, i32 } = this.#words
+    const heap = K * window
+    const ring = heap + K * window
+    const lengths = ring + K * recent
+    return {
+      numKvHeads: K,
+      window,
+      sinks,
+      recent,
+      scores: f32.subarray(0, heap),
+      heap: i32.subarray(heap, ring),
+      ring: i32.subarray(ring, lengths),
+      lengths: i32.subarray(lengths, lengths + K),
+      heapLengths: i32.subarray(lengths + K, lengths + 2 * K),
+      positions: this.#doubles.f64.subarray(0, K * window),
+      accepted: this.#doubles.f64.subarray(K * window, K * (window + 1)),
+    }
+  }
+
+  reset(): void {
+    const { lengths, heapLengths, accepted } = this.view
+    lengths.fill(0)
+    heapLengths.fill(0)
+    accepted.fill(0)
+  }
+
+  copyFrom(other: KeptState): void {
+    this.#doubles.f64.set(other.#doubles.f64)
+    this.#words.i32.set(other.#words.i32)
+  }
+
+  free(): void {
+    this.#doubles.free()
+    this.#words.free()
+  }
+}
+
+/** Outputs of `retain` for T tokens; its row list also says what to store where. */
+export interface RetainPlan {
+  /** `[K, W]` */
+  readonly rowDeaths: Int32Array
+  /** `[K, T]` */
+  readonly tokenDeaths: Int32Array
+  /** `[K]` */
+  readonly counts: Int32Array
+  /** `[K, stride]` */
+  readonly tokens: Int32Array
+  /** `[K, stride]` */
+  readonly slots: Int32Array
+  /** min(T, W) */
+  readonly stride: number
+}
+
+export function createPlan(numKvHeads: number, window: number, numTokens: number): RetainPlan {
+  const stride = Math.min(numTokens, window)
+  return {
+    rowDeaths: new Int32Array(numKvHeads * window),
+    tokenDeaths: new Int32Array(numKvHeads * numTokens),
+    counts: new Int32Array(numKvHeads),
+    tokens: new Int32Array(numKvHeads * stride),
+    slots: new Int32Array(numKvHeads * stride),
+    stride,
+  }
+}

@@ -1,0 +1,109 @@
+/** What the caches of all policies share: the shape of a layer, its storage, and views of it. */
+import type { Kernels, Memory, StorageArray, StorageType } from '../kernels/index.ts'
+import type { CacheShape } from './contract.ts'
+
+/** One layer: heads and dims of `CacheShape`, the storage type, the scale of the logits, the backend. */
+export interface LayerConfig {
+  readonly kernels: Kernels
+  readonly shape: Omit<CacheShape, 'numLayers'>
+  readonly kvDtype: StorageType
+  /** Factor of q . k; 1 / sqrt(D) when absent. */
+  readonly scale?: number
+}
+
+export const bytesOf = { f32: 4, f16: 2 } as const satisfies Record<StorageType, number>
+
+/** K and V for `capacity` tokens of each KV head: `[K, C, D]` and `[K, C, E]`, uninitialised in meaning. */
+export class KeyValueStore {
+  readonly capacity: number
+  readonly #config: LayerConfig
+  readonly #keys: Memory
+  readonly #values: Memory
+
+  constructor(config: LayerConfig, capacity: number) {
+    const { kernels, shape, kvDtype } = config
+    const rows = shape.numKvHeads * capacity
+    this.capacity = capacity
+    this.#config = config
+    this.#keys = kernels.alloc(rows * shape.headDim * bytesOf[kvDtype])
+    this.#values = kernels.alloc(rows * shape.valueDim * bytesOf[kvDtype])
+  }
+
+  get keys(): StorageArray {
+    return this.#config.kvDtype === 'f16' ? this.#keys.u16 : this.#keys.f32
+  }
+
+  get values(): StorageArray {
+    return this.#config.kvDtype === 'f16' ? this.#values.u16 : this.#values.f32
+  }
+
+  get bytes(): number {
+    return this.#keys.byteLength + this.#values.byteLength
+  }
+
+  /**
+   * Writes new tokens (`key [T, K, D]`, `value [T, K, E]`) to rows: for head k the counts[k] pairs
+   * (tokens[k, n], slots[k, n]), with `stride` entries a head.
+   */
+  write(key: Float32Array, value: Float32Array, numTokens: number, rows: RowList): void {
+    const { kernels, shape } = this.#config
+    const common = { numTokens, numKvHeads: shape.numKvHeads, capacity: this.capacity, ...rows }
+    kernels.store({ ...common, source: key, target: this.keys, headDim: shape.headDim })
+    kernels.store({ ...common, source: value, target: this.values, headDim: shape.valueDim })
+  }
+
+  /** Copies the first `lengths[k]` rows of each head of `other`, whose capacity may be smaller. */
+  copyFrom(other: KeyValueStore, lengths: Int32Array): void {
+    const { headDim, valueDim } = this.#config.shape
+    for (const [k, length] of lengths.entries()) {
+      const copy = (to: StorageArray, from: StorageArray, dim: number) => {
+        const start = k * other.capacity * dim
+        to.set(from.subarray(start, start + length * dim), k * this.capacity * dim)
+      }
+      copy(this.keys, other.keys, headDim)
+      copy(this.values, other.values, valueDim)
+    }
+  }
+
+  free(): void {
+    this.#keys.free()
+    this.#values.free()
+  }
+}
+
+/** Which source token goes to which row, for each KV head. */
+export interface RowList {
+  /** `[K]` */
+  readonly counts: Int32Array
+  /** `[K, stride]` */
+  readonly tokens: Int32Array
+  /** `[K, stride]` */
+  readonly slots: Int32Array
+  readonly stride: number
+}
+
+/** Every new token, to the rows from `firstRow` on, in order, for all heads. */
+export function consecutiveRows(numKvHeads: number, numTokens: number, firstRow: number): RowList {
+  const tokens = Int32Array.from({ length: numKvHeads * numTokens }, (_, i) => i % numTokens)
+  return {
+    counts: new Int32Array(numKvHeads).fill(numTokens),
+    tokens,
+    slots: tokens.map((t) => firstRow + t),
+    stride: numTokens,
+  }
+}
+
+/** `[T, K]` to `[K, T]`. */
+export function headMajor(values: Float32Array | undefined, numKvHeads: number, numTokens: number) {
+  return (
+    values &&
+    Float32Array.from({ length: numKvHeads * numTokens }, (_, i) => {
+      return values[(i % numTokens) * numKvHeads + Math.floor(i / numTokens)] as number
+    })
+  )
+}
+
+/** Bytes of K, V and, for models with importance, the bias of one token of one layer. */
+export function bytesPerToken({ shape, kvDtype }: LayerConfig, hasBias: boolean): number {
+  return shape.numKvHeads * ((shape.headDim + shape.valueDim) * bytesOf[kvDtype] + (hasBias ? 4 : 0))
+}

@@ -1,0 +1,53 @@
+/** All layers of one sequence, as one cache. */
+import type { CacheInfo, KvCache, LayerCache } from './contract.ts'
+
+export class SequenceCache implements KvCache {
+  readonly #layers: readonly LayerCache[]
+
+  constructor(layers: readonly LayerCache[]) {
+    this.#layers = layers
+  }
+
+  get numLayers(): number {
+    return this.#layers.length
+  }
+
+  get seenTokens(): number {
+    return this.layer(this.numLayers - 1).info().seenTokens
+  }
+
+  layer(index: number): LayerCache {
+    const layer = this.#layers[index]
+    if (!layer) throw new RangeError(`layer ${index} of ${this.numLayers}`)
+    return layer
+  }
+
+  getCacheInfo(): CacheInfo {
+    const infos = this.#layers.map((layer) => layer.info())
+    const sum = (field: 'bytes' | 'fullBytes') => infos.reduce((total, info) => total + info[field], 0)
+    const most = (field: 'keptTokens' | 'seenTokens' | 'capacityUtilization') =>
+      Math.max(...infos.map((info) => info[field]))
+    const keptTokens = most('keptTokens')
+    const seenTokens = most('seenTokens')
+    return {
+      keptTokens,
+      seenTokens,
+      capacityUtilization: most('capacityUtilization'),
+      bytes: sum('bytes'),
+      fullBytes: sum('fullBytes'),
+      evictedTokens: seenTokens - keptTokens,
+    }
+  }
+
+  reset(): void {
+    for (const layer of this.#layers) layer.reset()
+  }
+
+  fork(): SequenceCache {
+    return new SequenceCache(this.#layers.map((layer) => layer.fork()))
+  }
+
+  dispose(): void {
+    for (const layer of this.#layers) layer.dispose()
+  }
+}
