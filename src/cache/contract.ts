@@ -58,6 +58,8 @@ export interface CacheShape {
   readonly numKvHeads: number
   readonly headDim: number
   readonly valueDim: number
+  /** Whether the model computes an importance for each token and KV head. */
+  readonly hasImportance: boolean
 }
 
 /** How a sequence is cached; what a user chooses. */

@@ -5,7 +5,7 @@
  */
 import type { KeyValueSegment, Memory } from '../kernels/index.ts'
 import type { CacheInfo, LayerCache, LayerInput } from './contract.ts'
-import { bytesPerToken, consecutiveRows, headMajor, KeyValueStore, type LayerConfig } from './layout.ts'
+import { bytesPerToken, consecutiveRows, KeyValueStore, type LayerConfig } from './layout.ts'
 
 export interface FullCacheOptions extends LayerConfig {
   /** W of the dynamic mask; absent: a query sees everything before it. */
@@ -45,7 +45,10 @@ export class FullCache implements LayerCache {
     const { numTokens } = input
     const old = this.#segment(new Int32Array(numKvHeads).fill(this.#seen))
     const lengths = new Int32Array(numKvHeads).fill(numTokens)
-    if (numTokens === 1) return this.#run(input, output, [{ ...old, lengths: lengths.fill(this.#seen + 1) }])
+    if (numTokens === 1) {
+      this.#run(input, output, [{ ...old, lengths: lengths.fill(this.#seen + 1) }])
+      return
+    }
     const births = new Int32Array(numKvHeads * old.capacity)
     for (let k = 0; k < numKvHeads; k++) {
       for (let t = 0; t < numTokens; t++) births[k * old.capacity + t] = t

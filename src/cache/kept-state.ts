@@ -65,8 +65,8 @@ export class KeptState {
 
 /** Outputs of `retain` for T tokens; its row list also says what to store where. */
 export interface RetainPlan {
-  /** `[K, W]` */
-  readonly rowDeaths: Int32Array
+  /** `[K, W]`; absent in plans for one token */
+  readonly rowDeaths?: Int32Array
   /** `[K, T]` */
   readonly tokenDeaths: Int32Array
   /** `[K]` */
@@ -82,7 +82,7 @@ export interface RetainPlan {
 export function createPlan(numKvHeads: number, window: number, numTokens: number): RetainPlan {
   const stride = Math.min(numTokens, window)
   return {
-    rowDeaths: new Int32Array(numKvHeads * window),
+    rowDeaths: numTokens > 1 ? new Int32Array(numKvHeads * window) : undefined,
     tokenDeaths: new Int32Array(numKvHeads * numTokens),
     counts: new Int32Array(numKvHeads),
     tokens: new Int32Array(numKvHeads * stride),

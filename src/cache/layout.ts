@@ -5,7 +5,7 @@ import type { CacheShape } from './contract.ts'
 /** One layer: heads and dims of `CacheShape`, the storage type, the scale of the logits, the backend. */
 export interface LayerConfig {
   readonly kernels: Kernels
-  readonly shape: Omit<CacheShape, 'numLayers'>
+  readonly shape: Omit<CacheShape, 'numLayers' | 'hasImportance'>
   readonly kvDtype: StorageType
   /** Factor of q . k; 1 / sqrt(D) when absent. */
   readonly scale?: number

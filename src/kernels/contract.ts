@@ -132,8 +132,11 @@ export interface RetainArgs {
   readonly numTokens: number
   /** Position of token 0: the number of tokens that came before. */
   readonly firstPosition: number
-  /** Out `[K, W]`: first token t (0..T-1) at which the row's old token is gone, NEVER when it survives the call. */
-  readonly rowDeaths: Int32Array
+  /**
+   * Out `[K, W]`, when wanted: first token t (0..T-1) at which the row's old token is gone, NEVER when it survives the
+   * call. A decode step leaves it out: filling it is the only part that is not O(T log W).
+   */
+  readonly rowDeaths?: Int32Array
   /** Out `[K, T]`: first token t at which the new token is gone; t itself when it is never visible; NEVER as above. */
   readonly tokenDeaths: Int32Array
   /** Out `[K]`: how many new tokens stay. */

@@ -120,7 +120,7 @@ function retain(args: RetainArgs): void {
       position: kept.positions[base + row] as number,
       row,
     })).sort((a, b) => a.position - b.position)
-    args.rowDeaths.fill(NEVER, base, base + kept.window)
+    args.rowDeaths?.fill(NEVER, base, base + kept.window)
     for (let t = 0; t < numTokens; t++) {
       const score = scores[t * kept.numKvHeads + k] as number
       const isMasked = score === Number.NEGATIVE_INFINITY
@@ -130,7 +130,7 @@ function retain(args: RetainArgs): void {
       const stay = keptOf(held, kept)
       for (const gone of held.filter((candidate) => !stay.includes(candidate))) {
         if (gone.row === undefined) args.tokenDeaths[k * numTokens + gone.position - firstPosition] = t
-        else args.rowDeaths[base + gone.row] = t
+        else if (args.rowDeaths) args.rowDeaths[base + gone.row] = t
       }
       held = stay
     }

@@ -63,11 +63,7 @@ const maxWindow = 1 << 24
  * @throws KvasirError `invalid-argument`: unknown option or policy, window below 1, sinks + recent above the window,
  * `linear` (or `full` with a window) on a model without importance.
  */
-export function createKvCache(
-  kernels: Kernels,
-  shape: CacheShape & { readonly hasImportance: boolean },
-  options: CacheOptions,
-): KvCache {
+export function createKvCache(kernels: Kernels, shape: CacheShape, options: CacheOptions): KvCache {
   checkCacheOptions(options)
   const policy: PolicyEntry = policies[options.policy]
   if (policy.needsImportance(options) && !shape.hasImportance) {
