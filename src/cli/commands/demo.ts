@@ -1,0 +1,171 @@
+/**
+ * `kvasir demo`: one long story, read twice into the same few kilobytes. The linear cache keeps the tokens that the
+ * model finds important, the sliding window the newest; then both are asked about the story's beginning.
+ */
+import { Command, Option } from 'commander'
+import { type Answer, ask } from '../../../eval/ask.ts'
+import { createDocument, type Document } from '../../../eval/document.ts'
+import { read } from '../../../eval/recall.ts'
+import type { PolicyName } from '../../cache/contract.ts'
+import type { CausalLM } from '../../runtime/contract.ts'
+import type { CliContext } from '../context.ts'
+import { showStory } from '../demo-story.ts'
+import { formatBytes, formatCount, ratePerSecond } from '../format.ts'
+import { type ModelFlags, modelName, withModel } from '../model.ts'
+import { examples, integer, jsonOption, loadOptions, modelOption, seedOption, windowOption } from '../options.ts'
+import { createTerminal, type Terminal } from '../terminal.ts'
+import { defaultSeed, defaultWindow } from './eval-flags.ts'
+
+interface DemoFlags extends ModelFlags {
+  readonly context: number
+  readonly questions: number
+  readonly seed: number
+  readonly window: number
+  readonly json?: boolean
+}
+
+interface Run {
+  readonly policy: PolicyName
+  readonly tokensRead: number
+  readonly kvBytes: number
+  readonly fullKvBytes: number
+  readonly rssBytes: number
+  readonly tokensPerSecond: number
+  readonly questions: number
+  readonly correct: number
+}
+
+/** The policies that are compared, and what each of them keeps. */
+const contenders = {
+  linear: (window: string) => `Linear cache: each head keeps the ${window} tokens that matter most to it`,
+  window: (window: string) => `Sliding window: each head keeps the newest ${window} tokens`,
+} as const satisfies Partial<Record<PolicyName, (window: string) => string>>
+
+export function demoCommand(context: CliContext): Command {
+  const command = new Command('demo')
+    .description('Read a long story in constant memory, answer questions about its beginning, compare with a window.')
+    .addOption(modelOption())
+    .addOption(new Option('--context <tokens>', 'length of the story').argParser(integer(1)).default(65_536))
+    .addOption(new Option('--questions <number>', 'questions at its end').argParser(integer(1, 100)).default(12))
+    .addOption(seedOption('seed of the story', defaultSeed))
+    .addOption(windowOption(defaultWindow))
+  for (const option of loadOptions()) command.addOption(option)
+  return command
+    .addOption(jsonOption())
+    .addHelpText('after', examples('kvasir demo', 'kvasir demo --context 262144 --seed 7', 'kvasir demo --json'))
+    .action((flags: DemoFlags) => demo(context, flags))
+}
+
+async function demo(context: CliContext, flags: DemoFlags): Promise<void> {
+  const terminal = createTerminal(context, flags.json === true)
+  const { seed, window, questions } = flags
+  await withModel(context, { ...flags, policy: 'linear' }, async (model) => {
+    const document = createDocument(model.tokenizer, { seed, tokens: flags.context, facts: questions })
+    introduce(model, document, flags, terminal)
+    const runs: Run[] = []
+    for (const policy of Object.keys(contenders) as (keyof typeof contenders)[]) {
+      terminal.print()
+      terminal.print(terminal.paint.bold(contenders[policy](formatCount(window))))
+      runs.push(await runPolicy(model, document, { policy, window, signal: context.signal }, terminal))
+    }
+    const contextTokens = document.tokens.length
+    if (terminal.isJson) terminal.json({ model: modelName(flags), contextTokens, window, seed, runs })
+    else summarise(runs, flags, terminal)
+  })
+}
+
+function introduce(model: CausalLM, document: Document, flags: DemoFlags, terminal: Terminal): void {
+  const { architecture, parameters, backend } = model.describe()
+  terminal.print(
+    `${modelName(flags)} (${architecture}, ${formatCount(parameters)} parameters), attention on ${backend}`,
+  )
+  terminal.print()
+  showStory(document, terminal)
+}
+
+async function runPolicy(
+  model: CausalLM,
+  document: Document,
+  { policy, window, signal }: { policy: PolicyName; window: number; signal: AbortSignal },
+  terminal: Terminal,
+): Promise<Run> {
+  const cache = model.createCache({ policy, window })
+  try {
+    const total = document.tokens.length
+    const memory = (): string => {
+      const { bytes, fullBytes } = cache.getCacheInfo()
+      const rss = formatBytes(process.memoryUsage.rss())
+      return `Memory   KV cache ${formatBytes(bytes)} (all tokens: ${formatBytes(fullBytes)}), process ${rss}`
+    }
+    const progress = terminal.progress({ title: 'Reading', total, unit: 'tokens' })
+    const readMs = await read(model, cache, document, {
+      signal,
+      onPrefill: (done) => progress.update(done, memory()),
+    }).finally(() => progress.end())
+    const { bytes, fullBytes } = cache.getCacheInfo()
+    const tokensPerSecond = ratePerSecond(total, readMs)
+    terminal.print(`  Read ${formatCount(total)} tokens at ${formatCount(tokensPerSecond)} a second.`)
+    terminal.print(`  ${memory()}`)
+    terminal.print()
+    const answers = await askAll(model, cache, document, signal, terminal)
+    return {
+      policy,
+      tokensRead: total,
+      kvBytes: bytes,
+      fullKvBytes: fullBytes,
+      rssBytes: process.memoryUsage.rss(),
+      tokensPerSecond,
+      questions: answers.length,
+      correct: answers.filter(({ isCorrect }) => isCorrect).length,
+    }
+  } finally {
+    cache.dispose()
+  }
+}
+
+async function askAll(
+  model: CausalLM,
+  cache: ReturnType<CausalLM['createCache']>,
+  { questions }: Document,
+  signal: AbortSignal,
+  terminal: Terminal,
+): Promise<Answer[]> {
+  const { dim, green, red } = terminal.paint
+  const width = Math.max(...questions.map(({ prompt }) => prompt.length))
+  const answers: Answer[] = []
+  for (const question of questions) {
+    terminal.write(`  ${dim(question.prompt.padEnd(width))} `)
+    const answer = await ask(model, cache, question, { signal, onText: (text) => terminal.write(text.trimEnd()) })
+    terminal.print(answer.isCorrect ? ` ${green('✓')}` : ` ${red('✗')} ${dim(`(${rightWords(answer)})`)}`)
+    answers.push(answer)
+  }
+  return answers
+}
+
+/** The words of the right answer that count: "blue drawer". */
+function rightWords({ question }: Answer): string {
+  const { text, valueSpans } = question.answer
+  return valueSpans.map(([begin, end]) => text.slice(begin, end)).join(' ')
+}
+
+function summarise(runs: readonly Run[], { window }: DemoFlags, terminal: Terminal): void {
+  terminal.print()
+  terminal.table(
+    ['policy', 'tokens read', 'KV cache now', 'full cache would need', 'tokens/s', 'answers right'],
+    runs.map((run) => [
+      run.policy,
+      formatCount(run.tokensRead),
+      formatBytes(run.kvBytes),
+      formatBytes(run.fullKvBytes),
+      formatCount(run.tokensPerSecond),
+      `${run.correct} of ${run.questions}`,
+    ]),
+  )
+  const [linear, sliding] = runs
+  if (!linear || !sliding) return
+  terminal.print()
+  terminal.print(
+    `With ${formatCount(window)} tokens a head, chosen by importance, ${linear.correct} of ${linear.questions} answers ` +
+      `are right; with the newest ${formatCount(window)}, ${sliding.correct}.`,
+  )
+}

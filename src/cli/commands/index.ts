@@ -1,0 +1,14 @@
+/** All commands. One more is a file and a line here; help and tests read this table. */
+import type { Command } from 'commander'
+import type { CliContext } from '../context.ts'
+import { demoCommand } from './demo.ts'
+import { evalCommand } from './eval.ts'
+import { generateCommand } from './generate.ts'
+import { inspectCommand } from './inspect.ts'
+
+export const commands = {
+  generate: generateCommand,
+  eval: evalCommand,
+  inspect: inspectCommand,
+  demo: demoCommand,
+} as const satisfies Record<string, (context: CliContext) => Command>

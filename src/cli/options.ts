@@ -1,0 +1,70 @@
+/** Options that several commands share, and checks of numbers that say what was expected. */
+import { InvalidArgumentError, Option } from 'commander'
+import type { BackendName } from '../kernels/index.ts'
+import { policyNames } from '../policies/index.ts'
+import type { LoadOptions } from '../runtime/contract.ts'
+
+const backendNames: readonly BackendName[] = ['native', 'wasm', 'reference']
+
+type Parser = (text: string) => number
+
+/** An integer in [min, max]. */
+export function integer(min: number, max = Number.MAX_SAFE_INTEGER): Parser {
+  const range = max === Number.MAX_SAFE_INTEGER ? `an integer of at least ${min}` : `an integer from ${min} to ${max}`
+  return (text) => {
+    const value = Number(text)
+    if (/^[+-]?\d+$/.test(text.trim()) && value >= min && value <= max) return value
+    throw new InvalidArgumentError(`Expected ${range}.`)
+  }
+}
+
+/** A number in [min, max], or (min, max] when `isOpen`. */
+export function number(min: number, max = Infinity, isOpen = false): Parser {
+  const lower = isOpen ? `above ${min}` : max === Infinity ? `of at least ${min}` : `from ${min}`
+  const range = max === Infinity ? lower : `${lower} to ${max}`
+  return (text) => {
+    const value = Number(text)
+    const isInside = (isOpen ? value > min : value >= min) && value <= max
+    if (text.trim() !== '' && Number.isFinite(value) && isInside) return value
+    throw new InvalidArgumentError(`Expected a number ${range}.`)
+  }
+}
+
+export const maxSeed = 2 ** 32 - 1
+
+export const jsonOption = (): Option => new Option('--json', 'print one JSON object and nothing else')
+export const seedOption = (text: string, value?: number): Option =>
+  new Option('--seed <number>', text).argParser(integer(0, maxSeed)).default(value)
+export const modelOption = (): Option =>
+  new Option('--model <path>', 'folder of a checkpoint, or an .onnx file (default: the bundled kvasir-tiny)')
+export const windowOption = (value?: number): Option =>
+  new Option('--window <tokens>', 'tokens kept for each KV head').argParser(integer(1)).default(value)
+export const policyOption = (): Option => new Option('--policy <name>', 'which tokens stay').choices(policyNames)
+
+/** How a model is loaded: storage of the cache, kernels, weights. */
+export const loadOptions = (): Option[] => [
+  new Option('--sinks <tokens>', 'first tokens that always stay').argParser(integer(0)),
+  new Option('--recent <tokens>', 'last tokens that always stay').argParser(integer(0)),
+  new Option('--kv-dtype <type>', 'storage of keys and values').choices(['f32', 'f16']),
+  new Option('--backend <name>', 'kernels for attention (default: the best available)').choices(backendNames),
+  new Option('--threads <number>', 'threads of the kernels and of the matrix products').argParser(integer(1, 1024)),
+  new Option('--quantize <type>', 'weights of this width, built once and kept').choices(['int8', 'int4']),
+  new Option('--chunk-size <tokens>', 'prompt tokens run through the model at once').argParser(integer(1)),
+]
+
+/** Values of `loadOptions`, `windowOption` and `policyOption` as commander gives them. */
+export interface LoadFlags extends Omit<LoadOptions, 'policy'> {
+  readonly policy?: LoadOptions['policy']
+}
+
+/** Only what was given, so that the library's own defaults hold for the rest. */
+export function toLoadOptions(flags: LoadFlags): LoadOptions {
+  const { policy, window, sinks, recent, kvDtype, backend, threads, quantize, chunkSize } = flags
+  const all = { policy, window, sinks, recent, kvDtype, backend, threads, quantize, chunkSize }
+  return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined))
+}
+
+/** Example calls under the text of --help. */
+export function examples(...lines: readonly string[]): string {
+  return `\nExamples:\n${lines.map((line) => `  $ ${line}`).join('\n')}`
+}

@@ -1,0 +1,79 @@
+/** Shows how far long work has come: bars that redraw on a terminal, a few plain lines in a log. */
+import { MultiBar } from 'cli-progress'
+import { formatCount } from './format.ts'
+import type { Output } from './terminal.ts'
+
+export interface ProgressOptions {
+  /** "Reading" */
+  readonly title: string
+  readonly total: number
+  /** What is counted: "tokens" */
+  readonly unit: string
+}
+
+export interface Progress {
+  /** `details` is a second line that lives as long as the bar: memory in use, say. */
+  update(done: number, details?: string): void
+  /** Removes the bar; what it said last is for the caller to repeat if it matters. */
+  end(): void
+}
+
+const plainSteps = 4
+const barSize = 32
+
+export function createProgress(stream: Output, options: ProgressOptions): Progress {
+  return stream.isTTY ? createBars(stream, options) : createLines(stream, options)
+}
+
+function createBars(stream: Output, { title, total, unit }: ProgressOptions): Progress {
+  const rate = createRate()
+  const bars = new MultiBar(
+    {
+      // cli-progress asks for a stream and uses write, isTTY and cursor codes only.
+      stream: stream as unknown as NodeJS.WritableStream,
+      barCompleteChar: '━',
+      barIncompleteChar: '─',
+      barsize: Math.max(8, Math.min(barSize, (stream.columns ?? 100) - 64)),
+      format: `  ${title}  {bar} {percentage}%  {done} of {all} ${unit}  {rate} a second`,
+      hideCursor: true,
+      clearOnComplete: true,
+      linewrap: false,
+      fps: 10,
+    },
+    undefined,
+  )
+  const bar = bars.create(total, 0, { done: '0', all: formatCount(total), rate: '-' })
+  let second: ReturnType<typeof bars.create> | undefined
+  return {
+    update: (done, details) => {
+      bar.update(done, { done: formatCount(done), rate: formatCount(rate(done)) })
+      if (details === undefined) return
+      second ??= bars.create(1, 0, { details }, { format: '  {details}' })
+      second.update(0, { details })
+    },
+    end: () => bars.stop(),
+  }
+}
+
+function createLines(stream: Output, { title, total, unit }: ProgressOptions): Progress {
+  const rate = createRate()
+  let told = 0
+  return {
+    update: (done, details) => {
+      const step = Math.floor((done / Math.max(1, total)) * plainSteps)
+      if (step <= told) return
+      told = step
+      const extra = details === undefined ? '' : `; ${details}`
+      stream.write(
+        `${title}: ${formatCount(done)} of ${formatCount(total)} ${unit}, ${formatCount(rate(done))} a second${extra}\n`,
+      )
+    },
+    end: () => {},
+  }
+}
+
+/** Things done a second since the start. */
+function createRate(): (done: number) => number {
+  const started = performance.now()
+  return (done) => (done * 1000) / Math.max(1, performance.now() - started)
+}
