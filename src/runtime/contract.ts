@@ -29,7 +29,10 @@ export interface GenerateOptions extends SamplingOptions {
   readonly maxNewTokens?: number
   readonly stop?: string | readonly string[]
   readonly signal?: AbortSignal
-  /** Continues this cache, which already holds the beginning of the text; the caller keeps and disposes it. */
+  /**
+   * Continues this cache, which already holds the beginning of the text; the caller keeps and disposes it. Afterwards
+   * it holds the prompt and all generated tokens too, except a last one that ends the text (EOS).
+   */
   readonly cache?: KvCache
   /** Called after each chunk of the prompt. */
   readonly onPrefill?: (readTokens: number, promptTokens: number) => void
@@ -39,6 +42,7 @@ export type FinishReason = 'stop' | 'length' | 'aborted'
 
 export interface GenerateResult {
   readonly text: string
+  /** Every token that was drawn, an EOS at the end included. */
   readonly tokens: readonly number[]
   readonly finishReason: FinishReason
   readonly promptTokens: number
@@ -48,7 +52,10 @@ export interface GenerateResult {
   readonly kv: CacheInfo
 }
 
-/** One step of a stream. `text` is never half a character; the last event carries the whole result. */
+/**
+ * One step of a stream. `text` is never half a character and never part of a stop string; all of them together are
+ * `result.text`. The last event carries the whole result.
+ */
 export type StreamEvent =
   | { readonly type: 'token'; readonly token: number; readonly text: string }
   | { readonly type: 'done'; readonly result: GenerateResult }
@@ -63,16 +70,20 @@ export interface BatchEntry {
 
 /** A loaded model. */
 export interface CausalLM {
-  readonly shape: CacheShape
+  readonly shape: CacheShape & { readonly hasImportance: boolean }
   readonly vocabSize: number
   readonly tokenizer: TextTokenizer
   /** What the model's options resolved to. */
   readonly cacheOptions: CacheOptions
   /** A fresh, empty cache for one sequence; `options` override those of `loadModel`. */
   createCache(options?: Partial<CacheOptions>): KvCache
-  /** Runs all tokens of all entries as one flat list. Logits: f32 `[rows wanted, vocabSize]`, entries in order. */
+  /**
+   * Runs all tokens of all entries as one flat list, `chunkSize` at a time. Logits: f32 `[rows wanted, vocabSize]`,
+   * entries in order, rows in the order of `logitsOf`. Calls are queued: each runs alone. When a call fails in the
+   * middle, a cache whose layers then differ is refused by later calls until it is reset.
+   */
   forward(batch: readonly BatchEntry[]): Promise<Tensor>
-  /** Feeds tokens in chunks without asking for logits. */
+  /** Feeds tokens in chunks without asking for logits. Throws `aborted` between chunks. */
   prefill(cache: KvCache, tokens: Int32Array | readonly number[], options?: PrefillOptions): Promise<void>
   generate(prompt: string | readonly number[], options?: GenerateOptions): Promise<GenerateResult>
   stream(prompt: string | readonly number[], options?: GenerateOptions): AsyncIterable<StreamEvent>

@@ -1,0 +1,88 @@
+/**
+ * Typed reading of config.json. It remembers which keys were asked for, so that a model with a key that Kvasir does
+ * not know is refused instead of computed wrongly.
+ */
+import { describe } from '../tensor/check.ts'
+import { KvasirError } from '../tensor/error.ts'
+
+/** Keys that say nothing about the numbers of a forward pass, or that other layers read (positions, generation). */
+const otherKeys = new Set(
+  `_name_or_path architectures model_type transformers_version torch_dtype dtype use_cache initializer_range
+  bos_token_id eos_token_id pad_token_id sep_token_id decoder_start_token_id return_dict output_hidden_states
+  output_attentions torchscript chunk_size_feed_forward is_encoder_decoder is_decoder id2label label2id problem_type
+  finetuning_task attention_dropout hidden_dropout max_position_embeddings rope_theta rope_scaling rope_parameters
+  partial_rotary_factor pretraining_tp tokenizer_class task_specific_params _attn_implementation
+  _attn_implementation_autoset attn_implementation auto_map`.split(/\s+/),
+)
+
+export class ConfigReader {
+  readonly file: string
+  readonly #config: Readonly<Record<string, unknown>>
+  readonly #read = new Set<string>()
+
+  constructor(config: unknown, file: string) {
+    if (typeof config !== 'object' || config === null || Array.isArray(config)) {
+      throw new KvasirError('invalid-file', 'onnx', `${file}: expected a JSON object, got ${describe(config)}`)
+    }
+    this.#config = config as Record<string, unknown>
+    this.file = file
+  }
+
+  /** The value of a key; null counts as absent, as in transformers. */
+  value(key: string): unknown {
+    this.#read.add(key)
+    return Object.hasOwn(this.#config, key) ? (this.#config[key] ?? undefined) : undefined
+  }
+
+  has(key: string): boolean {
+    return this.value(key) !== undefined
+  }
+
+  /** A positive integer. */
+  count(key: string, fallback?: number): number {
+    const value = this.value(key) ?? fallback
+    if (Number.isSafeInteger(value) && (value as number) >= 1 && (value as number) < 2 ** 31) return value as number
+    throw this.invalid(key, 'a positive integer', value)
+  }
+
+  /** A finite number above 0. */
+  positive(key: string, fallback: number): number {
+    const value = this.value(key) ?? fallback
+    if (typeof value === 'number' && Number.isFinite(value) && value > 0) return value
+    throw this.invalid(key, 'a number above 0', value)
+  }
+
+  flag(key: string, fallback: boolean): boolean {
+    const value = this.value(key) ?? fallback
+    if (typeof value === 'boolean') return value
+    throw this.invalid(key, 'true or false', value)
+  }
+
+  /** Refuses the model unless the key is absent or has one of the supported values. */
+  supports(key: string, ...supported: readonly unknown[]): void {
+    const value = this.value(key)
+    if (value === undefined || supported.includes(value)) return
+    const list = supported.length ? supported.map((item) => JSON.stringify(item)).join(' or ') : 'no value'
+    throw new KvasirError('unsupported', 'onnx', `${this.file}: expected ${list} for "${key}", got ${describe(value)}`)
+  }
+
+  /** Refuses the model when its config has keys that nobody reads. */
+  refuseUnknown(): void {
+    const unknown = Object.keys(this.#config).filter((key) => !this.#read.has(key) && !otherKeys.has(key))
+    if (unknown.length === 0) return
+    const list = unknown
+      .slice(0, 5)
+      .map((key) => JSON.stringify(key))
+      .join(', ')
+    throw new KvasirError('unsupported', 'onnx', `${this.file}: expected only keys that are understood, got ${list}`)
+  }
+
+  /** The error for a key whose value is wrong. */
+  invalid(key: string, expected: string, value: unknown): KvasirError {
+    return new KvasirError(
+      'invalid-file',
+      'onnx',
+      `${this.file}: expected ${expected} for "${key}", got ${describe(value)}`,
+    )
+  }
+}

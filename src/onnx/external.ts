@@ -1,0 +1,48 @@
+/**
+ * Initializers that stay where they are: a tensor whose data is a byte range of a file.
+ *
+ * ONNX Runtime takes locations relative to one folder, and refuses absolute ones and links that lead out of it. Kvasir
+ * gives the root of the file system as that folder and real paths below it, so one segment can use weights of several
+ * folders (checkpoint and quantized cache), and the links of the Hugging Face download cache work.
+ */
+import { realpathSync } from 'node:fs'
+import { parse, relative, sep } from 'node:path'
+import { make } from './codec.ts'
+import type { OnnxTensor } from './schema.ts'
+
+/** A byte range of a file, read as a tensor of `dims` elements of `dataType` (TensorProto.DataType). */
+export interface ExternalTensor {
+  readonly name: string
+  readonly dataType: number
+  readonly dims: readonly number[]
+  readonly file: string
+  readonly offset: number
+  readonly byteLength: number
+}
+
+/** The initializer of a byte range. */
+export function externalInitializer({ name, dataType, dims, file, offset, byteLength }: ExternalTensor): OnnxTensor {
+  const path = realpathSync(file)
+  const location = relative(parse(path).root, path).split(sep).join('/')
+  const place = { location, offset: String(offset), length: String(byteLength) }
+  return make('Tensor', {
+    name,
+    dataType,
+    dims: [...dims],
+    dataLocation: 1,
+    externalData: Object.entries(place).map(([key, value]) => make('StringEntry', { key, value })),
+  })
+}
+
+/** The folder that locations are relative to, for the session option. */
+export function externalRoot(file: string): string {
+  return parse(realpathSync(file)).root
+}
+
+/** Bytes of an initializer, wherever they are. */
+export function initializerBytes(tensor: OnnxTensor): number {
+  const length = tensor.externalData.find(({ key }) => key === 'length')?.value
+  if (length !== undefined) return Number(length)
+  const { rawData, floatData, int32Data, int64Data, doubleData } = tensor
+  return (rawData?.length ?? 0) + 4 * (floatData.length + int32Data.length) + 8 * (int64Data.length + doubleData.length)
+}

@@ -1,0 +1,11 @@
+/** ONNX files and checkpoints: reading, building and cutting graphs. Runs nothing. */
+
+export { type ArchitectureName, architectureNames, type GraphEnds, type ModelSpec } from './architectures/index.ts'
+export type { AttentionNode } from './attention-node.ts'
+export { type Checkpoint, openCheckpoint, readJson } from './checkpoint.ts'
+export { byteRange, decodeModel, encodeModel, make } from './codec.ts'
+export { type CutModel, cutModel, type Segment } from './cut.ts'
+export { externalInitializer, externalRoot, initializerBytes } from './external.ts'
+export { readSafetensorsHeader, type SafetensorsDtype, type TensorEntry } from './safetensors.ts'
+export type { OnnxGraph, OnnxModel, OnnxNode, OnnxTensor } from './schema.ts'
+export { openWeights, readTensor, type Weights } from './weights.ts'

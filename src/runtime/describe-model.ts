@@ -1,0 +1,41 @@
+/** What `kvasir inspect` shows of a model. */
+import type { Kernels } from '../kernels/contract.ts'
+import { type CutModel, initializerBytes, type ModelSpec, type OnnxTensor } from '../onnx/index.ts'
+import type { ModelDescription } from './contract.ts'
+
+export function describeModel(
+  spec: ModelSpec,
+  cut: CutModel,
+  kernels: Kernels,
+  kvDtype: 'f32' | 'f16' | undefined,
+): ModelDescription {
+  const parts = [...cut.segments, cut.head]
+  // Tied embeddings are an initializer of two segments, but one set of weights.
+  const weights = new Map<string, OnnxTensor>()
+  for (const { model } of parts) for (const tensor of model.graph!.initializer) weights.set(tensor.name ?? '', tensor)
+  const tensors = [...weights.values()].filter(({ externalData }) => externalData.length > 0)
+  const perLayer = spec.numKvHeads * (spec.headDim + spec.valueDim) * (kvDtype === 'f16' ? 2 : 4)
+  return {
+    architecture: spec.architecture,
+    parameters: sum(tensors.map(({ dims }) => dims.reduce<number>((product, dim) => product * Number(dim), 1))),
+    weightBytes: sum(tensors.map(initializerBytes)),
+    segments: parts.map(({ name, model }) => ({
+      name,
+      nodes: model.graph!.node.length,
+      weightBytes: sum(model.graph!.initializer.map(initializerBytes)),
+    })),
+    attention: cut.attention.map(({ layer, name, numHeads, numKvHeads, headDim }) => ({
+      layer,
+      node: name,
+      numHeads,
+      numKvHeads,
+      headDim,
+    })),
+    kvBytesPerToken: spec.numLayers * perLayer,
+    backend: kernels.description,
+  }
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, number) => total + number, 0)
+}

@@ -1,0 +1,123 @@
+/** A loaded model: checks calls, queues them, and keeps caches consistent. */
+import { Tensor } from 'onnxruntime-node'
+import type { CacheOptions, CacheShape, KvCache } from '../cache/contract.ts'
+import type { Kernels } from '../kernels/contract.ts'
+import type { ModelSpec } from '../onnx/index.ts'
+import { createKvCache } from '../policies/index.ts'
+import { checkKeys } from '../tensor/check.ts'
+import { invalidArgument } from '../tensor/error.ts'
+import { checkTokens, planSteps } from './batch.ts'
+import { cacheKeys, resolveCacheOptions } from './cache-options.ts'
+import type {
+  BatchEntry,
+  CausalLM,
+  GenerateOptions,
+  GenerateResult,
+  ModelDescription,
+  PrefillOptions,
+  StreamEvent,
+  TextTokenizer,
+} from './contract.ts'
+import { collectText, streamText } from './generate.ts'
+import { feedTokens } from './prefill.ts'
+import { TaskQueue } from './queue.ts'
+import type { Runner } from './runner.ts'
+
+export interface ModelParts {
+  readonly spec: ModelSpec
+  readonly tokenizer: TextTokenizer
+  readonly kernels: Kernels
+  readonly runner: Runner
+  readonly chunkSize: number
+  readonly chosen: Partial<CacheOptions>
+  readonly description: ModelDescription
+  readonly release: () => Promise<void>
+}
+
+export class LoadedModel implements CausalLM {
+  readonly shape: CacheShape & { readonly hasImportance: boolean }
+  readonly vocabSize: number
+  readonly tokenizer: TextTokenizer
+  readonly cacheOptions: CacheOptions
+  readonly chunkSize: number
+  readonly #parts: ModelParts
+  readonly #queue = new TaskQueue()
+  /** Caches whose layers were left with differing lengths by a forward pass that failed. */
+  readonly #broken = new WeakSet<KvCache>()
+  #disposed: Promise<void> | undefined
+
+  constructor(parts: ModelParts) {
+    const { numLayers, numHeads, numKvHeads, headDim, valueDim, hasImportance, vocabSize } = parts.spec
+    this.#parts = parts
+    this.shape = { numLayers, numHeads, numKvHeads, headDim, valueDim, hasImportance }
+    this.vocabSize = vocabSize
+    this.tokenizer = parts.tokenizer
+    this.chunkSize = parts.chunkSize
+    this.cacheOptions = resolveCacheOptions(parts.spec, parts.chosen)
+  }
+
+  createCache(options: Partial<CacheOptions> = {}): KvCache {
+    checkKeys('runtime', 'a cache', options, cacheKeys)
+    const resolved = resolveCacheOptions(this.#parts.spec, { ...this.#parts.chosen, ...options })
+    return createKvCache(this.#parts.kernels, this.shape, resolved)
+  }
+
+  async forward(batch: readonly BatchEntry[]): Promise<Tensor> {
+    return this.#queue.run(() => this.#forward(batch))
+  }
+
+  async prefill(cache: KvCache, tokens: Int32Array | readonly number[], options: PrefillOptions = {}): Promise<void> {
+    checkKeys('runtime', 'prefill', options, ['signal', 'onPrefill'])
+    checkTokens(tokens, this.vocabSize)
+    await feedTokens(this, cache, tokens, { ...options, chunkSize: this.chunkSize, wantLogits: false })
+  }
+
+  async generate(prompt: string | readonly number[], options: GenerateOptions = {}): Promise<GenerateResult> {
+    return collectText(this.stream(prompt, options))
+  }
+
+  stream(prompt: string | readonly number[], options: GenerateOptions = {}): AsyncIterable<StreamEvent> {
+    return streamText(this, prompt, options)
+  }
+
+  describe(): ModelDescription {
+    return this.#parts.description
+  }
+
+  /** Waits for the calls that were made before. */
+  dispose(): Promise<void> {
+    this.#disposed ??= this.#queue.run(() => this.#parts.release())
+    return this.#disposed
+  }
+
+  async #forward(batch: readonly BatchEntry[]): Promise<Tensor> {
+    if (this.#disposed) throw invalidArgument('runtime', 'expected a model in use, got one that was disposed')
+    const { steps, numRows } = planSteps(batch, { ...this.#parts.spec, chunkSize: this.chunkSize })
+    for (const { cache } of batch) this.#checkWhole(cache)
+    const logits = new Float32Array(numRows * this.vocabSize)
+    try {
+      for (const step of steps) await this.#parts.runner.run(step, logits)
+    } catch (error) {
+      for (const { cache } of batch) if (!isWhole(cache)) this.#broken.add(cache)
+      throw error
+    }
+    return new Tensor('float32', logits, [numRows, this.vocabSize])
+  }
+
+  #checkWhole(cache: KvCache): void {
+    if (!this.#broken.has(cache)) return
+    if (!isWhole(cache)) {
+      throw invalidArgument(
+        'runtime',
+        'expected a whole cache, got one that a failed forward left half written; reset it',
+      )
+    }
+    this.#broken.delete(cache)
+  }
+}
+
+/** Whether all layers have seen the same tokens. */
+function isWhole(cache: KvCache): boolean {
+  const seen = Array.from({ length: cache.numLayers }, (_, layer) => cache.layer(layer).info().seenTokens)
+  return seen.every((count) => count === seen[0])
+}

@@ -1,0 +1,61 @@
+/** tokenizer.json through @huggingface/tokenizers, and which tokens end a text. */
+import { join } from 'node:path'
+import { Tokenizer } from '@huggingface/tokenizers'
+import { readJson } from '../onnx/index.ts'
+import { KvasirError } from '../tensor/error.ts'
+import type { TextTokenizer } from './contract.ts'
+
+type Json = Readonly<Record<string, unknown>>
+
+/**
+ * Opens the tokenizer of a model folder. Special tokens are left out of decoded text, and spaces are never cleaned up:
+ * a text that is decoded piece by piece must not change afterwards.
+ * @throws KvasirError `not-found` without tokenizer.json, `invalid-file` when it cannot be used
+ */
+export async function openTokenizer(folder: string, config: Json): Promise<TextTokenizer> {
+  const file = join(folder, 'tokenizer.json')
+  const definition = await readJson(file)
+  const settings = (await readOptionalJson(join(folder, 'tokenizer_config.json'))) ?? {}
+  const generation = (await readOptionalJson(join(folder, 'generation_config.json'))) ?? {}
+  let tokenizer: Tokenizer
+  try {
+    tokenizer = new Tokenizer(definition as object, settings)
+  } catch (cause) {
+    throw new KvasirError('invalid-file', 'tokenizer', `${file}: expected a tokenizer, got something else`, { cause })
+  }
+  return {
+    encode(text) {
+      const { ids, tokens } = tokenizer.encode(text)
+      const unknown = ids.findIndex((id: unknown) => !Number.isInteger(id))
+      if (unknown < 0) return ids
+      const piece = JSON.stringify(tokens[unknown])
+      throw new KvasirError('invalid-argument', 'tokenizer', `expected text of known tokens, got ${piece}`)
+    },
+    decode(tokens) {
+      const known = tokens.filter((token) => tokenizer.id_to_token(token) !== undefined)
+      if (known.length === 0) return ''
+      return tokenizer.decode(known, { skip_special_tokens: true, clean_up_tokenization_spaces: false })
+    },
+    eosTokens: eosTokens(generation.eos_token_id ?? config.eos_token_id ?? settings.eos_token, tokenizer),
+  }
+}
+
+/** An id, a list of ids, or a token's text; generation_config.json goes before config.json. */
+function eosTokens(value: unknown, tokenizer: Tokenizer): number[] {
+  if (Array.isArray(value)) return value.flatMap((item: unknown) => eosTokens(item, tokenizer))
+  if (typeof value === 'number') return [value]
+  const content = typeof value === 'object' && value !== null ? (value as { content?: unknown }).content : value
+  const id = typeof content === 'string' ? tokenizer.token_to_id(content) : undefined
+  return id === undefined ? [] : [id]
+}
+
+/** A missing file is fine, a broken one is not. */
+async function readOptionalJson(file: string): Promise<Json | undefined> {
+  try {
+    const value = await readJson(file)
+    return typeof value === 'object' && value !== null ? (value as Json) : undefined
+  } catch (error) {
+    if (error instanceof KvasirError && error.code === 'not-found') return undefined
+    throw error
+  }
+}
