@@ -1,0 +1,99 @@
+import { rm } from 'node:fs/promises'
+import { afterAll, describe, expect, it } from 'vitest'
+import {
+  type DogeCheckpoint,
+  type DogeCheckpointOptions,
+  writeDogeCheckpoint,
+} from '../onnx/testing/doge-checkpoint.ts'
+import { dogeLogits } from '../onnx/testing/doge-reference.ts'
+import type { CausalLM, LoadOptions } from './contract.ts'
+import { loadModel } from './load-model.ts'
+
+const opened: { model: CausalLM; folder: string }[] = []
+afterAll(async () => {
+  for (const { model, folder } of opened) {
+    await model.dispose()
+    await rm(folder, { recursive: true })
+  }
+})
+
+async function load(options: DogeCheckpointOptions = {}, loadOptions: LoadOptions = {}) {
+  const checkpoint = await writeDogeCheckpoint(options)
+  const model = await loadModel(checkpoint.folder, { threads: 1, ...loadOptions })
+  opened.push({ model, folder: checkpoint.folder })
+  return { checkpoint, model }
+}
+
+const text = Array.from({ length: 40 }, (_, i) => (i * 89 + 7) % 256)
+
+/** Largest difference of the logits after each token to the f64 reference. */
+async function worstError(model: CausalLM, checkpoint: DogeCheckpoint, tokens = text): Promise<number> {
+  const cache = model.createCache()
+  const logitsOf = tokens.map((_, i) => i)
+  const { data, dims } = await model.forward([{ cache, tokens, logitsOf }])
+  expect(dims).toEqual([tokens.length, checkpoint.sizes.vocab])
+  const expected = dogeLogits(checkpoint, tokens).flat()
+  return Math.max(...expected.map((value, i) => difference((data as Float32Array)[i]!, value)))
+}
+
+/** NaN counts as infinitely wrong. */
+function difference(a: number, b: number): number {
+  const distance = Math.abs(a - b)
+  return Number.isNaN(distance) ? Number.POSITIVE_INFINITY : distance
+}
+
+const cases: Record<string, DogeCheckpointOptions> = {
+  'grouped heads': {},
+  'one KV head': { heads: 4, kvHeads: 1 },
+  'as many KV heads as heads': { heads: 3, kvHeads: 3, hidden: 24 },
+  'a head dim that is not hidden / heads': { headDim: 20 },
+  'one layer': { layers: 1 },
+  'five layers': { layers: 5 },
+  'a window of one': { window: 1 },
+  'a window that nothing leaves': { window: 64 },
+  'no biases': { attentionBias: false },
+  'biases everywhere': { mlpBias: true },
+  'an lm_head of its own': { tied: false },
+  'importance without exp': { exponential: false },
+  'f16 weights': { dtype: 'F16' },
+  'bf16 weights': { dtype: 'BF16' },
+  'three shards': { shards: 3 },
+  'f16 shards with an lm_head': { shards: 2, dtype: 'F16', tied: false },
+}
+
+describe('logits equal the f64 reference', () => {
+  for (const [name, options] of Object.entries(cases)) {
+    it(name, async () => {
+      const { checkpoint, model } = await load(options)
+      expect(await worstError(model, checkpoint)).toBeLessThan(1e-4)
+    })
+  }
+
+  it('read in chunks of any size', async () => {
+    for (const chunkSize of [1, 7, 39, 40]) {
+      const { checkpoint, model } = await load({}, { chunkSize })
+      expect(await worstError(model, checkpoint)).toBeLessThan(1e-4)
+    }
+  })
+
+  it('for several sequences in one flat list, mixed with one token of a third', async () => {
+    const { checkpoint, model } = await load({}, { chunkSize: 16 })
+    const parts = [text.slice(0, 11), text.slice(5, 30), text.slice(20, 21)]
+    const caches = parts.map(() => model.createCache())
+    await model.prefill(caches[2]!, text.slice(0, 20))
+    const { data } = await model.forward([
+      { cache: caches[0]!, tokens: parts[0]!, logitsOf: [10, 3] },
+      { cache: caches[1]!, tokens: Int32Array.from(parts[1]!) },
+      { cache: caches[2]!, tokens: parts[2]! },
+    ])
+    const expected = [
+      dogeLogits(checkpoint, parts[0]!)[10]!,
+      dogeLogits(checkpoint, parts[0]!)[3]!,
+      dogeLogits(checkpoint, parts[1]!)[24]!,
+      dogeLogits(checkpoint, text.slice(0, 21))[20]!,
+    ].flat()
+    const worst = Math.max(...expected.map((value, i) => difference((data as Float32Array)[i]!, value)))
+    expect(worst).toBeLessThan(1e-4)
+    expect(caches.map(({ seenTokens }) => seenTokens)).toEqual([11, 25, 21])
+  })
+})
