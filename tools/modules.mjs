@@ -13,9 +13,9 @@ export async function ensureModules(root) {
   const [command, args] = npmCommand()
   const flags = ['ci', '--no-audit', '--no-fund', '--loglevel=error']
   const title = `Installing dependencies with npm ci (${reason})`
-  const { ok, output } = await runStep(title, command, [...args, ...flags], { cwd: root })
-  if (!ok) say(output.trimEnd())
-  return ok
+  const [installed] = await runStep(title, [{ command, args: [...args, ...flags] }], root)
+  if (!installed.ok) say(installed.output.trimEnd())
+  return installed.ok
 }
 
 /**

@@ -13,68 +13,74 @@ import { runStep, say } from './steps.mjs'
 export const root = dirname(dirname(fileURLToPath(import.meta.url)))
 
 const sources = ['native', 'binding.gyp']
-const outputLines = 30
+const wasmScript = 'tools/build-wasm.mjs'
+const shownLines = 30
 
 /** Returns false, having said why, when the checkout can't run. */
 export async function prepare() {
-  if (!supportedNode(process.versions.node)) {
+  if (!isSupportedNode(process.versions.node)) {
     say(`Kvasir needs Node.js 20.19 or newer, and this is ${process.version}.`)
     return false
   }
-  if (!(await ensureModules(root))) return false
-  const stamps = openStamps(join(root, 'build/stamp.json'))
-  await ensureNative(stamps)
-  return await ensureWasm(stamps)
+  return (await ensureModules(root)) && (await ensureKernels(openStamps(join(root, 'build/stamp.json'))))
 }
 
 /** @param {string} version "20.20.2" */
-export function supportedNode(version) {
+export function isSupportedNode(version) {
   const [major = 0, minor = 0] = version.split('.').map(Number)
   return major > 20 || (major === 20 && minor >= 19)
 }
 
-async function ensureNative(stamps) {
+/** Both kinds of kernels are compiled side by side: one has a core busy for about as long as the other. */
+async function ensureKernels(stamps) {
+  const jobs = [planNative(stamps), planWasm(stamps)].filter((job) => job !== undefined)
+  if (jobs.length === 0) return true
+  const title = `Compiling the kernels (${jobs.map(({ name }) => name).join(', ')})`
+  const commands = jobs.map(({ args }) => ({ command: process.execPath, args }))
+  const results = await runStep(title, commands, root)
+  return jobs.map((job, index) => job.finish(results[index])).every(Boolean)
+}
+
+/** What has to be run for the addon, if anything. That it can't be had is stamped too, and said once. */
+function planNative(stamps) {
   const compiler = compilerVersion()
-  const tools = [
-    compiler ?? 'none',
-    process.versions.modules,
-    process.arch,
-    ...lockedVersions(['node-gyp', 'node-addon-api']),
-  ]
+  const tools = [compiler ?? 'none', process.versions.modules, process.arch, ...lockedVersions(['node-gyp'])]
   const key = contentKey(root, sources, tools)
-  const note = stamps.fresh('native', key)
-  if (note === undefined) await buildNative(stamps, key, compiler)
-  else if (note !== '') say(note)
-}
-
-/** A build that failed is stamped too, so that it is tried again only when something has changed. */
-async function buildNative(stamps, key, compiler) {
+  if (stamps.isFresh('native', key)) return undefined
   if (compiler === undefined) {
-    const note = 'No C++ compiler found (c++, g++, clang++): attention runs as WebAssembly, which is slower.'
-    stamps.write('native', key, [], note)
-    return say(note)
+    say('No C++ compiler found (c++, g++, clang++): attention runs as WebAssembly, which is slower.')
+    stamps.write('native', key, [])
+    return undefined
   }
-  const { ok, output } = await runStep('Compiling the kernels', process.execPath, nodeGypArgs(root), { cwd: root })
-  const addon = join(root, addonPath)
-  if (ok) return stamps.write('native', key, [addon], '')
-  const note =
-    'The native kernels did not compile (npm run native shows why): attention runs as WebAssembly, which is slower.'
-  say(output.trimEnd().split('\n').slice(-outputLines).join('\n'))
-  stamps.write('native', key, [], note)
-  say(note)
+  return {
+    name: 'native',
+    args: nodeGypArgs(root),
+    finish: ({ ok, output }) => {
+      stamps.write('native', key, ok ? [join(root, addonPath)] : [])
+      if (ok) return true
+      sayEnd(output)
+      say('The native kernels did not compile (see above, or npm run native): attention runs as WebAssembly.')
+      return true
+    },
+  }
 }
 
-async function ensureWasm(stamps) {
-  const script = 'tools/build-wasm.mjs'
-  const key = contentKey(root, [...sources, script], lockedVersions(['@yowasp/clang']))
-  if (stamps.fresh('wasm', key) !== undefined) return true
-  const { ok, output } = await runStep('Compiling the kernels to WebAssembly', process.execPath, [script], {
-    cwd: root,
-  })
-  if (!ok) say(output.trimEnd().split('\n').slice(-outputLines).join('\n'))
-  const outputs = listFiles(join(root, 'build/wasm'))
-  if (ok) stamps.write('wasm', key, outputs, '')
-  return ok
+function planWasm(stamps) {
+  const key = contentKey(root, [...sources, wasmScript], lockedVersions(['@yowasp/clang']))
+  if (stamps.isFresh('wasm', key)) return undefined
+  return {
+    name: 'WebAssembly',
+    args: [wasmScript],
+    finish: ({ ok, output }) => {
+      if (ok) stamps.write('wasm', key, listFiles(join(root, 'build/wasm')))
+      else sayEnd(output)
+      return ok
+    },
+  }
+}
+
+function sayEnd(output) {
+  say(output.trimEnd().split('\n').slice(-shownLines).join('\n'))
 }
 
 /** Versions of packages as the lock file names them. */

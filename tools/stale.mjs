@@ -37,6 +37,7 @@ export function listFiles(path) {
  * @param {string} file for example build/stamp.json
  */
 export function openStamps(file) {
+  const folder = dirname(file)
   const read = () => {
     try {
       return JSON.parse(readFileSync(file, 'utf8'))
@@ -45,14 +46,15 @@ export function openStamps(file) {
     }
   }
   return {
-    /** The note that was left with the last build of `name`, or undefined when that is out of date. */
-    fresh(name, key) {
+    /** Whether the last build of `name` had this key and what it made is still there. */
+    isFresh(name, key) {
       const stamp = read()[name]
-      return stamp?.key === key && stamp.outputs.every((output) => existsSync(output)) ? stamp.note : undefined
+      return stamp?.key === key && stamp.outputs.every((output) => existsSync(join(folder, output)))
     },
-    write(name, key, outputs, note) {
-      mkdirSync(dirname(file), { recursive: true })
-      writeFileSync(file, `${JSON.stringify({ ...read(), [name]: { key, outputs, note } }, undefined, 2)}\n`)
+    write(name, key, outputs) {
+      mkdirSync(folder, { recursive: true })
+      const stamp = { key, outputs: outputs.map((output) => relative(folder, output)) }
+      writeFileSync(file, `${JSON.stringify({ ...read(), [name]: stamp }, undefined, 2)}\n`)
     },
   }
 }

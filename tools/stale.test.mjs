@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { whyInstall } from './modules.mjs'
-import { supportedNode } from './prepare.mjs'
+import { isSupportedNode } from './prepare.mjs'
 import { contentKey, openStamps } from './stale.mjs'
 
 let root
@@ -40,20 +40,20 @@ test('moving a byte from one file to the next changes the key', () => {
 test('a stamp is fresh while its key is the same and its outputs are there', () => {
   const stamps = openStamps(join(root, 'build/stamp.json'))
   const output = join(root, 'out.node')
-  expect(stamps.fresh('native', 'k')).toBeUndefined()
+  expect(stamps.isFresh('native', 'k')).toBe(false)
   writeFileSync(output, '')
-  stamps.write('native', 'k', [output], 'note')
-  stamps.write('wasm', 'w', [], '')
-  expect(stamps.fresh('native', 'k')).toBe('note')
-  expect(stamps.fresh('wasm', 'w')).toBe('')
-  expect(stamps.fresh('native', 'other')).toBeUndefined()
+  stamps.write('native', 'k', [output])
+  stamps.write('wasm', 'w', [])
+  expect(stamps.isFresh('native', 'k')).toBe(true)
+  expect(stamps.isFresh('wasm', 'w')).toBe(true)
+  expect(stamps.isFresh('native', 'other')).toBe(false)
   rmSync(output)
-  expect(stamps.fresh('native', 'k')).toBeUndefined()
+  expect(stamps.isFresh('native', 'k')).toBe(false)
 })
 
 test('a stamp file that was cut off is as good as none', () => {
   writeFileSync(join(root, 'stamp.json'), '{"native": {"ke')
-  expect(openStamps(join(root, 'stamp.json')).fresh('native', 'k')).toBeUndefined()
+  expect(openStamps(join(root, 'stamp.json')).isFresh('native', 'k')).toBe(false)
 })
 
 /** A checkout whose lock file wants `locked` and whose node_modules has `installed`. */
@@ -86,6 +86,6 @@ test('dependencies that are there stay, and binaries of other platforms may be m
 })
 
 test('Node 20.19 is the floor', () => {
-  expect(['20.19.0', '20.20.2', '22.1.0', '26.0.0'].every(supportedNode)).toBe(true)
-  expect(['18.20.0', '20.18.9'].some(supportedNode)).toBe(false)
+  expect(['20.19.0', '20.20.2', '22.1.0', '26.0.0'].every(isSupportedNode)).toBe(true)
+  expect(['18.20.0', '20.18.9'].some(isSupportedNode)).toBe(false)
 })

@@ -8,17 +8,17 @@ const redrawEveryMs = 200
 const keptOutput = 64 * 1024
 
 /**
+ * Runs commands side by side as one step.
  * @param {string} title what the step does, for people: "Installing dependencies"
- * @param {string} command
- * @param {readonly string[]} args
- * @param {{ cwd: string, env?: NodeJS.ProcessEnv }} options
- * @returns {Promise<{ ok: boolean, output: string }>} `output` is the end of what the child printed
+ * @param {readonly { command: string, args: readonly string[] }[]} commands
+ * @param {string} cwd
+ * @returns {Promise<{ ok: boolean, output: string }[]>} `output` is the end of what a child printed
  */
-export async function runStep(title, command, args, options) {
+export async function runStep(title, commands, cwd) {
   const line = createLine(title)
-  const result = await run(command, args, options)
-  line.end(result.ok)
-  return result
+  const results = await Promise.all(commands.map(({ command, args }) => run(command, args, { cwd })))
+  line.end(results.every(({ ok }) => ok))
+  return results
 }
 
 /** One line: says what has to be known, and no more. */

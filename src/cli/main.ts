@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 /** The program `kvasir`: connects the command line to this process. */
+import { whyNotNative } from '../kernels/index.ts'
 import { runCli } from './program.ts'
 
 const interrupt = new AbortController()
@@ -25,6 +26,12 @@ process.exitCode = await runCli(process.argv.slice(2), {
   stderr: process.stderr,
   env: process.env,
   signal: interrupt.signal,
-  // Loaded late, so that --help and wrong usage answer at once.
-  loadModel: async (path, options) => (await import('../runtime/index.ts')).loadModel(path, options),
+  loadModel: async (path, options) => {
+    // Imported late, so that --help and wrong usage answer at once.
+    const { loadModel } = await import('../runtime/index.ts')
+    const reason = options.backend || process.env.KVASIR_BACKEND ? undefined : whyNotNative()
+    if (reason !== undefined)
+      process.stderr.write(`note: attention runs without native kernels, more slowly: ${reason}\n`)
+    return await loadModel(path, options)
+  },
 })

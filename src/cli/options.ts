@@ -1,10 +1,8 @@
 /** Options that several commands share, and checks of numbers that say what was expected. */
 import { InvalidArgumentError, Option } from 'commander'
-import type { BackendName } from '../kernels/index.ts'
+import { backendNames } from '../kernels/index.ts'
 import { policyNames } from '../policies/index.ts'
 import type { LoadOptions } from '../runtime/contract.ts'
-
-const backendNames: readonly BackendName[] = ['native', 'wasm', 'reference']
 
 type Parser = (text: string) => number
 
@@ -30,7 +28,7 @@ export function number(min: number, max = Infinity, isOpen = false): Parser {
   }
 }
 
-export const maxSeed = 2 ** 32 - 1
+const maxSeed = 2 ** 32 - 1
 
 export const jsonOption = (): Option => new Option('--json', 'print one JSON object and nothing else')
 export const seedOption = (text: string, value?: number): Option =>

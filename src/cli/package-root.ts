@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { KvasirError } from '../tensor/error.ts'
 
 /** The folder of this package's package.json, which is above src/ and above dist/. */
-export function packageRoot(): string {
+function packageRoot(): string {
   for (let folder = dirname(fileURLToPath(import.meta.url)); ; folder = dirname(folder)) {
     const file = join(folder, 'package.json')
     if (existsSync(file) && JSON.parse(readFileSync(file, 'utf8')).name === 'kvasir') return folder

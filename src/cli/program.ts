@@ -6,7 +6,7 @@ import type { CliContext } from './context.ts'
 import { examples } from './options.ts'
 import { packageVersion } from './package-root.ts'
 
-export const exitCodes = { done: 0, failed: 1, usage: 2 } as const
+const exitCodes = { done: 0, failed: 1, usage: 2 } as const
 
 /** Runs one command line (without `node` and the program) and returns the exit code. */
 export async function runCli(args: readonly string[], context: CliContext): Promise<number> {
@@ -21,7 +21,7 @@ export async function runCli(args: readonly string[], context: CliContext): Prom
   }
 }
 
-export function createProgram(context: CliContext): Command {
+function createProgram(context: CliContext): Command {
   const program = new Command('kvasir')
     .description('Language models in TypeScript whose KV cache does not grow.')
     .version(packageVersion())

@@ -58,6 +58,7 @@ function createBars(stream: Output, { title, total, unit }: ProgressOptions): Pr
 function createLines(stream: Output, { title, total, unit }: ProgressOptions): Progress {
   const rate = createRate()
   let told = 0
+  stream.write(`${title} ${formatCount(total)} ${unit} ...\n`)
   return {
     update: (done, details) => {
       const step = Math.floor((done / Math.max(1, total)) * plainSteps)

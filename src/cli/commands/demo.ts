@@ -95,7 +95,7 @@ async function runPolicy(
     const memory = (): string => {
       const { bytes, fullBytes } = cache.getCacheInfo()
       const rss = formatBytes(process.memoryUsage.rss())
-      return `Memory   KV cache ${formatBytes(bytes)} (all tokens: ${formatBytes(fullBytes)}), process ${rss}`
+      return `KV cache ${formatBytes(bytes)} (a full cache: ${formatBytes(fullBytes)}), process ${rss}`
     }
     const progress = terminal.progress({ title: 'Reading', total, unit: 'tokens' })
     const readMs = await read(model, cache, document, {
@@ -105,7 +105,7 @@ async function runPolicy(
     const { bytes, fullBytes } = cache.getCacheInfo()
     const tokensPerSecond = ratePerSecond(total, readMs)
     terminal.print(`  Read ${formatCount(total)} tokens at ${formatCount(tokensPerSecond)} a second.`)
-    terminal.print(`  ${memory()}`)
+    terminal.print(`  ${memory()}.`)
     terminal.print()
     const answers = await askAll(model, cache, document, signal, terminal)
     return {
@@ -134,7 +134,7 @@ async function askAll(
   const width = Math.max(...questions.map(({ prompt }) => prompt.length))
   const answers: Answer[] = []
   for (const question of questions) {
-    terminal.write(`  ${dim(question.prompt.padEnd(width))} `)
+    terminal.write(`  ${dim(question.prompt.padEnd(width))} `) // the answer begins with a space
     const answer = await ask(model, cache, question, { signal, onText: (text) => terminal.write(text.trimEnd()) })
     terminal.print(answer.isCorrect ? ` ${green('✓')}` : ` ${red('✗')} ${dim(`(${rightWords(answer)})`)}`)
     answers.push(answer)

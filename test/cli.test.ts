@@ -1,0 +1,137 @@
+/** The program as a process, with the bundled model. What does not need a model is tested beside src/cli/program.ts. */
+import { spawn } from 'node:child_process'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { root } from './documents.ts'
+
+interface Result {
+  readonly code: number | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+const program = ['--import', 'tsx', join(root, 'src/cli/main.ts')]
+
+function kvasir(
+  args: string,
+  { stdin = '', env = {} }: { stdin?: string; env?: NodeJS.ProcessEnv } = {},
+): Promise<Result> {
+  return start(args, env, (child) => child.stdin.end(stdin))
+}
+
+function start(
+  args: string,
+  env: NodeJS.ProcessEnv,
+  act: (child: ReturnType<typeof spawn> & { stdin: NodeJS.WritableStream }) => void,
+): Promise<Result> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [...program, ...args.split(' ')], {
+      cwd: root,
+      env: { ...process.env, ...env },
+    })
+    const output = { stdout: '', stderr: '' }
+    for (const name of ['stdout', 'stderr'] as const) {
+      child[name].setEncoding('utf8').on('data', (text: string) => {
+        output[name] += text
+      })
+    }
+    child.on('error', reject)
+    child.on('close', (code) => resolve({ code, ...output }))
+    child.stdin.on('error', () => {}) // wrong usage ends the program before it reads
+    act(child)
+  })
+}
+
+const story = 'Mara put the brass key in the blue drawer.\nWhere is the brass key?'
+
+test('generate continues a prompt from standard input', async () => {
+  const { code, stdout, stderr } = await kvasir('generate --max-tokens 20 --json', { stdin: `${story}\n` })
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+  const result = JSON.parse(stdout)
+  expect(Object.keys(result)).toEqual([
+    'model',
+    'policy',
+    'window',
+    'promptTokens',
+    'generatedTokens',
+    'text',
+    'finishReason',
+    'prefillMs',
+    'decodeMs',
+    'tokensPerSecond',
+    'kv',
+  ])
+  expect(Object.keys(result.kv)).toEqual(['bytes', 'fullBytes', 'keptTokens', 'seenTokens'])
+  expect(result).toMatchObject({ model: 'kvasir-tiny', finishReason: 'length', generatedTokens: 20 })
+  expect(result.kv.seenTokens).toBeGreaterThanOrEqual(result.promptTokens + 19)
+})
+
+test('the same text comes from a stream, and from the same seed', async () => {
+  const sampled = 'generate --max-tokens 12 --temperature 1 --seed 5'
+  const [whole, streamed, again] = await Promise.all(
+    [sampled, `${sampled} --stream`, sampled].map((args) => kvasir(args, { stdin: story })),
+  )
+  expect(whole?.stdout).not.toBe('\n')
+  expect(streamed?.stdout).toBe(whole?.stdout)
+  expect(again?.stdout).toBe(whole?.stdout)
+})
+
+test('the window bounds the cache', async () => {
+  const args = 'generate --max-tokens 40 --policy linear --window 16 --json'
+  const { kv, window } = JSON.parse((await kvasir(args, { stdin: story })).stdout)
+  expect(window).toBe(16)
+  expect(kv.keptTokens).toBe(16)
+  expect(kv.seenTokens).toBeGreaterThan(40)
+  expect(kv.bytes).toBeLessThan(kv.fullBytes)
+})
+
+test('an empty prompt is wrong usage, in one line', async () => {
+  const { code, stdout, stderr } = await kvasir('generate --json', { stdin: '' })
+  expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
+  expect(stderr).toMatch(/^error: \[kvasir:\w+\] .+\n$/)
+})
+
+test('a model that is not there is a failure, in one line that names it', async () => {
+  const { code, stdout, stderr } = await kvasir('inspect no/such/model --json')
+  expect({ code, stdout }).toEqual({ code: 1, stdout: '' })
+  expect(stderr).toMatch(/^error: .*no\/such\/model.*\n$/)
+})
+
+test('inspect shows what the bundled model consists of', async () => {
+  const { code, stdout } = await kvasir('inspect --json')
+  expect(code).toBe(0)
+  const { parameters, segments, attention, kvBytesPerToken } = JSON.parse(stdout)
+  expect(parameters).toBeGreaterThan(100_000)
+  expect(segments.length).toBeGreaterThan(attention.length)
+  expect(kvBytesPerToken).toBeGreaterThan(0)
+})
+
+test('eval recall counts', async () => {
+  const { code, stdout } = await kvasir('eval recall --context 600 --questions 4 --json')
+  expect(code).toBe(0)
+  const result = JSON.parse(stdout)
+  expect(result).toMatchObject({ contextTokens: 600, window: 256, policy: 'linear', questions: 4 })
+  expect(result.recall).toBe(result.correct / 4)
+})
+
+test('the KV cache is as large after 1,024 tokens as after 8,192', async () => {
+  const { code, stdout } = await kvasir('eval memory --tokens 8192 --samples 3 --json')
+  expect(code).toBe(0)
+  expect(JSON.parse(stdout).isKvConstant).toBe(true)
+})
+
+test('a reader that goes away early is no error', async () => {
+  const { code, stderr } = await start('generate --help', {}, (child) => {
+    child.stdin.end()
+    child.stdout?.destroy()
+  })
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+})
+
+test('Ctrl-C ends a long read with exit code 1 and one line', async () => {
+  const { code, stdout, stderr } = await start('eval recall --context 300000 --questions 1 --json', {}, (child) => {
+    child.stderr?.once('data', () => child.kill('SIGINT')) // it says that it begins
+  })
+  expect({ code, stdout }).toEqual({ code: 1, stdout: '' })
+  expect(stderr).toMatch(/interrupted\n$/)
+})

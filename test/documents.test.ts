@@ -1,0 +1,87 @@
+import { execFile } from 'node:child_process'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { promisify } from 'node:util'
+import ts from 'typescript'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { commands } from '../src/cli/commands/index.ts'
+import { extractLinks, extractSnippets, readSnippets, root } from './documents.ts'
+
+const run = promisify(execFile)
+const folder = join(root, 'build/snippets')
+const snippets = readSnippets()
+
+beforeAll(() => mkdirSync(folder, { recursive: true }))
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+/** Types of snippets as a user of the package would see them, with the package's names leading to the sources. */
+function checkTypes(codes: readonly string[]): string[] {
+  const { config } = ts.readConfigFile(join(root, 'tsconfig.json'), ts.sys.readFile)
+  const paths = { kvasir: ['./src/index.ts'], 'kvasir/*': ['./src/*/index.ts'] }
+  const { options } = ts.parseJsonConfigFileContent(
+    { ...config, compilerOptions: { ...config.compilerOptions, paths, noUnusedLocals: false } },
+    ts.sys,
+    root,
+  )
+  const files = codes.map((code, index) => {
+    const file = join(folder, `types-${index}.ts`)
+    writeFileSync(file, `${code}\nexport {}\n`)
+    return file
+  })
+  const program = ts.createProgram(files, options)
+  return files.flatMap((file, index) =>
+    ts
+      .getPreEmitDiagnostics(program, program.getSourceFile(file))
+      .map(({ messageText }) => `${index}: ${ts.flattenDiagnosticMessageText(messageText, ' ')}`),
+  )
+}
+
+test('code in the documents has the types of the library', () => {
+  expect(snippets.length).toBeGreaterThan(1)
+  const problems = checkTypes(snippets.map(({ code }) => code))
+  expect(problems.map((problem) => problem.replace(/^\d+/, (index) => snippets[Number(index)]?.where ?? ''))).toEqual(
+    [],
+  )
+})
+
+test('code that does not fit the library is found', () => {
+  const codes = ["import { loadModel } from 'kvasir'\nloadModel(1)", "import { nothing } from 'kvasir'"]
+  const problems = checkTypes(codes)
+  expect(problems.some((problem) => problem.startsWith('0: '))).toBe(true)
+  expect(problems.some((problem) => problem.includes("no exported member 'nothing'"))).toBe(true)
+})
+
+test('code in the README runs', async () => {
+  const codes = snippets.filter(({ where }) => where.startsWith('README.md'))
+  expect(codes.length).toBeGreaterThan(0)
+  for (const [index, { code, where }] of codes.entries()) {
+    const file = join(folder, `run-${index}.ts`)
+    const local = code.replace(/from 'kvasir(\/\w+)?'/g, (_, path = '') => `from '../../src${path}/index.ts'`)
+    writeFileSync(file, local)
+    const { stdout } = await run(process.execPath, ['--import', 'tsx', file], { cwd: root })
+    expect(stdout, where).not.toBe('')
+  }
+})
+
+test('docs/cli.md describes every command', () => {
+  const text = readFileSync(join(root, 'docs/cli.md'), 'utf8')
+  for (const name of Object.keys(commands)) expect(text).toContain(`## kvasir ${name}`)
+})
+
+test('links in the documents lead somewhere', () => {
+  const names = readdirSync(root, { recursive: false, encoding: 'utf8' }).filter((name) => name.endsWith('.md'))
+  const files = [...names, ...['cli.md', 'decisions/0001-dependencies.md'].map((name) => `docs/${name}`)]
+  const broken = files.flatMap((file) =>
+    extractLinks(readFileSync(join(root, file), 'utf8'))
+      .filter((link) => !existsSync(join(root, dirname(file), link)))
+      .map((link) => `${file}: ${link}`),
+  )
+  expect(broken).toEqual([])
+})
+
+test('snippets and links are found where they stand', () => {
+  const text =
+    'A [link](docs/a.md#part) and [another](https://example.org).\n\n```ts\nconst a = 1\n```\n\n```text\nno\n```\n'
+  expect(extractSnippets('x.md', text)).toEqual([{ where: 'x.md:4', code: 'const a = 1\n' }])
+  expect(extractLinks(text)).toEqual(['docs/a.md'])
+})

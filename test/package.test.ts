@@ -1,0 +1,48 @@
+import { execFile } from 'node:child_process'
+import { existsSync, readFileSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { promisify } from 'node:util'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { commands } from '../src/cli/commands/index.ts'
+import { root } from './documents.ts'
+
+const run = promisify(execFile)
+/** Inside the checkout, so that the compiled package finds its dependencies and its package.json. */
+const built = join(root, 'build/package-test')
+const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+const toBuilt = (path: string): string => join(built, path.replace(/^\.\/dist\//, ''))
+
+beforeAll(async () => {
+  const tsc = join(root, 'node_modules/typescript/bin/tsc')
+  await run(process.execPath, [tsc, '-p', 'tsconfig.build.json', '--outDir', built], { cwd: root })
+})
+afterAll(() => rmSync(built, { recursive: true, force: true }))
+
+const entries: [name: string, target: { types: string; default: string }][] = Object.entries(manifest.exports)
+
+test.each(entries)('the package exports "%s", compiled and typed', async (_, target) => {
+  expect(existsSync(toBuilt(target.types))).toBe(true)
+  const module = await import(pathToFileURL(toBuilt(target.default)).href)
+  expect(Object.keys(module).length).toBeGreaterThan(0)
+})
+
+test('the compiled program runs, and --help lists all commands', async () => {
+  const main = toBuilt(manifest.bin.kvasir)
+  expect(readFileSync(main, 'utf8')).toMatch(/^#!\/usr\/bin\/env node\n/)
+  const { stdout } = await run(process.execPath, [main, '--help'])
+  for (const name of Object.keys(commands)) expect(stdout).toMatch(new RegExp(`^ {2}${name}\\b`, 'm'))
+  expect((await run(process.execPath, [main, '--version'])).stdout).toBe(`${manifest.version}\n`)
+})
+
+test('the compiled package leaves tests out', () => {
+  expect(existsSync(join(built, 'src/cli/program.js'))).toBe(true)
+  expect(existsSync(join(built, 'src/cli/program.test.js'))).toBe(false)
+  expect(existsSync(join(built, 'test'))).toBe(false)
+})
+
+test('importing the library is free of side effects: nothing is printed and the process ends', async () => {
+  const script = `await import(${JSON.stringify(pathToFileURL(toBuilt('./dist/src/index.js')).href)})`
+  const result = await run(process.execPath, ['--input-type=module', '-e', script], { timeout: 20_000 })
+  expect(result).toEqual({ stdout: '', stderr: '' })
+})
