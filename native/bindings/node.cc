@@ -1,0 +1,464 @@
+// The kernels as a Node addon. Every function takes flat positional arguments (reading properties would cost more than
+// a short decode step), checks them against the sizes they imply, and throws a plain Error that the TypeScript side
+// wraps. Nothing here keeps a pointer into JavaScript memory after it returns.
+#include <node_api.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <string>
+#include <vector>
+
+#include "dispatch.h"
+#include "thread_pool.h"
+
+namespace kvasir {
+namespace {
+
+constexpr int kMaxArguments = 64;
+constexpr int kMaxThreads = 256;
+
+// What `open` hands to JavaScript: an instruction set, threads, and memory that grows to the largest call.
+struct Engine {
+  const KernelTable* table;
+  ThreadPool pool;
+  std::vector<char> partials;
+  std::vector<std::vector<char>> workspaces;
+
+  Engine(const KernelTable* chosen, int threads) : table(chosen), pool(threads), workspaces(threads) {}
+
+  // 64-byte aligned memory of at least `bytes`.
+  static char* grown(std::vector<char>& block, int64_t bytes) {
+    if ((int64_t)block.size() < bytes + 64) block.resize(bytes + 64);
+    return (char*)(((uintptr_t)block.data() + 63) & ~(uintptr_t)63);
+  }
+};
+
+struct View {
+  void* data = nullptr;
+  int64_t length = 0;  // elements
+  napi_typedarray_type type = napi_uint8_array;
+  template <typename X>
+  X* as() const {
+    return (X*)data;
+  }
+};
+
+// The arguments of one call. After the first failure everything returns zeros and `ok()` is false.
+class Call {
+ public:
+  Call(napi_env env, napi_callback_info info) : env_(env) {
+    count_ = kMaxArguments;
+    if (napi_get_cb_info(env, info, &count_, values_, nullptr, nullptr) != napi_ok) fail("cannot read arguments");
+  }
+
+  bool ok() const { return !failed_; }
+
+  void fail(const std::string& message) {
+    if (failed_) return;
+    failed_ = true;
+    napi_throw_error(env_, "KVASIR_NATIVE", message.c_str());
+  }
+
+  Engine* engine() {
+    void* data = nullptr;
+    napi_valuetype type;
+    napi_value value = next("engine");
+    if (!value || napi_typeof(env_, value, &type) != napi_ok || type != napi_external ||
+        napi_get_value_external(env_, value, &data) != napi_ok || !data) {
+      fail("expected an engine of this addon as first argument");
+      return nullptr;
+    }
+    return (Engine*)data;
+  }
+
+  double number(const char* name) {
+    double result = 0;
+    napi_value value = next(name);
+    if (!value || napi_get_value_double(env_, value, &result) != napi_ok) fail(std::string("expected a number for ") + name);
+    return result;
+  }
+
+  int32_t integer(const char* name, double low, double high) {
+    const double value = number(name);
+    if (failed_) return 0;
+    if (!(value >= low && value <= high) || value != (double)(int64_t)value) {
+      fail(std::string("expected an integer in range for ") + name);
+      return 0;
+    }
+    return (int32_t)value;
+  }
+
+  bool boolean(const char* name) {
+    bool result = false;
+    napi_value value = next(name);
+    if (!value || napi_get_value_bool(env_, value, &result) != napi_ok) fail(std::string("expected a boolean for ") + name);
+    return result;
+  }
+
+  // A typed array of one of the wanted types with at least `least` elements; undefined gives an empty view if allowed.
+  View view(const char* name, std::initializer_list<napi_typedarray_type> wanted, int64_t least, bool optional = false) {
+    View view;
+    napi_value value = next(name);
+    if (failed_ || !value) return view;
+    napi_valuetype kind;
+    napi_typeof(env_, value, &kind);
+    if (kind == napi_undefined && optional) return view;
+    bool is_array = false;
+    napi_is_typedarray(env_, value, &is_array);
+    size_t length = 0, offset;
+    napi_value buffer;
+    if (!is_array || napi_get_typedarray_info(env_, value, &view.type, &length, &view.data, &buffer, &offset) != napi_ok) {
+      fail(std::string("expected a typed array for ") + name);
+      return View();
+    }
+    bool matches = false;
+    for (napi_typedarray_type type : wanted) matches = matches || type == view.type;
+    view.length = (int64_t)length;
+    if (!matches) fail(std::string("wrong element type of ") + name);
+    else if (view.length < least) {
+      fail(std::string("expected at least ") + std::to_string(least) + " elements in " + name + ", got " + std::to_string(length));
+    }
+    return failed_ ? View() : view;
+  }
+  View floats(const char* name, int64_t least, bool optional = false) {
+    return view(name, {napi_float32_array}, least, optional);
+  }
+  View doubles(const char* name, int64_t least) { return view(name, {napi_float64_array}, least); }
+  View ints(const char* name, int64_t least, bool optional = false) {
+    return view(name, {napi_int32_array}, least, optional);
+  }
+  View stored(const char* name, int64_t least) { return view(name, {napi_float32_array, napi_uint16_array}, least); }
+
+ private:
+  napi_value next(const char* name) {
+    if (failed_) return nullptr;
+    if (at_ >= count_) {
+      fail(std::string("missing argument ") + name);
+      return nullptr;
+    }
+    return values_[at_++];
+  }
+
+  napi_env env_;
+  napi_value values_[kMaxArguments];
+  size_t count_ = 0, at_ = 0;
+  bool failed_ = false;
+};
+
+constexpr double kMaxDim = 1 << 16, kMaxCount = 0x7ffffffe;
+
+// Each of `count` entries in [0, limit).
+bool within(const int32_t* entries, int64_t count, int64_t limit) {
+  for (int64_t i = 0; i < count; i++) {
+    if (entries[i] < 0 || entries[i] >= limit) return false;
+  }
+  return true;
+}
+
+bool holds(const View& view, Storage storage) {
+  return view.type == (storage == Storage::f16 ? napi_uint16_array : napi_float32_array);
+}
+
+void read_segment(Call& call, const AttendArgs& args, Segment* segment) {
+  const int64_t K = args.num_kv_heads, D = args.head_dim, E = args.value_dim;
+  const bool token_major = call.boolean("isTokenMajor");
+  const int64_t C = call.integer("capacity", 0, kMaxCount);
+  const View lengths = call.ints("lengths", K);
+  const View keys = call.stored("keys", 0), values = call.stored("values", 0);
+  const View bias = call.floats("bias", 0, true), births = call.ints("births", 0, true);
+  const View deaths = call.ints("deaths", 0, true), rows = call.ints("rows", 0, true);
+  if (!call.ok()) return;
+  if (!holds(keys, args.storage) || !holds(values, args.storage)) return call.fail("keys and values are not of the storage type");
+  if (token_major) *segment = Segment{keys.data, values.data, D, K * D, E, K * E, C, {}, {}, {}, {}, {}};
+  else *segment = Segment{keys.data, values.data, C * D, D, C * E, E, C, {}, {}, {}, {}, {}};
+  segment->lengths = lengths.as<int32_t>();
+  segment->bias = bias.as<float>();
+  segment->births = births.as<int32_t>();
+  segment->deaths = deaths.as<int32_t>();
+  segment->rows = rows.as<int32_t>();
+  // Heads may end short of the array (a view into the middle of a store): what is used must lie within.
+  for (int64_t k = 0; k < K; k++) {
+    const int64_t length = segment->lengths[k];
+    if (length < 0 || length > C) return call.fail("expected lengths within the capacity");
+    if (length == 0) continue;
+    const int64_t used = rows.data ? C : length, end = k * C + used;
+    const int64_t last = token_major ? (used - 1) * K + k + 1 : end;
+    if (last * D > keys.length || last * E > values.length) return call.fail("keys or values are shorter than their lengths say");
+    for (const View* view : {&bias, &births, &deaths}) {
+      if (view->data && end > view->length) return call.fail("bias, births or deaths are shorter than the lengths say");
+    }
+    if (rows.data && (k * C + length > rows.length || !within(segment->rows + k * C, length, C))) {
+      return call.fail("expected rows within the capacity");
+    }
+  }
+}
+
+// Runs a function of this file; what the standard library throws (no memory, no thread) becomes a JavaScript error.
+template <napi_value (*kFunction)(napi_env, napi_callback_info)>
+napi_value guarded(napi_env env, napi_callback_info info) {
+  try {
+    return kFunction(env, info);
+  } catch (const std::exception& error) {
+    napi_throw_error(env, "KVASIR_NATIVE", error.what());
+    return nullptr;
+  }
+}
+
+napi_value attend(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  Engine* engine = call.engine();
+  AttendArgs args{};
+  args.num_tokens = call.integer("numTokens", 0, kMaxCount);
+  args.num_heads = call.integer("numHeads", 1, kMaxDim);
+  args.num_kv_heads = call.integer("numKvHeads", 1, kMaxDim);
+  args.head_dim = call.integer("headDim", 1, kMaxDim);
+  args.value_dim = call.integer("valueDim", 1, kMaxDim);
+  args.scale = (float)call.number("scale");
+  args.first_position = call.integer("firstPosition", -kMaxCount, kMaxCount);
+  if (call.ok() && args.num_heads % args.num_kv_heads != 0) call.fail("expected numHeads to be a multiple of numKvHeads");
+  if (call.ok() && (double)args.first_position + args.num_tokens >= kNever) call.fail("positions exceed 2^31");
+  const int64_t rows = (int64_t)args.num_tokens * args.num_heads;
+  args.query = call.floats("query", rows * args.head_dim).as<float>();
+  args.output = call.floats("output", rows * args.value_dim).as<float>();
+  args.lse = call.floats("lse", rows, true).as<float>();
+  args.storage = (Storage)call.integer("storage", 0, 1);
+  const int num_segments = call.integer("numSegments", 0, 4);
+  Segment segments[4];
+  for (int s = 0; s < num_segments && call.ok(); s++) read_segment(call, args, &segments[s]);
+  if (!call.ok() || args.num_tokens == 0) return nullptr;
+  args.segments = segments;
+  args.num_segments = num_segments;
+
+  AttendPlan plan;
+  engine->table->attend_plan(args, engine->pool.num_threads(), &plan);
+  char* partials = Engine::grown(engine->partials, plan.partial_bytes);
+  std::vector<char*> workspaces;
+  for (std::vector<char>& block : engine->workspaces) workspaces.push_back(Engine::grown(block, plan.workspace_bytes));
+  engine->pool.run(plan.num_tasks, [&](int task, int thread) {
+    engine->table->attend_task(args, plan, task, partials, workspaces[thread]);
+  });
+  engine->table->attend_merge(args, plan, partials);
+  return nullptr;
+}
+
+napi_value store(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  Engine* engine = call.engine();
+  StoreArgs args{};
+  const int64_t T = call.integer("numTokens", 0, kMaxCount);
+  const int64_t K = args.num_kv_heads = call.integer("numKvHeads", 1, kMaxDim);
+  args.head_dim = call.integer("headDim", 1, kMaxDim);
+  args.capacity = call.integer("capacity", 0, kMaxCount);
+  args.stride = call.integer("stride", 0, kMaxCount);
+  args.source = call.floats("source", T * K * args.head_dim).as<float>();
+  const View target = call.stored("target", K * args.capacity * args.head_dim);
+  args.counts = call.ints("counts", K).as<int32_t>();
+  args.tokens = call.ints("tokens", K * args.stride).as<int32_t>();
+  args.slots = call.ints("slots", K * args.stride).as<int32_t>();
+  args.storage = (Storage)call.integer("storage", 0, 1);
+  if (call.ok() && !holds(target, args.storage)) call.fail("target is not of the storage type");
+  for (int64_t k = 0; k < K && call.ok(); k++) {
+    const int64_t count = args.counts[k], at = k * args.stride;
+    if (count < 0 || count > args.stride) call.fail("expected counts within the stride");
+    else if (!within(args.tokens + at, count, T)) call.fail("expected tokens below numTokens");
+    else if (!within(args.slots + at, count, args.capacity)) call.fail("expected slots below the capacity");
+  }
+  if (!call.ok()) return nullptr;
+  args.target = target.data;
+  engine->table->store(args);
+  return nullptr;
+}
+
+napi_value rotate(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  Engine* engine = call.engine();
+  RotateArgs args{};
+  const int64_t T = args.num_tokens = call.integer("numTokens", 0, kMaxCount);
+  args.num_heads = call.integer("numHeads", 1, kMaxDim);
+  args.head_dim = call.integer("headDim", 1, kMaxDim);
+  args.rotary_pairs = call.integer("rotaryPairs", 0, args.head_dim / 2);
+  args.vectors = call.floats("vectors", T * args.num_heads * args.head_dim).as<float>();
+  args.cos = call.floats("cos", T * args.rotary_pairs).as<float>();
+  args.sin = call.floats("sin", T * args.rotary_pairs).as<float>();
+  if (call.ok()) engine->table->rotate(args);
+  return nullptr;
+}
+
+// Returns a Status.
+napi_value retain(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  Engine* engine = call.engine();
+  RetainArgs args{};
+  const int64_t K = args.num_kv_heads = call.integer("numKvHeads", 1, kMaxDim);
+  const int64_t W = args.window = call.integer("window", 1, kMaxCount);
+  args.sinks = call.integer("sinks", 0, W);
+  args.recent = call.integer("recent", 0, W - args.sinks);
+  const int64_t T = args.num_tokens = call.integer("numTokens", 0, kMaxCount - W);
+  args.first_position = call.number("firstPosition");
+  const int64_t stride = T < W ? T : W;
+  args.kept_scores = call.floats("kept.scores", K * W).as<float>();
+  args.kept_positions = call.doubles("kept.positions", K * W).as<double>();
+  args.lengths = call.ints("kept.lengths", K).as<int32_t>();
+  args.heap = call.ints("kept.heap", K * W).as<int32_t>();
+  args.heap_lengths = call.ints("kept.heapLengths", K).as<int32_t>();
+  args.accepted = call.doubles("kept.accepted", K).as<double>();
+  args.ring = call.ints("kept.ring", K * args.recent).as<int32_t>();
+  args.scores = call.floats("scores", T * K).as<float>();
+  args.row_deaths = call.ints("rowDeaths", K * W, true).as<int32_t>();
+  args.token_deaths = call.ints("tokenDeaths", K * T).as<int32_t>();
+  args.counts = call.ints("counts", K).as<int32_t>();
+  args.tokens = call.ints("tokens", K * stride).as<int32_t>();
+  args.slots = call.ints("slots", K * stride).as<int32_t>();
+  if (!call.ok()) return nullptr;
+  Status status = retain_check(args);
+  if (status == Status::ok) {
+    std::vector<Status> statuses(K, Status::ok);
+    const auto task = [&](int head, int) { statuses[head] = retain_head(args, head); };
+    if (T * K < 256) {
+      for (int head = 0; head < K; head++) task(head, 0);
+    } else {
+      engine->pool.run((int)K, task);
+    }
+    for (Status each : statuses) status = each == Status::ok ? status : each;
+  }
+  napi_value result;
+  napi_create_int32(env, (int32_t)status, &result);
+  return result;
+}
+
+napi_value select(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  Engine* engine = call.engine();
+  SelectArgs args{};
+  const int64_t K = call.integer("numKvHeads", 1, kMaxDim);
+  args.capacity = call.integer("capacity", 0, kMaxCount);
+  args.num_rows = call.integer("numRows", 0, args.capacity);
+  args.window = call.integer("window", 1, kMaxCount);
+  args.scores = call.floats("scores", K * args.capacity).as<float>();
+  args.rows = call.ints("rows", K * args.capacity).as<int32_t>();
+  args.lengths = call.ints("lengths", K).as<int32_t>();
+  if (!call.ok()) return nullptr;
+  std::vector<char*> workspaces;
+  for (std::vector<char>& block : engine->workspaces) workspaces.push_back(Engine::grown(block, 8 * (int64_t)args.num_rows));
+  engine->pool.run((int)K, [&](int head, int thread) { select_head(args, head, workspaces[thread]); });
+  return nullptr;
+}
+
+// Reads all of a Float32Array with all threads; the caller takes the time.
+napi_value read(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  Engine* engine = call.engine();
+  const View data = call.floats("data", 0);
+  if (!call.ok()) return nullptr;
+  const int parts = engine->pool.num_threads() * 4;
+  std::vector<float> sums(parts);
+  engine->pool.run(parts, [&](int part, int) {
+    const int64_t begin = data.length * part / parts, end = data.length * (part + 1) / parts;
+    sums[part] = engine->table->read(data.as<float>() + begin, end - begin);
+  });
+  float sum = 0;
+  for (float part : sums) sum += part;
+  napi_value result;
+  napi_create_double(env, sum, &result);
+  return result;
+}
+
+// Runs fused multiply-adds on all threads and returns how many floating point operations that was.
+napi_value multiply_add(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  Engine* engine = call.engine();
+  const double iterations = call.number("iterations");
+  if (!call.ok()) return nullptr;
+  const int parts = engine->pool.num_threads();
+  std::vector<double> flops(parts);
+  std::vector<float> sums(parts);
+  engine->pool.run(parts, [&](int part, int) { sums[part] = engine->table->multiply_add((int64_t)iterations, &flops[part]); });
+  double total = 0;
+  for (int i = 0; i < parts; i++) total += flops[i] + (sums[i] != sums[i] ? 1 : 0);
+  napi_value result;
+  napi_create_double(env, total, &result);
+  return result;
+}
+
+// Bytes from the start of an ArrayBuffer to the first 64-byte boundary.
+napi_value alignment(napi_env env, napi_callback_info info) {
+  size_t count = 1, length = 0;
+  napi_value buffer, result;
+  void* data = nullptr;
+  if (napi_get_cb_info(env, info, &count, &buffer, nullptr, nullptr) != napi_ok || count < 1 ||
+      napi_get_arraybuffer_info(env, buffer, &data, &length) != napi_ok) {
+    napi_throw_error(env, "KVASIR_NATIVE", "expected an ArrayBuffer");
+    return nullptr;
+  }
+  napi_create_uint32(env, (uint32_t)((64 - (uintptr_t)data % 64) % 64), &result);
+  return result;
+}
+
+// open(threads, isa | undefined) -> engine. Unknown sets are refused.
+napi_value open(napi_env env, napi_callback_info info) {
+  size_t count = 2;
+  napi_value values[2], result;
+  double threads = 0;
+  napi_get_cb_info(env, info, &count, values, nullptr, nullptr);
+  if (count < 1 || napi_get_value_double(env, values[0], &threads) != napi_ok || !(threads >= 1 && threads <= kMaxThreads)) {
+    napi_throw_error(env, "KVASIR_NATIVE", "expected a number of threads from 1 to 256");
+    return nullptr;
+  }
+  char wanted[16] = "";
+  size_t length = 0;
+  if (count > 1) napi_get_value_string_utf8(env, values[1], wanted, sizeof wanted, &length);
+  const KernelTable* tables[3];
+  const int available = available_tables(tables);
+  for (int i = 0; i < available; i++) {
+    if (length > 0 && strcmp(wanted, tables[i]->name) != 0) continue;
+    Engine* engine = new Engine(tables[i], (int)threads);
+    napi_create_external(env, engine, [](napi_env, void* data, void*) { delete (Engine*)data; }, nullptr, &result);
+    return result;
+  }
+  napi_throw_error(env, "KVASIR_NATIVE", "this processor lacks the instruction set asked for");
+  return nullptr;
+}
+
+// Names of the instruction sets that can be opened, best first.
+napi_value instruction_sets(napi_env env, napi_callback_info) {
+  const KernelTable* tables[3];
+  const int available = available_tables(tables);
+  napi_value result, name;
+  napi_create_array_with_length(env, available, &result);
+  for (int i = 0; i < available; i++) {
+    napi_create_string_utf8(env, tables[i]->name, NAPI_AUTO_LENGTH, &name);
+    napi_set_element(env, result, i, name);
+  }
+  return result;
+}
+
+napi_value init(napi_env env, napi_value exports) {
+  const struct {
+    const char* name;
+    napi_callback function;
+  } functions[] = {
+      {"open", guarded<open>},
+      {"instructionSets", guarded<instruction_sets>},
+      {"alignment", guarded<alignment>},
+      {"attend", guarded<attend>},
+      {"store", guarded<store>},
+      {"rotate", guarded<rotate>},
+      {"retain", guarded<retain>},
+      {"select", guarded<select>},
+      {"read", guarded<read>},
+      {"multiplyAdd", guarded<multiply_add>},
+  };
+  for (const auto& entry : functions) {
+    napi_value function;
+    napi_create_function(env, entry.name, NAPI_AUTO_LENGTH, entry.function, nullptr, &function);
+    napi_set_named_property(env, exports, entry.name, function);
+  }
+  return exports;
+}
+
+}  // namespace
+}  // namespace kvasir
+
+NAPI_MODULE_INIT() { return kvasir::init(env, exports); }

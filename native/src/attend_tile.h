@@ -1,0 +1,215 @@
+// Attention of many query tokens: a tile of queries (tokens x the G heads of a group, as columns) against blocks of
+// rows, as two small matrix products with an online softmax between them.
+//
+//   S[j, m] = k[j] . q[m]     rows j of K are read as scalars, the columns m fill the vectors: K needs no transpose
+//   softmax down the columns: each lane is one query, so nothing is reduced across lanes
+//   O[m, e] += P[j, m] v[j, e]
+//
+// K and V are widened to f32 once per block and tile and shared by all heads of the group.
+#pragma once
+#include "rows.h"
+
+namespace kvasir {
+namespace KVASIR_ISA {
+
+constexpr int kTileQueries = 64;  // columns of a tile, a multiple of every kLanes * kTileVectors
+constexpr int kTileBlock = 2 * kBlockRows;
+
+template <typename X>
+struct Tile {
+  float* q;       // [D, 64] transposed and scaled
+  float* scores;  // [128, 64]
+  float* out;     // [64, padded E]
+  float* max;     // [64]
+  float* sum;     // [64]
+  float* keys;    // [128, D]
+  float* values;  // [128, padded E]
+  int32_t* positions;  // [64]
+  VisibleRows<X, kTileBlock>* rows;
+  int num_queries, head_dim, value_dim;
+
+  static int64_t place(const AttendArgs& args, char* base, Tile* tile) {
+    Arena arena{base};
+    tile->head_dim = args.head_dim;
+    tile->value_dim = args.value_dim;
+    tile->q = arena.take<float>((int64_t)args.head_dim * kTileQueries);
+    tile->scores = arena.take<float>(kTileBlock * kTileQueries);
+    tile->out = arena.take<float>((int64_t)kTileQueries * padded(args.value_dim));
+    tile->max = arena.take<float>(kTileQueries);
+    tile->sum = arena.take<float>(kTileQueries);
+    tile->keys = arena.take<float>((int64_t)kTileBlock * args.head_dim);
+    tile->values = arena.take<float>((int64_t)kTileBlock * padded(args.value_dim));
+    tile->positions = arena.take<int32_t>(kTileQueries);
+    tile->rows = arena.take<VisibleRows<X, kTileBlock>>(1);
+    return arena.used;
+  }
+};
+
+// c[i, n] (+)= sum_k a(i, k) b[k, n] for kRows rows and kVectors vectors; a(i, k) = a[i * row_step + k * inner_step].
+template <int kRows, int kVectors, bool kAccumulate>
+static inline void multiply_tile(const float* a, int64_t row_step, int64_t inner_step, const float* b, int64_t b_stride,
+                                 int inner, float* c, int64_t c_stride) {
+  F sum[kRows][kVectors];
+  for (int i = 0; i < kRows; i++) {
+    for (int n = 0; n < kVectors; n++) sum[i][n] = kAccumulate ? load(c + i * c_stride + n * kLanes) : zero();
+  }
+  for (int k = 0; k < inner; k++) {
+    F right[kVectors];
+    for (int n = 0; n < kVectors; n++) right[n] = load(b + k * b_stride + n * kLanes);
+    for (int i = 0; i < kRows; i++) {
+      const F left = broadcast(a[i * row_step + k * inner_step]);
+      for (int n = 0; n < kVectors; n++) sum[i][n] = fma(left, right[n], sum[i][n]);
+    }
+  }
+  for (int i = 0; i < kRows; i++) {
+    for (int n = 0; n < kVectors; n++) store(c + i * c_stride + n * kLanes, sum[i][n]);
+  }
+}
+
+template <int kVectors, bool kAccumulate>
+static void multiply_columns(const float* a, int64_t row_step, int64_t inner_step, const float* b, int64_t b_stride,
+                             int rows, int inner, float* c, int64_t c_stride) {
+  int i = 0;
+  for (; i + kTileRows <= rows; i += kTileRows) {
+    multiply_tile<kTileRows, kVectors, kAccumulate>(a + i * row_step, row_step, inner_step, b, b_stride, inner,
+                                                    c + i * c_stride, c_stride);
+  }
+  for (; i < rows; i++) {
+    multiply_tile<1, kVectors, kAccumulate>(a + i * row_step, row_step, inner_step, b, b_stride, inner,
+                                            c + i * c_stride, c_stride);
+  }
+}
+
+// The whole product; `columns` is a multiple of kLanes.
+template <bool kAccumulate>
+static void multiply(const float* a, int64_t row_step, int64_t inner_step, const float* b, int64_t b_stride, int rows,
+                     int inner, int columns, float* c, int64_t c_stride) {
+  int n = 0;
+  for (; n + kTileVectors * kLanes <= columns; n += kTileVectors * kLanes) {
+    multiply_columns<kTileVectors, kAccumulate>(a, row_step, inner_step, b + n, b_stride, rows, inner, c + n, c_stride);
+  }
+  for (; n < columns; n += kLanes) {
+    multiply_columns<1, kAccumulate>(a, row_step, inner_step, b + n, b_stride, rows, inner, c + n, c_stride);
+  }
+}
+
+// Rows of storage as f32 rows of `stride` elements, zeros past `dim`.
+template <typename X>
+static void widen_rows(const X* const* rows, int count, int dim, float* out, int stride) {
+  const int whole = dim / kLanes * kLanes;
+  for (int j = 0; j < count; j++) {
+    float* to = out + (int64_t)j * stride;
+    for (int d = 0; d < whole; d += kLanes) store(to + d, load(rows[j] + d));
+    if (whole == dim) continue;
+    const F last = load_part(rows[j] + whole, dim - whole);
+    if (whole + kLanes <= stride) store(to + whole, last);
+    else store_part(to + whole, last, dim - whole);
+  }
+}
+
+// Scores to weights for one vector of queries: bias and lifetimes, running maximum, exponentials, running sum.
+template <typename X>
+static void soften_column(Tile<X>& tile, int m) {
+  const VisibleRows<X, kTileBlock>& rows = *tile.rows;
+  float* column = tile.scores + m;
+  const F old = load(tile.max + m);
+  F top = old;
+  for (int j = 0; j < rows.count; j++) {
+    F score = add(load(column + j * kTileQueries), broadcast(rows.bias[j]));
+    if (!rows.all_visible) score = hide(score, tile.positions + m, rows.births[j], rows.deaths[j]);
+    store(column + j * kTileQueries, score);
+    top = max(top, score);
+  }
+  // Queries that saw nothing yet: subtracting 0 instead of -infinity keeps NaN away and leaves their weights 0.
+  const F reference = max(broadcast(-3.4e38f), top);
+  const F shrink = exp_nonpositive(sub(max(broadcast(-3.4e38f), old), reference));
+  F total = mul(load(tile.sum + m), shrink);
+  for (int j = 0; j < rows.count; j++) {
+    const F weight = exp_nonpositive(sub(load(column + j * kTileQueries), reference));
+    store(column + j * kTileQueries, weight);
+    total = add(total, weight);
+  }
+  store(tile.sum + m, total);
+  store(tile.max + m, top);
+  float factor[kLanes];
+  store(factor, shrink);
+  for (int i = 0; i < kLanes; i++) {
+    if (factor[i] == 1.0f) continue;
+    float* out = tile.out + (int64_t)(m + i) * padded(tile.value_dim);
+    for (int e = 0; e < padded(tile.value_dim); e += kLanes) store(out + e, mul(load(out + e), broadcast(factor[i])));
+  }
+}
+
+// Attends to the rows collected so far and forgets them.
+template <typename X>
+static void flush(Tile<X>& tile) {
+  VisibleRows<X, kTileBlock>& rows = *tile.rows;
+  if (rows.count == 0) return;
+  const int columns = padded(tile.num_queries), out_stride = padded(tile.value_dim);
+  widen_rows(rows.keys, rows.count, tile.head_dim, tile.keys, tile.head_dim);
+  multiply<false>(tile.keys, tile.head_dim, 1, tile.q, kTileQueries, rows.count, tile.head_dim, columns, tile.scores,
+                  kTileQueries);
+  for (int m = 0; m < columns; m += kLanes) soften_column(tile, m);
+  widen_rows(rows.values, rows.count, tile.value_dim, tile.values, out_stride);
+  multiply<true>(tile.scores, 1, kTileQueries, tile.values, out_stride, tile.num_queries, rows.count, out_stride,
+                 tile.out, out_stride);
+  rows.clear();
+}
+
+// Column m of the tile is token first_token + m / G, head m % G of the group.
+template <typename X>
+static void open_tile(const AttendArgs& args, int head, int first_token, Tile<X>& tile) {
+  const int group = args.num_heads / args.num_kv_heads;
+  const int columns = padded(tile.num_queries);
+  for (int m = 0; m < columns; m++) {
+    // Columns past the last query repeat it; their results are dropped.
+    const int n = m < tile.num_queries ? m : tile.num_queries - 1;
+    const int token = first_token + n / group;
+    const float* q = args.query + ((int64_t)token * args.num_heads + head * group + n % group) * args.head_dim;
+    for (int d = 0; d < args.head_dim; d++) tile.q[(int64_t)d * kTileQueries + m] = q[d] * args.scale;
+    tile.positions[m] = args.first_position + token;
+    tile.max[m] = -__builtin_inff();
+    tile.sum[m] = 0.0f;
+  }
+  for (int64_t e = 0; e < (int64_t)kTileQueries * padded(args.value_dim); e++) tile.out[e] = 0.0f;
+}
+
+template <typename X>
+static void close_tile(const AttendArgs& args, int head, int first_token, const Tile<X>& tile) {
+  const int group = args.num_heads / args.num_kv_heads;
+  for (int m = 0; m < tile.num_queries; m++) {
+    const int64_t at = (int64_t)(first_token + m / group) * args.num_heads + head * group + m % group;
+    const float* from = tile.out + (int64_t)m * padded(args.value_dim);
+    float* to = args.output + at * args.value_dim;
+    const bool empty = tile.max[m] == -__builtin_inff();
+    for (int e = 0; e < args.value_dim; e++) to[e] = empty ? 0.0f : from[e] / tile.sum[m];
+    if (args.lse) args.lse[at] = empty ? tile.max[m] : tile.max[m] + __builtin_logf(tile.sum[m]);
+  }
+}
+
+template <typename X>
+static void tile_task(const AttendArgs& args, const AttendPlan& plan, int task, char* workspace) {
+  const int group = args.num_heads / args.num_kv_heads;
+  // The last tiles of a causal call are the longest: they go first, so that threads finish together.
+  const int head = task % args.num_kv_heads, number = plan.num_tiles - 1 - task / args.num_kv_heads;
+  const int first_token = number * plan.tile_tokens;
+  const int num_tokens = (int)min64(plan.tile_tokens, args.num_tokens - first_token);
+  Tile<X> tile;
+  Tile<X>::place(args, workspace, &tile);
+  tile.num_queries = num_tokens * group;
+  tile.rows->clear();
+  open_tile(args, head, first_token, tile);
+  const int32_t first = args.first_position + first_token, last = first + num_tokens - 1;
+  for (int s = 0; s < args.num_segments; s++) {
+    const int64_t length = args.segments[s].lengths[head];
+    for (int64_t j = 0; j < length; j += kBlockRows) {
+      tile.rows->gather(args.segments[s], head, j, min64(length, j + kBlockRows), first, last);
+      if (!tile.rows->has_room_for_block()) flush(tile);
+    }
+  }
+  flush(tile);
+  close_tile(args, head, first_token, tile);
+}
+
+}  // namespace KVASIR_ISA
+}  // namespace kvasir

@@ -1,0 +1,49 @@
+// What every instruction set derives from its few primitives.
+#pragma once
+#include "kvasir/kernels.h"
+
+namespace kvasir {
+namespace KVASIR_ISA {
+
+constexpr float kLowestExp = -87.33654f;  // below, exp is smaller than the least normal f32: flushed to zero
+
+// e^x for x <= 0, within 2 ulp; exactly 0 below kLowestExp and for -infinity; NaN stays NaN.
+// Cody-Waite reduction to |r| <= ln(2)/2, then the minimax polynomial of degree 5 of Cephes' expf.
+static inline F exp_nonpositive(F x) {
+  F clamped = max(broadcast(kLowestExp), x);  // second operand last: a NaN passes through
+  F n = round_even(mul(clamped, broadcast(1.44269504088896341f)));
+  F r = fma(n, broadcast(-0.693359375f), clamped);
+  r = fma(n, broadcast(2.12194440e-4f), r);
+  F p = broadcast(1.9875691500e-4f);
+  p = fma(p, r, broadcast(1.3981999507e-3f));
+  p = fma(p, r, broadcast(8.3334519073e-3f));
+  p = fma(p, r, broadcast(4.1665795894e-2f));
+  p = fma(p, r, broadcast(1.6666665459e-1f));
+  p = fma(p, r, broadcast(5.0000001201e-1f));
+  p = fma(mul(p, r), r, add(r, broadcast(1.0f)));
+  return scale_or_zero(p, n, x, kLowestExp);
+}
+
+static inline F load(const uint16_t* p) { return load_half(p); }
+static inline F load_part(const uint16_t* p, int n) { return load_half_part(p, n); }
+
+static inline int vectors_of(int dim) { return (dim + kLanes - 1) / kLanes; }
+// Elements that `dim` floats take when each row begins a new vector.
+static inline int padded(int dim) { return vectors_of(dim) * kLanes; }
+static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// Hands out aligned pieces of a block; with a null base it only counts.
+struct Arena {
+  char* base;
+  int64_t used = 0;
+  template <typename X>
+  X* take(int64_t count) {
+    X* piece = (X*)(base + used);
+    used += (count * (int64_t)sizeof(X) + 63) / 64 * 64;
+    return piece;
+  }
+};
+
+}  // namespace KVASIR_ISA
+}  // namespace kvasir

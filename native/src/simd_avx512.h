@@ -1,0 +1,69 @@
+// 16 lanes of f32 on AVX-512 (F, BW, DQ, VL).
+#pragma once
+#include <immintrin.h>
+#include <stdint.h>
+
+namespace kvasir {
+namespace KVASIR_ISA {
+
+using F = __m512;
+constexpr int kLanes = 16;
+// Accumulators that a micro kernel may hold: two thirds of the registers.
+constexpr int kAccumulators = 16;
+constexpr int kTileRows = 6, kTileVectors = 4;
+
+static inline F load(const float* p) { return _mm512_loadu_ps(p); }
+static inline void store(float* p, F v) { _mm512_storeu_ps(p, v); }
+static inline F broadcast(float x) { return _mm512_set1_ps(x); }
+static inline F zero() { return _mm512_setzero_ps(); }
+static inline F add(F a, F b) { return _mm512_add_ps(a, b); }
+static inline F sub(F a, F b) { return _mm512_sub_ps(a, b); }
+static inline F mul(F a, F b) { return _mm512_mul_ps(a, b); }
+static inline F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+static inline F max(F a, F b) { return _mm512_max_ps(a, b); }
+static inline F load_half(const uint16_t* p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p)); }
+static inline void store_half(uint16_t* p, F v) {
+  _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+// The first n < kLanes elements; the rest of the vector is zero, memory past them is not touched.
+static inline F load_part(const float* p, int n) { return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p); }
+static inline void store_part(float* p, F v, int n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), v); }
+static inline F load_half_part(const uint16_t* p, int n) {
+  return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16((__mmask16)((1u << n) - 1), p));
+}
+static inline float reduce_add(F v) { return _mm512_reduce_add_ps(v); }
+static inline float reduce_max(F v) { return _mm512_reduce_max_ps(v); }
+
+// Lane i of the result is the sum of all lanes of a[i].
+static inline F reduce_each(const F* a) {
+  F t[8];
+  for (int i = 0; i < 8; i++) {
+    t[i] = add(_mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]), _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]));
+  }
+  F u[4];
+  for (int i = 0; i < 4; i++) {
+    __m512d x = _mm512_castps_pd(t[2 * i]), y = _mm512_castps_pd(t[2 * i + 1]);
+    u[i] = add(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)), _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));
+  }
+  F v0 = add(_mm512_shuffle_f32x4(u[0], u[1], 0x88), _mm512_shuffle_f32x4(u[0], u[1], 0xdd));
+  F v1 = add(_mm512_shuffle_f32x4(u[2], u[3], 0x88), _mm512_shuffle_f32x4(u[2], u[3], 0xdd));
+  return add(_mm512_shuffle_f32x4(v0, v1, 0x88), _mm512_shuffle_f32x4(v0, v1, 0xdd));
+}
+
+// Where births <= position < deaths, `v`; elsewhere -infinity. Positions are lanes.
+static inline F hide(F v, const int32_t* positions, int32_t birth, int32_t death) {
+  __m512i p = _mm512_loadu_si512(positions);
+  __mmask16 seen = _mm512_cmpge_epi32_mask(p, _mm512_set1_epi32(birth));
+  seen = _mm512_mask_cmplt_epi32_mask(seen, p, _mm512_set1_epi32(death));
+  return _mm512_mask_blend_ps(seen, _mm512_set1_ps(-__builtin_inff()), v);
+}
+
+// 2^n * p for integral n in [-126, 127]; lanes where x < lowest become 0.
+static inline F scale_or_zero(F p, F n, F x, float lowest) {
+  __mmask16 keep = _mm512_cmp_ps_mask(x, _mm512_set1_ps(lowest), _CMP_NLT_UQ);
+  return _mm512_maskz_scalef_ps(keep, p, n);
+}
+static inline F round_even(F x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+
+}  // namespace KVASIR_ISA
+}  // namespace kvasir

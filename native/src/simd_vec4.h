@@ -1,0 +1,135 @@
+// 4 lanes of f32 on the compilers' vector extensions: SSE2, NEON and WebAssembly SIMD, with or without fused
+// multiply-add (relaxed SIMD). f16 goes through integer arithmetic.
+#pragma once
+#include <stdint.h>
+#if defined(__wasm_simd128__)
+#include <wasm_simd128.h>
+#elif defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+namespace kvasir {
+namespace KVASIR_ISA {
+
+typedef float F __attribute__((vector_size(16)));
+typedef int32_t I __attribute__((vector_size(16)));
+typedef uint32_t U __attribute__((vector_size(16)));
+constexpr int kLanes = 4;
+constexpr int kAccumulators = 8;
+constexpr int kTileRows = 4, kTileVectors = 2;
+
+static inline F load(const float* p) {
+  F v;
+  __builtin_memcpy(&v, p, 16);
+  return v;
+}
+static inline void store(float* p, F v) { __builtin_memcpy(p, &v, 16); }
+static inline F broadcast(float x) { return F{x, x, x, x}; }
+static inline F zero() { return broadcast(0.0f); }
+static inline F add(F a, F b) { return a + b; }
+static inline F sub(F a, F b) { return a - b; }
+static inline F mul(F a, F b) { return a * b; }
+static inline F select(I mask, F a, F b) { return (F)(((I)a & mask) | ((I)b & ~mask)); }
+#if defined(__wasm_relaxed_simd__)
+static inline F fma(F a, F b, F c) { return (F)wasm_f32x4_relaxed_madd((v128_t)a, (v128_t)b, (v128_t)c); }
+#else
+static inline F fma(F a, F b, F c) { return a * b + c; }  // fused where the target has it (-ffp-contract=fast)
+#endif
+#if defined(__wasm_simd128__)
+static inline F max(F a, F b) { return (F)wasm_f32x4_pmax((v128_t)a, (v128_t)b); }
+#elif defined(__SSE2__)
+static inline F max(F a, F b) { return (F)_mm_max_ps((__m128)a, (__m128)b); }
+#else
+static inline F max(F a, F b) { return select((I)(a > b), a, b); }
+#endif
+
+// f16 to f32: the bits shifted into place are 2^112 too small, which one exact product mends, subnormals included.
+static inline F widen(U half) {
+  U sign = (half & 0x8000u) << 16;
+  U magnitude = (half & 0x7fffu) << 13;
+  U special = (U)(magnitude >= 0x0f800000u) & 0x7f800000u;
+  F value = (F)magnitude * broadcast(0x1p112f);
+  return (F)((U)value | special | sign);
+}
+static inline F load_half(const uint16_t* p) {
+#if defined(__wasm_simd128__)
+  return widen((U)wasm_u32x4_load16x4(p));
+#else
+  return widen(U{p[0], p[1], p[2], p[3]});
+#endif
+}
+// f32 to f16, nearest even.
+static inline uint16_t narrow(float value) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &value, 4);
+  uint32_t sign = (bits >> 16) & 0x8000u, magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return (uint16_t)(sign | 0x7e00u);
+  if (magnitude >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u);
+  if (magnitude < 0x38800000u) {
+    // Adding 0.5 puts the last bit of a subnormal f16 in the last bit of the f32, rounding on the way.
+    float absolute;
+    __builtin_memcpy(&absolute, &magnitude, 4);
+    float shifted = absolute + 0.5f;
+    __builtin_memcpy(&magnitude, &shifted, 4);
+    return (uint16_t)(sign | (magnitude - 0x3f000000u));
+  }
+  return (uint16_t)(sign | ((magnitude + 0xfffu + ((magnitude >> 13) & 1u) - 0x38000000u) >> 13));
+}
+static inline void store_half(uint16_t* p, F v) {
+  for (int i = 0; i < 4; i++) p[i] = narrow(v[i]);
+}
+static inline F load_part(const float* p, int n) {
+  float t[4] = {0};
+  for (int i = 0; i < n; i++) t[i] = p[i];
+  return load(t);
+}
+static inline void store_part(float* p, F v, int n) {
+  for (int i = 0; i < n; i++) p[i] = v[i];
+}
+static inline F load_half_part(const uint16_t* p, int n) {
+  uint16_t t[4] = {0};
+  for (int i = 0; i < n; i++) t[i] = p[i];
+  return load_half(t);
+}
+static inline float reduce_add(F v) { return (v[0] + v[2]) + (v[1] + v[3]); }
+static inline float reduce_max(F v) {
+  float a = v[0] > v[1] ? v[0] : v[1], b = v[2] > v[3] ? v[2] : v[3];
+  return a > b ? a : b;
+}
+static inline F reduce_each(const F* a) {
+#if defined(__clang__)
+  F t0 = __builtin_shufflevector(a[0], a[1], 0, 4, 2, 6) + __builtin_shufflevector(a[0], a[1], 1, 5, 3, 7);
+  F t1 = __builtin_shufflevector(a[2], a[3], 0, 4, 2, 6) + __builtin_shufflevector(a[2], a[3], 1, 5, 3, 7);
+  return __builtin_shufflevector(t0, t1, 0, 1, 4, 5) + __builtin_shufflevector(t0, t1, 2, 3, 6, 7);
+#else
+  F t0 = __builtin_shuffle(a[0], a[1], (I){0, 4, 2, 6}) + __builtin_shuffle(a[0], a[1], (I){1, 5, 3, 7});
+  F t1 = __builtin_shuffle(a[2], a[3], (I){0, 4, 2, 6}) + __builtin_shuffle(a[2], a[3], (I){1, 5, 3, 7});
+  return __builtin_shuffle(t0, t1, (I){0, 1, 4, 5}) + __builtin_shuffle(t0, t1, (I){2, 3, 6, 7});
+#endif
+}
+static inline F hide(F v, const int32_t* positions, int32_t birth, int32_t death) {
+  I p;
+  __builtin_memcpy(&p, positions, 16);
+  I seen = (I)(p >= birth) & (I)(p < death);
+  return select(seen, v, broadcast(-__builtin_inff()));
+}
+static inline F round_even(F x) {
+  // Valid for |x| < 2^22, which exp's range reduction keeps to.
+  F magic = broadcast(12582912.0f);
+#if defined(__wasm_simd128__)
+  (void)magic;
+  return (F)wasm_f32x4_nearest((v128_t)x);
+#else
+  F shifted = x + magic;
+  __asm__("" : "+x"(shifted));  // keeps the compiler from folding (x + m) - m
+  return shifted - magic;
+#endif
+}
+static inline F scale_or_zero(F p, F n, F x, float lowest) {
+  I power = (__builtin_convertvector(n, I) + 127) << 23;
+  I drop = (I)(x < broadcast(lowest));
+  return (F)((I)(p * (F)power) & ~drop);
+}
+
+}  // namespace KVASIR_ISA
+}  // namespace kvasir

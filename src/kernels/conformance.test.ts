@@ -1,0 +1,336 @@
+import { describe, expect, test } from 'vitest'
+import { f16ToF32, f32ToF16 } from '../tensor/float16.ts'
+import { type AttendShape, attendShapes, createAttendCase, createRandom, normal } from './cases.ts'
+import type { AttendArgs, KeptSet, Kernels, RetainArgs } from './contract.ts'
+import { NEVER } from './contract.ts'
+import { instructionSets, openNative, probeNative } from './native.ts'
+import { openReference } from './reference.ts'
+import { openWasm, probeWasm } from './wasm.ts'
+
+const reference = openReference()
+
+/** Every backend, instruction set and a few numbers of threads. What is missing on a machine is skipped aloud. */
+const candidates: { name: string; open: () => Kernels }[] = []
+if (probeNative() === true) {
+  for (const set of instructionSets()) candidates.push({ name: `native ${set}`, open: () => openNative(2, set) })
+  candidates.push({ name: 'native, 1 thread', open: () => openNative(1) })
+  candidates.push({ name: 'native, 5 threads', open: () => openNative(5) })
+}
+if (probeWasm() === true) candidates.push({ name: 'wasm', open: openWasm })
+
+test.skipIf(probeNative() === true)('native addon is there', (context) => context.skip(String(probeNative())))
+test('at least one compiled backend is held to the reference', () => expect(candidates.length).toBeGreaterThan(0))
+
+/** What the reference says and how far off a backend may be; worked out once for all of them. */
+function judge(shape: AttendShape, seed: number): { expected: AttendArgs; allowed: number } {
+  const key = `${shape.name} ${seed}`
+  const known = verdicts.get(key)
+  if (known) return known
+  const expected = createAttendCase(shape, seed)
+  reference.attend(expected)
+  const verdict = { expected, allowed: 2 * naiveError(expected, expected.output) + 1e-6 }
+  verdicts.set(key, verdict)
+  return verdict
+}
+
+const verdicts = new Map<string, { expected: AttendArgs; allowed: number }>()
+
+/** Attention as anyone would write it in f32: what a backend's error is measured against. */
+function naiveError(args: AttendArgs, exact: Float32Array): number {
+  const f = Math.fround
+  const naive = { ...args, output: new Float32Array(args.output.length) }
+  const { numTokens, numHeads, numKvHeads, headDim, valueDim } = args
+  for (let t = 0; t < numTokens; t++) {
+    for (let h = 0; h < numHeads; h++) {
+      const rows: { weight: number; value: (e: number) => number }[] = []
+      const k = Math.floor((h * numKvHeads) / numHeads)
+      for (const segment of args.segments) {
+        const read = (array: typeof segment.keys, i: number) =>
+          array instanceof Uint16Array ? f16ToF32(array[i] as number) : (array[i] as number)
+        for (let j = 0; j < (segment.lengths[k] as number); j++) {
+          const row = segment.rows ? (segment.rows[k * segment.capacity + j] as number) : j
+          const at = k * segment.capacity + row
+          const position = args.firstPosition + t
+          if ((segment.births?.[at] ?? -NEVER) > position || (segment.deaths?.[at] ?? NEVER) <= position) continue
+          const bias = segment.bias?.[at] ?? 0
+          if (bias === Number.NEGATIVE_INFINITY) continue
+          const stored = segment.isTokenMajor ? row * numKvHeads + k : at
+          let dot = 0
+          for (let d = 0; d < headDim; d++) {
+            dot = f(
+              dot +
+                f((args.query[(t * numHeads + h) * headDim + d] as number) * read(segment.keys, stored * headDim + d)),
+            )
+          }
+          rows.push({
+            weight: f(f(dot * f(args.scale)) + bias),
+            value: (e) => read(segment.values, stored * valueDim + e),
+          })
+        }
+      }
+      const max = rows.reduce((a, { weight }) => Math.max(a, weight), Number.NEGATIVE_INFINITY)
+      let sum = 0
+      for (const row of rows) {
+        row.weight = f(Math.exp(f(row.weight - max)))
+        sum = f(sum + row.weight)
+      }
+      for (let e = 0; e < valueDim; e++) {
+        let total = 0
+        for (const { weight, value } of rows) total = f(total + f(weight * value(e)))
+        naive.output[(t * numHeads + h) * valueDim + e] = rows.length ? f(total / sum) : 0
+      }
+    }
+  }
+  return worst(naive.output, exact)
+}
+
+/** Largest difference; NaN anywhere counts as infinite. */
+function worst(actual: Float32Array, expected: Float32Array): number {
+  return actual.reduce((most, value, i) => {
+    const difference = Object.is(value, expected[i]) ? 0 : Math.abs(value - (expected[i] as number))
+    return difference <= most ? most : Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference
+  }, 0)
+}
+
+describe.each(candidates)('$name', ({ open }) => {
+  const kernels = open()
+
+  test.each(attendShapes)('attends as the reference does: $name', (shape) => {
+    for (const seed of [1, 2]) {
+      const { expected, allowed } = judge(shape, seed)
+      const actual = createAttendCase(shape, seed)
+      kernels.attend(actual)
+      expect(worst(actual.output, expected.output)).toBeLessThanOrEqual(allowed)
+      expect(worst(actual.lse as Float32Array, expected.lse as Float32Array)).toBeLessThanOrEqual(
+        1e-5 * (shape.queryScale ?? 1),
+      )
+    }
+  })
+
+  test('exponentials are right over their whole range', () => {
+    // Two rows with logits 0 and x make the log-sum-exp log(1 + e^x) and the weight of the second row e^x / (1 + e^x).
+    for (let x = -90; x <= 0; x += 0.173) {
+      const args: AttendArgs = {
+        ...{ query: Float32Array.of(1), output: new Float32Array(1), lse: new Float32Array(1) },
+        ...{ numTokens: 1, numHeads: 1, numKvHeads: 1, headDim: 1, valueDim: 1, scale: 1, firstPosition: 0 },
+        segments: [
+          { keys: Float32Array.of(0, x), values: Float32Array.of(0, 1), capacity: 2, lengths: Int32Array.of(2) },
+        ],
+      }
+      kernels.attend(args)
+      const rounded = Math.exp(Math.fround(x))
+      const expected = rounded / (1 + rounded)
+      const flushed = x < -87.3
+      expect(Math.abs((args.output[0] as number) - (flushed ? 0 : expected))).toBeLessThanOrEqual(4e-7 * expected)
+    }
+  })
+
+  test('stores rows, f16 rounded to nearest even', () => {
+    const random = createRandom(7)
+    for (const headDim of [1, 7, 8, 64, 100]) {
+      const source = normal(random, 6 * 2 * headDim)
+      const awkward = [
+        65519.9,
+        65520,
+        1e9,
+        -1e-8,
+        5.9604645e-8,
+        2.98e-8,
+        6.1e-5,
+        Infinity,
+        -Infinity,
+        0,
+        -0,
+        1.0009765625,
+        1.00048828125,
+      ]
+      source.set(awkward.slice(0, headDim), 0)
+      const row = { counts: Int32Array.of(2, 1), tokens: Int32Array.of(0, 5, 3, -1), slots: Int32Array.of(3, 0, 1, 99) }
+      for (const Type of [Float32Array, Uint16Array]) {
+        const make = () => ({
+          ...{ source, numTokens: 6, numKvHeads: 2, headDim, capacity: 4, stride: 2 },
+          ...row,
+          target: new Type(2 * 4 * headDim).fill(7),
+        })
+        const [expected, actual] = [make(), make()]
+        reference.store(expected)
+        kernels.store(actual)
+        expect(actual.target).toEqual(expected.target)
+      }
+    }
+  })
+
+  test('widens every f16 as the reference does', () => {
+    const halves = Uint16Array.from({ length: 65536 }, (_, i) => i).filter((half) => (half & 0x7c00) !== 0x7c00)
+    for (const bits of halves) expect(f32ToF16(f16ToF32(bits))).toBe(bits)
+    const lengths = Int32Array.of(1)
+    for (let start = 0; start < halves.length; start += 512) {
+      const values = halves.subarray(start, start + 512)
+      const args: AttendArgs = {
+        ...{ query: Float32Array.of(0), output: new Float32Array(values.length), firstPosition: 0, scale: 1 },
+        ...{ numTokens: 1, numHeads: 1, numKvHeads: 1, headDim: 1, valueDim: values.length },
+        segments: [{ keys: Uint16Array.of(0), values, capacity: 1, lengths }],
+      }
+      kernels.attend(args)
+      expect(Array.from(args.output)).toEqual(Array.from(values, (half) => f16ToF32(half) + 0))
+    }
+  })
+
+  test('rotates heads, whole and in part', () => {
+    const random = createRandom(3)
+    for (const [headDim, rotaryPairs] of [
+      [8, 4],
+      [8, 2],
+      [66, 33],
+      [128, 64],
+    ] as const) {
+      const angles = Array.from({ length: 3 * rotaryPairs }, () => random() * 6)
+      const make = () => ({
+        ...{ vectors: normal(createRandom(5), 3 * 2 * headDim), numTokens: 3, numHeads: 2, headDim, rotaryPairs },
+        cos: Float32Array.from(angles, Math.cos),
+        sin: Float32Array.from(angles, Math.sin),
+      })
+      const [expected, actual] = [make(), make()]
+      reference.rotate(expected)
+      kernels.rotate(actual)
+      expect(worst(actual.vectors, expected.vectors)).toBeLessThanOrEqual(1e-6)
+    }
+  })
+
+  test('selects the best rows by (score, row), whatever the ties', () => {
+    const random = createRandom(11)
+    for (const numRows of [0, 1, 5, 64, 257]) {
+      for (const window of [1, 3, 64, 1000]) {
+        const scores = Float32Array.from({ length: 2 * 300 }, () => {
+          const score = Math.floor(random() * 9) - 4
+          return score === 4 ? Number.NEGATIVE_INFINITY : score * 0.5
+        })
+        const make = () => ({
+          ...{ scores, numKvHeads: 2, capacity: 300, numRows, window },
+          ...{ rows: new Int32Array(600), lengths: new Int32Array(2) },
+        })
+        const [expected, actual] = [make(), make()]
+        reference.select(expected)
+        kernels.select(actual)
+        expect(actual.lengths).toEqual(expected.lengths)
+        for (const k of [0, 1]) {
+          const chosen = (args: typeof actual) => args.rows.slice(k * 300, k * 300 + (args.lengths[k] as number))
+          expect(chosen(actual)).toEqual(chosen(expected))
+        }
+      }
+    }
+  })
+
+  test('retains what the reference retains, chunk after chunk', () => {
+    const random = createRandom(13)
+    for (const [window, sinks, recent] of [
+      [1, 0, 0],
+      [5, 0, 0],
+      [16, 2, 3],
+      [8, 8, 0],
+      [8, 0, 8],
+      [7, 3, 4],
+      [40, 0, 5],
+    ] as const) {
+      const ours = createKept(window, sinks, recent)
+      const theirs = createKept(window, sinks, recent)
+      let firstPosition = 0
+      for (const numTokens of [1, 1, 3, 1, 17, 1, 1, 60, 1, 2, 1, 1, 1, 33]) {
+        const scores = Float32Array.from({ length: numTokens * 2 }, () => {
+          const score = Math.floor(random() * 12) - 6
+          return score === 5 ? Number.NEGATIVE_INFINITY : score
+        })
+        const [expected, actual] = [theirs, ours].map((kept) => retainArgs(kept, scores, numTokens, firstPosition))
+        reference.retain(expected as RetainArgs)
+        kernels.retain(actual as RetainArgs)
+        expect(actual?.tokenDeaths).toEqual(expected?.tokenDeaths)
+        for (const head of [0, 1]) {
+          expect(deathsByPosition(actual as RetainArgs, head)).toEqual(deathsByPosition(expected as RetainArgs, head))
+          expect(keptPositions(ours, head)).toEqual(keptPositions(theirs, head))
+          expect(keptScores(ours, head)).toEqual(keptScores(theirs, head))
+        }
+        firstPosition += numTokens
+      }
+    }
+  })
+
+  test('a NaN score is refused and changes nothing', () => {
+    const kept = createKept(4, 0, 0)
+    kernels.retain(retainArgs(kept, Float32Array.of(1, 2, 3, 4), 2, 0))
+    const before = structuredClone(kept)
+    expect(() => kernels.retain(retainArgs(kept, Float32Array.of(5, 6, 7, Number.NaN), 2, 2))).toThrow(/NaN/)
+    expect(kept).toEqual(before)
+  })
+
+  test('arguments that do not fit their sizes are refused', () => {
+    const good = () =>
+      createAttendCase({ name: '', numTokens: 1, numHeads: 4, numKvHeads: 2, headDim: 16, segments: [9] }, 1)
+    const bad: Partial<AttendArgs>[] = [
+      { query: new Float32Array(63) },
+      { output: new Float32Array(1) },
+      { lse: new Float32Array(3) },
+      { numTokens: -1 },
+      { numTokens: 1.5 },
+      { numHeads: 3 },
+      { headDim: 0 },
+      { headDim: Number.NaN },
+      { firstPosition: 2 ** 31 },
+      { segments: [{ ...(good().segments[0] as never), lengths: Int32Array.of(9, 15) }] },
+      { segments: [{ ...(good().segments[0] as never), lengths: Int32Array.of(9, -1) }] },
+      { segments: [{ ...(good().segments[0] as never), keys: new Float32Array(9) }] },
+      { segments: [{ ...(good().segments[0] as never), keys: new Uint16Array(2 * 14 * 16) }] },
+      { segments: [{ ...(good().segments[0] as never), bias: new Float32Array(3) }] },
+      { segments: [{ ...(good().segments[0] as never), rows: new Int32Array(28).fill(14) }] },
+    ]
+    kernels.attend(good())
+    for (const change of bad) expect(() => kernels.attend({ ...good(), ...change })).toThrow(/\[kvasir:kernels\]/)
+  })
+})
+
+function createKept(window: number, sinks: number, recent: number): KeptSet {
+  const numKvHeads = 2
+  return {
+    ...{ numKvHeads, window, sinks, recent },
+    scores: new Float32Array(numKvHeads * window),
+    positions: new Float64Array(numKvHeads * window),
+    lengths: new Int32Array(numKvHeads),
+    heap: new Int32Array(numKvHeads * window),
+    heapLengths: new Int32Array(numKvHeads),
+    accepted: new Float64Array(numKvHeads),
+    ring: new Int32Array(numKvHeads * recent),
+  }
+}
+
+function retainArgs(kept: KeptSet, scores: Float32Array, numTokens: number, firstPosition: number): RetainArgs {
+  const stride = Math.min(numTokens, kept.window)
+  return {
+    ...{ kept, scores, numTokens, firstPosition },
+    rowDeaths: numTokens > 1 ? new Int32Array(2 * kept.window) : undefined,
+    tokenDeaths: new Int32Array(2 * numTokens),
+    counts: new Int32Array(2),
+    tokens: new Int32Array(2 * stride),
+    slots: new Int32Array(2 * stride),
+  }
+}
+
+function keptPositions({ positions, lengths, window }: KeptSet, head: number): number[] {
+  return Array.from(positions.subarray(head * window, head * window + (lengths[head] as number))).sort((a, b) => a - b)
+}
+
+function keptScores(kept: KeptSet, head: number): number[] {
+  const start = head * kept.window
+  const rows = Array.from({ length: kept.lengths[head] as number }, (_, row) => start + row)
+  return rows
+    .sort((a, b) => (kept.positions[a] as number) - (kept.positions[b] as number))
+    .map((at) => kept.scores[at] as number)
+}
+
+/** How many old rows die at each token: rows are a backend's own affair. */
+function deathsByPosition({ rowDeaths, kept }: RetainArgs, head: number): number[] | undefined {
+  return (
+    rowDeaths &&
+    Array.from(rowDeaths.subarray(head * kept.window, (head + 1) * kept.window))
+      .filter((t) => t !== NEVER)
+      .sort((a, b) => a - b)
+  )
+}

@@ -1,0 +1,105 @@
+/** The C++ kernels as a Node addon, on a pool of threads. Arguments are checked by the addon itself. */
+import { existsSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { KvasirError } from '../tensor/error.ts'
+import { attendCall, type CallValue, retainCall, rotateCall, selectCall, storeCall } from './calls.ts'
+import type { Kernels, Memory } from './contract.ts'
+import { builtFile } from './files.ts'
+import { checkStatus } from './status.ts'
+
+/** What the addon exports; `engine` is opaque. */
+interface Addon {
+  open(threads: number, instructionSet?: string): object
+  instructionSets(): string[]
+  alignment(buffer: ArrayBuffer): number
+  attend(engine: object, ...values: CallValue[]): void
+  store(engine: object, ...values: CallValue[]): void
+  rotate(engine: object, ...values: CallValue[]): void
+  retain(engine: object, ...values: CallValue[]): number
+  select(engine: object, ...values: CallValue[]): void
+  read(engine: object, data: Float32Array): number
+  multiplyAdd(engine: object, iterations: number): number
+}
+
+export const addonPath = builtFile('Release', 'kvasir.node')
+
+let loaded: Addon | undefined
+
+function loadAddon(): Addon {
+  loaded ??= createRequire(import.meta.url)(addonPath) as Addon
+  return loaded
+}
+
+/** True, or why the addon can't be used here. */
+export function probeNative(): true | string {
+  if (!existsSync(addonPath)) return 'the native addon is not built (npm run native)'
+  try {
+    loadAddon()
+    return true
+  } catch (error) {
+    return `the native addon does not load: ${(error as Error).message}`
+  }
+}
+
+/** Instruction sets of this processor that the addon has kernels for, best first: `avx512`, `avx2`, `vec4`. */
+export function instructionSets(): string[] {
+  return loadAddon().instructionSets()
+}
+
+export interface NativeKernels extends Kernels {
+  /** Reads all of `data` on all threads: for measuring what memory gives. */
+  read(data: Float32Array): number
+  /** Runs fused multiply-adds on all threads and returns how many floating-point operations that was. */
+  multiplyAdd(iterations: number): number
+}
+
+/** @param instructionSet one of `instructionSets()`; default the best. */
+export function openNative(threads: number, instructionSet?: string): NativeKernels {
+  const addon = loadAddon()
+  const engine = call(() => addon.open(threads, instructionSet))
+  const plural = threads === 1 ? 'thread' : 'threads'
+  return {
+    name: 'native',
+    description: `native (${instructionSet ?? addon.instructionSets()[0]}, ${threads} ${plural})`,
+    alloc: (byteLength) => alloc(addon, byteLength),
+    attend: (args) => call(() => addon.attend(engine, ...attendCall(args))),
+    store: (args) => call(() => addon.store(engine, ...storeCall(args))),
+    rotate: (args) => call(() => addon.rotate(engine, ...rotateCall(args))),
+    retain: (args) => checkStatus(call(() => addon.retain(engine, ...retainCall(args)))),
+    select: (args) => call(() => addon.select(engine, ...selectCall(args))),
+    read: (data) => addon.read(engine, data),
+    multiplyAdd: (iterations) => addon.multiplyAdd(engine, iterations),
+  }
+}
+
+/** Cache lines begin at 64 bytes; a row of K that straddles two costs twice. */
+function alloc(addon: Addon, byteLength: number): Memory {
+  const length = Math.ceil(byteLength / 8) * 8
+  const buffer = allocate(length + 64)
+  const offset = addon.alignment(buffer)
+  return {
+    byteLength,
+    f32: new Float32Array(buffer, offset, length / 4),
+    f64: new Float64Array(buffer, offset, length / 8),
+    u16: new Uint16Array(buffer, offset, length / 2),
+    i32: new Int32Array(buffer, offset, length / 4),
+    free() {},
+  }
+}
+
+function allocate(byteLength: number): ArrayBuffer {
+  try {
+    return new ArrayBuffer(byteLength)
+  } catch (cause) {
+    throw new KvasirError('out-of-memory', 'kernels', `cannot allocate ${byteLength} bytes`, { cause })
+  }
+}
+
+/** What the addon refuses is a caller's mistake. */
+function call<T>(run: () => T): T {
+  try {
+    return run()
+  } catch (cause) {
+    throw new KvasirError('invalid-argument', 'kernels', (cause as Error).message, { cause })
+  }
+}

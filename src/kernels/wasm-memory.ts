@@ -1,0 +1,123 @@
+/**
+ * Blocks of a WebAssembly memory: first fit over a list of free ranges, grown when nothing fits. Blocks are few and
+ * large (a cache allocates a handful), so a sorted list is enough.
+ */
+import { KvasirError } from '../tensor/error.ts'
+import type { Memory } from './contract.ts'
+
+const alignment = 64
+const pageBytes = 65536
+
+interface Range {
+  readonly start: number
+  readonly end: number
+}
+
+export class WasmHeap {
+  readonly #memory: WebAssembly.Memory
+  #free: Range[]
+  /** Gives back what JavaScript forgot to free. */
+  readonly #forgotten = new FinalizationRegistry<Range>((range) => this.#release(range))
+
+  constructor(memory: WebAssembly.Memory, heapBase: number) {
+    this.#memory = memory
+    this.#free = [{ start: roundUp(heapBase, alignment), end: memory.buffer.byteLength }]
+  }
+
+  /** Bytes that blocks take now. */
+  get usedBytes(): number {
+    return this.#memory.buffer.byteLength - this.#free.reduce((sum, { start, end }) => sum + end - start, 0)
+  }
+
+  /** @throws KvasirError `out-of-memory` when the memory cannot grow that far. */
+  alloc(byteLength: number): WasmBlock {
+    const size = roundUp(Math.max(byteLength, 1), alignment)
+    const found = this.#free.find(({ start, end }) => end - start >= size) ?? this.#grow(size)
+    const range = { start: found.start, end: found.start + size }
+    const rest = { start: range.end, end: found.end }
+    this.#free = this.#free.flatMap((free) => (free !== found ? [free] : rest.end > rest.start ? [rest] : []))
+    const block = new WasmBlock(this.#memory, range.start, byteLength, () => {
+      this.#forgotten.unregister(block)
+      this.#release(range)
+    })
+    this.#forgotten.register(block, range, block)
+    return block
+  }
+
+  #grow(size: number): Range {
+    const start = this.#memory.buffer.byteLength
+    // Grow by an eighth at least, so that many small blocks don't mean many moves.
+    const bytes = Math.max(size, start / 8)
+    try {
+      this.#memory.grow(Math.ceil(bytes / pageBytes))
+    } catch (cause) {
+      throw new KvasirError('out-of-memory', 'kernels', `WebAssembly memory cannot grow by ${size} bytes`, { cause })
+    }
+    this.#release({ start, end: this.#memory.buffer.byteLength })
+    return this.#free.find((range) => range.end - range.start >= size) as Range
+  }
+
+  #release(range: Range): void {
+    const merged: Range[] = []
+    for (const next of [...this.#free, range].sort((a, b) => a.start - b.start)) {
+      const last = merged.at(-1)
+      if (last && last.end === next.start) merged[merged.length - 1] = { start: last.start, end: next.end }
+      else merged.push(next)
+    }
+    this.#free = merged
+  }
+}
+
+/** Views are made anew when the memory has grown, for growing detaches the old ones. */
+class WasmBlock implements Memory {
+  readonly byteLength: number
+  readonly address: number
+  readonly #memory: WebAssembly.Memory
+  #release: (() => void) | undefined
+  #buffer: ArrayBuffer | undefined
+  #views: Pick<Memory, 'f32' | 'f64' | 'u16' | 'i32'> | undefined
+
+  constructor(memory: WebAssembly.Memory, address: number, byteLength: number, release: () => void) {
+    this.#memory = memory
+    this.address = address
+    this.byteLength = byteLength
+    this.#release = release
+  }
+
+  get f32() {
+    return this.#current().f32
+  }
+  get f64() {
+    return this.#current().f64
+  }
+  get u16() {
+    return this.#current().u16
+  }
+  get i32() {
+    return this.#current().i32
+  }
+
+  free(): void {
+    this.#release?.()
+    this.#release = undefined
+  }
+
+  #current() {
+    const { buffer } = this.#memory
+    if (!this.#views || this.#buffer !== buffer) {
+      const length = roundUp(this.byteLength, 8)
+      this.#buffer = buffer
+      this.#views = {
+        f32: new Float32Array(buffer, this.address, length / 4),
+        f64: new Float64Array(buffer, this.address, length / 8),
+        u16: new Uint16Array(buffer, this.address, length / 2),
+        i32: new Int32Array(buffer, this.address, length / 4),
+      }
+    }
+    return this.#views
+  }
+}
+
+function roundUp(value: number, multiple: number): number {
+  return Math.ceil(value / multiple) * multiple
+}
