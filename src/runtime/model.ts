@@ -63,6 +63,7 @@ export class LoadedModel implements CausalLM {
   }
 
   async forward(batch: readonly BatchEntry[]): Promise<Tensor> {
+    if (this.#disposed) throw invalidArgument('runtime', 'expected a model in use, got one that was disposed')
     return this.#queue.run(() => this.#forward(batch))
   }
 
@@ -91,7 +92,6 @@ export class LoadedModel implements CausalLM {
   }
 
   async #forward(batch: readonly BatchEntry[]): Promise<Tensor> {
-    if (this.#disposed) throw invalidArgument('runtime', 'expected a model in use, got one that was disposed')
     const { steps, numRows } = planSteps(batch, { ...this.#parts.spec, chunkSize: this.chunkSize })
     for (const { cache } of batch) this.#checkWhole(cache)
     const logits = new Float32Array(numRows * this.vocabSize)

@@ -1,0 +1,191 @@
+import { rm } from 'node:fs/promises'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { KvCache, LayerCache } from '../cache/contract.ts'
+import { type DogeCheckpoint, endToken, writeDogeCheckpoint } from '../onnx/testing/doge-checkpoint.ts'
+import { dogeLogits } from '../onnx/testing/doge-reference.ts'
+import type { BatchEntry, CausalLM, LoadOptions } from './contract.ts'
+import { loadModel } from './load-model.ts'
+
+let checkpoint: DogeCheckpoint
+let model: CausalLM
+beforeAll(async () => {
+  checkpoint = await writeDogeCheckpoint()
+  model = await loadModel(checkpoint.folder, { threads: 1, chunkSize: 8 })
+})
+afterAll(async () => {
+  await model.dispose()
+  await rm(checkpoint.folder, { recursive: true })
+})
+
+/** Greedy continuation by the f64 reference. */
+function expectedTokens(prompt: readonly number[], count: number): number[] {
+  const tokens = [...prompt]
+  for (let n = 0; n < count; n++) {
+    const logits = dogeLogits(checkpoint, tokens).at(-1)!
+    tokens.push(logits.indexOf(Math.max(...logits)))
+  }
+  return tokens.slice(prompt.length)
+}
+
+/** A cache whose layer 1 fails the next time. */
+function failingOnce(cache: KvCache): KvCache {
+  let fails = 1
+  return {
+    numLayers: cache.numLayers,
+    get seenTokens() {
+      return cache.seenTokens
+    },
+    layer(index: number): LayerCache {
+      const layer = cache.layer(index)
+      const attend: LayerCache['attend'] = (input, output) => {
+        if (index === 1 && fails-- > 0) throw new Error('out of luck')
+        layer.attend(input, output)
+      }
+      return Object.assign(Object.create(layer) as LayerCache, { attend, info: () => layer.info() })
+    },
+    reset: () => cache.reset(),
+  } as unknown as KvCache
+}
+
+describe('a loaded model', () => {
+  it('generates what the f64 reference generates', async () => {
+    const prompt = [72, 101, 108, 108, 111, 32, 119, 111, 114, 108, 100]
+    const { tokens } = await model.generate(prompt, { maxNewTokens: 12 })
+    const expected = expectedTokens(prompt, 12)
+    const stop = expected.indexOf(endToken)
+    expect(tokens).toEqual(stop < 0 ? expected : expected.slice(0, stop + 1))
+  })
+
+  it('goes on with a cache as if the text had been one', async () => {
+    const prompt = [1, 2, 3, 4, 5]
+    const whole = await model.generate(prompt, { maxNewTokens: 8 })
+    const cache = model.createCache()
+    const first = await model.generate(prompt, { maxNewTokens: 4, cache })
+    expect(cache.seenTokens).toBe(9)
+    const next = await model.forward([{ cache: cache.fork(), tokens: [7] }])
+    const expected = dogeLogits(checkpoint, [...prompt, ...first.tokens, 7]).at(-1)!
+    expect(first.tokens).toEqual(whole.tokens.slice(0, 4))
+    for (const [i, value] of expected.entries()) expect((next.data as Float32Array)[i]).toBeCloseTo(value, 3)
+  })
+
+  it('gives the same logits to calls made at once as to calls made in turn', async () => {
+    const prompts = [
+      [1, 2, 3],
+      [4, 5],
+      [6, 7, 8, 9],
+    ]
+    const one = (tokens: number[]) => model.forward([{ cache: model.createCache(), tokens }])
+    const together = await Promise.all(prompts.map(one))
+    for (const [i, tokens] of prompts.entries()) {
+      expect((await one(tokens)).data).toEqual(together[i]!.data)
+    }
+  })
+
+  it('refuses a cache that a failed call left half written, until it is reset', async () => {
+    const cache = failingOnce(model.createCache())
+    const entry = { cache, tokens: [1, 2, 3] }
+    await expect(model.forward([entry])).rejects.toThrow('out of luck')
+    await expect(model.forward([entry])).rejects.toThrow('half written; reset it')
+    cache.reset()
+    const { data } = await model.forward([entry])
+    const expected = await model.forward([{ cache: model.createCache(), tokens: [1, 2, 3] }])
+    expect(data).toEqual(expected.data)
+  })
+
+  it('takes over options of loadModel into caches, and lets each cache override them', () => {
+    expect(model.cacheOptions).toEqual({ policy: 'linear', window: 16 })
+    const cache = model.createCache({ policy: 'full', kvDtype: 'f16' })
+    expect(cache.getCacheInfo()).toMatchObject({ seenTokens: 0, keptTokens: 0 })
+    expect(() => model.createCache({ window: 0 })).toThrow('for window, got 0')
+    expect(() => model.createCache({ windows: 3 } as object)).toThrow('did you mean "window"')
+  })
+
+  it('keeps the window and no more', async () => {
+    const cache = model.createCache({ window: 5 })
+    await model.prefill(
+      cache,
+      Array.from({ length: 50 }, (_, i) => i),
+    )
+    expect(cache.getCacheInfo()).toMatchObject({ seenTokens: 50, keptTokens: 5, evictedTokens: 45 })
+  })
+
+  it('reports progress and can be aborted between chunks', async () => {
+    const cache = model.createCache()
+    const stop = new AbortController()
+    const reading = model.prefill(cache, new Int32Array(20).fill(5), {
+      signal: stop.signal,
+      onPrefill: (read) => read === 16 && stop.abort(),
+    })
+    await expect(reading).rejects.toMatchObject({ code: 'aborted' })
+    expect(cache.seenTokens).toBe(16)
+  })
+
+  it('describes itself', () => {
+    const description = model.describe()
+    const parameters = [...checkpoint.tensors.values()].reduce((sum, { values }) => sum + values.length, 0)
+    expect(description).toMatchObject({ architecture: 'doge', parameters, weightBytes: 4 * parameters })
+    expect(description.segments.map(({ name }) => name)).toEqual(['segment 0', 'segment 1', 'segment 2', 'head'])
+    expect(description.attention.map(({ layer, numHeads }) => [layer, numHeads])).toEqual([
+      [0, 4],
+      [1, 4],
+    ])
+    expect(description.kvBytesPerToken).toBe(2 * 2 * 2 * 8 * 4)
+  })
+
+  const refused: [(cache: KvCache) => unknown, string][] = [
+    [() => [], 'expected at least one entry in the batch, got an array of 0'],
+    [() => undefined, 'expected at least one entry in the batch, got undefined'],
+    [(cache) => [{ cache, tokens: [] }], 'expected at least one token'],
+    [(cache) => [{ cache, tokens: 'abc' }], 'expected an array of tokens, got "abc"'],
+    [(cache) => [{ cache, tokens: [260] }], 'expected tokens in 0..259, got 260'],
+    [(cache) => [{ cache, tokens: [1], logitsOf: [1] }], 'expected an integer in 0..0 for logitsOf, got 1'],
+    [(cache) => [{ cache, tokens: [1], logits: true }], 'unknown option "logits" for a batch entry'],
+    [
+      (cache) => [
+        { cache, tokens: [1] },
+        { cache, tokens: [2] },
+      ],
+      'expected a cache of its own for each entry',
+    ],
+    [() => [{ tokens: [1] }], 'expected a cache of 2 layers, got undefined'],
+  ]
+  for (const [batch, message] of refused) {
+    it(`refuses a batch: ${message}`, async () => {
+      const cache = model.createCache()
+      await expect(model.forward(batch(cache) as BatchEntry[])).rejects.toThrow(message)
+      expect(cache.seenTokens).toBe(0)
+    })
+  }
+})
+
+describe('loading', () => {
+  const options: [object, string][] = [
+    [{ windw: 3 }, 'unknown option "windw" for loadModel (did you mean "window"?)'],
+    [{ window: 0 }, 'for window, got 0'],
+    [{ chunkSize: 0 }, 'for chunkSize, got 0'],
+    [{ threads: 0.5 }, 'for threads, got 0.5'],
+    [{ quantize: 'int3' }, 'for quantize, got "int3"'],
+    [{ policy: 'linaer' }, 'for policy, got "linaer"'],
+    [{ backend: 'cuda' }, '"cuda"'],
+  ]
+  for (const [option, message] of options) {
+    it(`refuses ${JSON.stringify(option)}`, async () => {
+      await expect(loadModel(checkpoint.folder, option as LoadOptions)).rejects.toThrow(message)
+    })
+  }
+
+  it('refuses a path that is no folder', async () => {
+    await expect(loadModel('/nowhere/at/all')).rejects.toMatchObject({ code: 'not-found' })
+    await expect(loadModel(import.meta.filename)).rejects.toThrow('expected a model folder, got a file at')
+    await expect(loadModel('')).rejects.toThrow('expected the path of a model folder, got ""')
+  })
+
+  it('refuses calls after dispose, which waits for those before', async () => {
+    const other = await loadModel(checkpoint.folder, { threads: 1 })
+    const cache = other.createCache()
+    const last = other.forward([{ cache, tokens: [1] }])
+    await Promise.all([other.dispose(), other.dispose()])
+    expect((await last).dims).toEqual([1, 260])
+    await expect(other.forward([{ cache, tokens: [1] }])).rejects.toThrow('got one that was disposed')
+  })
+})
