@@ -44,8 +44,22 @@ test('a model that keeps the newest tokens has lost the facts', async () => {
   expect(result.misses[0]?.said).toBe('I have forgotten that.')
 })
 
+test('each document has its own questions', async () => {
+  const asked = new Set<string>()
+  const model = createFakeModel((_, prompt) => {
+    asked.add(prompt)
+    return ' No.\n'
+  })
+  await evalRecall(model, options)
+  expect(asked.size).toBeGreaterThan(10)
+})
+
 test('tallies by kind add up to the whole', async () => {
-  const { byKind, questions, correct } = await evalRecall(createFakeModel(createReader()), options)
+  const reader = createReader()
+  const model = createFakeModel((known, prompt) => (prompt.includes('the ') ? reader(known, prompt) : ' No.\n'))
+  const { byKind, questions, correct } = await evalRecall(model, options)
+  expect(correct).toBeGreaterThan(0)
+  expect(correct).toBeLessThan(questions)
   const tallies = Object.values(byKind)
   expect(tallies.reduce((sum, tally) => sum + tally.questions, 0)).toBe(questions)
   expect(tallies.reduce((sum, tally) => sum + tally.correct, 0)).toBe(correct)
@@ -67,6 +81,7 @@ test('an answer is right only when it is the same to the letter, spaces around i
   expect(mark(question, 'in the box.').isCorrect).toBe(false)
   expect(mark(question, 'In the box').isCorrect).toBe(false)
   expect(mark(question, '').isCorrect).toBe(false)
+  expect(mark(question, 'In the box. Or not.').isCorrect).toBe(false)
 })
 
 test('asking leaves the cache as it was', async () => {

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -30,10 +30,14 @@ test('the key follows content, names and tools, and no times', () => {
   expect(key('g++ 12')).not.toBe(first)
 })
 
-test('moving a byte from one file to the next changes the key', () => {
+test('a new name changes the key, and so does one file that looks like two', () => {
   const first = key()
-  writeFileSync(join(root, 'native/b.cc'), 'int b;i')
-  writeFileSync(join(root, 'native/src/a.cc'), 'nt a;')
+  renameSync(join(root, 'native/b.cc'), join(root, 'native/c.cc'))
+  expect(key()).not.toBe(first)
+  renameSync(join(root, 'native/c.cc'), join(root, 'native/b.cc'))
+  expect(key()).toBe(first)
+  rmSync(join(root, 'native/src'), { recursive: true })
+  writeFileSync(join(root, 'native/b.cc'), 'int b;native/src/a.cc\0int a;')
   expect(key()).not.toBe(first)
 })
 

@@ -61,7 +61,7 @@ test('generate prints the text on standard output and the figures on standard er
   expect({ code, stdout }).toEqual({ code: 0, stdout: ' And then.\n' })
   expect(stderr).toContain('read 4 tokens')
   expect(loaded[0]?.path).toMatch(/models.kvasir-tiny$/)
-  expect(loaded[0]?.options).toEqual({})
+  expect(loaded[0]?.options).toStrictEqual({})
 })
 
 test('generate --json prints one object of the agreed shape', async () => {
@@ -82,6 +82,11 @@ test('generate --json prints one object of the agreed shape', async () => {
     tokensPerSecond: 1500,
     kv: { bytes: 256, fullBytes: 8, keptTokens: 2, seenTokens: 2 },
   })
+})
+
+test('a cache that keeps everything has the window null in JSON', async () => {
+  const { stdout } = await kvasir(['generate', '--prompt', 'One two', '--policy', 'full', '--json'])
+  expect(JSON.parse(stdout)).toMatchObject({ policy: 'full', window: null })
 })
 
 test('the prompt comes from standard input, without its last line break', async () => {
@@ -213,6 +218,19 @@ test('demo compares the linear cache with a sliding window', async () => {
   const json = await kvasir([...args, '--json'])
   const result = JSON.parse(json.stdout)
   expect(result.runs.map(({ policy }: { policy: string }) => policy)).toEqual(['linear', 'window'])
+})
+
+test('demo counts what each policy still knows', async () => {
+  const respond: Respond = (known, prompt) => {
+    const subject = prompt.trim().replace(/^Where is |\?$/g, '')
+    const place = known.match(new RegExp(`${subject} (in|on) the ([a-z]+ [a-z]+)\\.`))
+    return place ? ` T${subject.slice(1)} is ${place[1]} the ${place[2]}.\n` : ' Nobody knows.\n'
+  }
+  const args = 'demo --context 1500 --questions 8 --window 32 --json'.split(' ')
+  const { runs } = JSON.parse((await kvasir(args, { respond })).stdout)
+  expect(runs[0]).toMatchObject({ policy: 'linear', questions: 8, kvBytes: 128 })
+  expect(runs[0].correct).toBeGreaterThan(0)
+  expect(runs[1]).toMatchObject({ policy: 'window', questions: 8, correct: 0, kvBytes: 128 })
 })
 
 test('colours are for terminals, and NO_COLOR is respected', async () => {
