@@ -46,3 +46,14 @@ test('importing the library is free of side effects: nothing is printed and the 
   const result = await run(process.execPath, ['--input-type=module', '-e', script], { timeout: 20_000 })
   expect(result).toEqual({ stdout: '', stderr: '' })
 })
+
+test('the lock file names the packages of every platform: npm ci refuses it otherwise', () => {
+  const { packages } = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8'))
+  const locked: [path: string, entry: { optionalDependencies?: Record<string, string> }][] = Object.entries(packages)
+  const missing = locked.flatMap(([path, { optionalDependencies = {} }]) =>
+    Object.keys(optionalDependencies).filter(
+      (name) => !packages[`node_modules/${name}`] && !packages[`${path}/node_modules/${name}`],
+    ),
+  )
+  expect(missing).toEqual([])
+})

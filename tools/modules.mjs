@@ -11,11 +11,25 @@ export async function ensureModules(root) {
   const reason = whyInstall(root)
   if (reason === undefined) return true
   const [command, args] = npmCommand()
-  const flags = ['ci', '--no-audit', '--no-fund', '--loglevel=error']
-  const title = `Installing dependencies with npm ci (${reason})`
-  const [installed] = await runStep(title, [{ command, args: [...args, ...flags] }], root)
-  if (!installed.ok) say(installed.output.trimEnd())
-  return installed.ok
+  const npm = async (...words) => {
+    const flags = ['--no-audit', '--no-fund', '--loglevel=error']
+    const title = `Installing dependencies with npm ${words[0]} (${reason})`
+    const [result] = await runStep(title, [{ command, args: [...args, ...words, ...flags] }], root)
+    return result
+  }
+  const first = await npm('ci')
+  if (first.ok) return true
+  say(summarise(first.output))
+  // A registry that lacks packages of other platforms writes lock files that its own npm ci refuses.
+  if (!first.output.includes('EUSAGE')) return false
+  const second = await npm('install', '--no-save')
+  if (!second.ok) say(summarise(second.output))
+  return second.ok
+}
+
+/** What npm said before it goes on to list its options. */
+function summarise(output) {
+  return output.split(/^npm error (?:Clean install a project|Usage:)/m)[0].trimEnd()
 }
 
 /**
