@@ -19,30 +19,51 @@ struct Partial {
   }
 };
 
-// scores[g, j] = q[g] . k[j] + bias[j] for kGroup query heads: kAccumulators / kGroup rows at a time.
-template <typename X, int kGroup>
-static void score_rows(const VisibleRows<X, kBlockRows>& rows, const float* q, int head_dim, float* scores) {
-  constexpr int kRows = kAccumulators / kGroup;
+// Asks for a row before it is needed, so that memory works while the previous block is computed.
+template <typename X>
+static inline void prefetch_row(const X* row, int dim) {
+  for (int64_t at = 0; at < dim * (int64_t)sizeof(X); at += 64) __builtin_prefetch((const char*)row + at, 0, 2);
+}
+
+// sum[g, i] = lanes of q[g] . k[i] for kGroup query heads and kRows rows.
+template <typename X, int kGroup, int kRows>
+static inline void multiply_rows(const X* const* keys, const float* q, int head_dim, F* sum, int row_stride) {
   const int q_stride = padded(head_dim), whole = head_dim / kLanes * kLanes;
+  F part[kGroup][kRows];
+  for (int g = 0; g < kGroup; g++) {
+    for (int i = 0; i < kRows; i++) part[g][i] = zero();
+  }
+  for (int d = 0; d < whole; d += kLanes) {
+    for (int i = 0; i < kRows; i++) {
+      const F k = load(keys[i] + d);
+      for (int g = 0; g < kGroup; g++) part[g][i] = fma(k, load(q + g * q_stride + d), part[g][i]);
+    }
+  }
+  if (whole < head_dim) {
+    for (int i = 0; i < kRows; i++) {
+      const F k = load_part(keys[i] + whole, head_dim - whole);
+      for (int g = 0; g < kGroup; g++) part[g][i] = fma(k, load(q + g * q_stride + whole), part[g][i]);
+    }
+  }
+  for (int g = 0; g < kGroup; g++) {
+    for (int i = 0; i < kRows; i++) sum[g * row_stride + i] = part[g][i];
+  }
+}
+
+// scores[g, j] = q[g] . k[j] + bias[j] for kGroup query heads. Rows are read nearly in the order of memory, four at a
+// time, for the sake of the prefetcher; sums across lanes are made for kAccumulators dot products at once.
+template <typename X, int kGroup>
+static void score_rows(const VisibleRows<X, kBlockRows>& rows, const float* q, int head_dim, int value_dim, bool ahead,
+                       float* scores) {
+  constexpr int kRows = kAccumulators / kGroup, kAtOnce = kRows < 4 ? kRows : 4;
   for (int j = 0; j < rows.count; j += kRows) {
     const X* key[kRows];
     for (int i = 0; i < kRows; i++) key[i] = rows.keys[j + i < rows.count ? j + i : rows.count - 1];
     F sum[kAccumulators];
-    for (int a = 0; a < kAccumulators; a++) sum[a] = zero();
-    for (int d = 0; d < whole; d += kLanes) {
-      for (int i = 0; i < kRows; i++) {
-        const F k = load(key[i] + d);
-        for (int g = 0; g < kGroup; g++) sum[g * kRows + i] = fma(k, load(q + g * q_stride + d), sum[g * kRows + i]);
-      }
+    if (ahead) {
+      for (int i = 0; i < kRows && j + i < rows.count; i++) prefetch_row(rows.values[j + i], value_dim);
     }
-    if (whole < head_dim) {
-      for (int i = 0; i < kRows; i++) {
-        const F k = load_part(key[i] + whole, head_dim - whole);
-        for (int g = 0; g < kGroup; g++) {
-          sum[g * kRows + i] = fma(k, load(q + g * q_stride + whole), sum[g * kRows + i]);
-        }
-      }
-    }
+    for (int i = 0; i < kRows; i += kAtOnce) multiply_rows<X, kGroup, kAtOnce>(key + i, q, head_dim, sum + i, kRows);
     float total[kAccumulators];
     for (int a = 0; a < kAccumulators; a += kLanes) store(total + a, reduce_each(sum + a));
     const int valid = rows.count - j < kRows ? rows.count - j : kRows;
@@ -82,12 +103,13 @@ static void soften(float* scores, int count, float* max_, float* sum_, float* ou
 // out[g, e ...] += sum_j weights[g, j] v[j, e ...] for kVectors vectors from element e on; `part` > 0: a partial one.
 template <typename X, int kGroup, int kVectors>
 static void add_values(const VisibleRows<X, kBlockRows>& rows, const float* weights, float* out, int out_stride, int e,
-                       int part) {
+                       int part, int64_t next_key, int head_dim) {
   F sum[kGroup * kVectors];
   for (int g = 0; g < kGroup; g++) {
     for (int n = 0; n < kVectors; n++) sum[g * kVectors + n] = load(out + g * out_stride + e + n * kLanes);
   }
   for (int j = 0; j < rows.count; j++) {
+    if (next_key && e == 0) prefetch_row(rows.keys[j] + next_key, head_dim);
     F v[kVectors];
     for (int n = 0; n < kVectors; n++) {
       v[n] = part ? load_part(rows.values[j] + e, part) : load(rows.values[j] + e + n * kLanes);
@@ -103,48 +125,48 @@ static void add_values(const VisibleRows<X, kBlockRows>& rows, const float* weig
 }
 
 template <typename X, int kGroup>
-static void add_all_values(const VisibleRows<X, kBlockRows>& rows, const float* weights, float* out, int value_dim) {
+static void add_all_values(const VisibleRows<X, kBlockRows>& rows, const float* weights, float* out, int value_dim, int64_t next_key, int head_dim) {
   constexpr int kMost = kAccumulators / kGroup > 8 ? 8 : kAccumulators / kGroup;
   const int stride = padded(value_dim), whole = value_dim / kLanes * kLanes;
   int e = 0;
   for (; e + kMost * kLanes <= whole; e += kMost * kLanes) {
-    add_values<X, kGroup, kMost>(rows, weights, out, stride, e, 0);
+    add_values<X, kGroup, kMost>(rows, weights, out, stride, e, 0, next_key, head_dim);
   }
   if constexpr (kMost > 2) {
-    for (; e + 2 * kLanes <= whole; e += 2 * kLanes) add_values<X, kGroup, 2>(rows, weights, out, stride, e, 0);
+    for (; e + 2 * kLanes <= whole; e += 2 * kLanes) add_values<X, kGroup, 2>(rows, weights, out, stride, e, 0, next_key, head_dim);
   }
-  for (; e < whole; e += kLanes) add_values<X, kGroup, 1>(rows, weights, out, stride, e, 0);
-  if (whole < value_dim) add_values<X, kGroup, 1>(rows, weights, out, stride, whole, value_dim - whole);
+  for (; e < whole; e += kLanes) add_values<X, kGroup, 1>(rows, weights, out, stride, e, 0, next_key, head_dim);
+  if (whole < value_dim) add_values<X, kGroup, 1>(rows, weights, out, stride, whole, value_dim - whole, next_key, head_dim);
 }
 
 template <typename X, int kGroup>
 static void attend_block(const VisibleRows<X, kBlockRows>& rows, const float* q, int head_dim, int value_dim,
-                         float* scores, Partial state) {
-  score_rows<X, kGroup>(rows, q, head_dim, scores);
+                         bool ahead, int64_t next_key, float* scores, Partial state) {
+  score_rows<X, kGroup>(rows, q, head_dim, value_dim, ahead, scores);
   const int out_stride = padded(value_dim);
   for (int g = 0; g < kGroup; g++) {
     soften(scores + g * kBlockRows, rows.count, state.max + g, state.sum + g, state.out + g * out_stride,
            vectors_of(value_dim));
   }
-  add_all_values<X, kGroup>(rows, scores, state.out, value_dim);
+  add_all_values<X, kGroup>(rows, scores, state.out, value_dim, ahead ? next_key : 0, head_dim);
 }
 
 // All G query heads of a block of rows, four, two and one at a time; the rows come from cache after the first.
 template <typename X>
 static void attend_group(const VisibleRows<X, kBlockRows>& rows, const float* q, int group, const AttendArgs& args,
-                         float* scores, Partial state) {
+                         int64_t key_stride, float* scores, Partial state) {
   const int q_stride = padded(args.head_dim), out_stride = padded(args.value_dim);
   for (int g = 0; g < group;) {
     const Partial part = {state.max + g, state.sum + g, state.out + g * out_stride};
     const float* query = q + g * q_stride;
     if (group - g >= 4) {
-      attend_block<X, 4>(rows, query, args.head_dim, args.value_dim, scores, part);
+      attend_block<X, 4>(rows, query, args.head_dim, args.value_dim, g == 0, key_stride * kBlockRows, scores, part);
       g += 4;
     } else if (group - g >= 2) {
-      attend_block<X, 2>(rows, query, args.head_dim, args.value_dim, scores, part);
+      attend_block<X, 2>(rows, query, args.head_dim, args.value_dim, g == 0, key_stride * kBlockRows, scores, part);
       g += 2;
     } else {
-      attend_block<X, 1>(rows, query, args.head_dim, args.value_dim, scores, part);
+      attend_block<X, 1>(rows, query, args.head_dim, args.value_dim, g == 0, key_stride * kBlockRows, scores, part);
       g += 1;
     }
   }
@@ -199,7 +221,7 @@ static void decode_task(const AttendArgs& args, const AttendPlan& plan, int numb
     for (int64_t j = max64(0, task.begin - start); j < end; j += kBlockRows) {
       rows.clear();
       rows.gather(segment, task.head, j, min64(end, j + kBlockRows), position, position);
-      if (rows.count) attend_group(rows, q, group, args, scores, state);
+      if (rows.count) attend_group(rows, q, group, args, segment.key_row_stride, scores, state);
     }
     start += length;
   }

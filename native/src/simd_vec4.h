@@ -13,7 +13,6 @@ namespace KVASIR_ISA {
 
 typedef float F __attribute__((vector_size(16)));
 typedef int32_t I __attribute__((vector_size(16)));
-typedef uint32_t U __attribute__((vector_size(16)));
 constexpr int kLanes = 4;
 constexpr int kAccumulators = 8;
 constexpr int kTileRows = 4, kTileVectors = 2;
@@ -43,19 +42,18 @@ static inline F max(F a, F b) { return (F)_mm_max_ps((__m128)a, (__m128)b); }
 static inline F max(F a, F b) { return select((I)(a > b), a, b); }
 #endif
 
-// f16 to f32: the bits shifted into place are 2^112 too small, which one exact product mends, subnormals included.
-static inline F widen(U half) {
-  U sign = (half & 0x8000u) << 16;
-  U magnitude = (half & 0x7fffu) << 13;
-  U special = (U)(magnitude >= 0x0f800000u) & 0x7f800000u;
-  F value = (F)magnitude * broadcast(0x1p112f);
-  return (F)((U)value | special | sign);
+// f16, sign-extended to 32 bits, to f32: the bits shifted into place are 2^112 too small, which one exact product
+// mends, subnormals included; infinity and NaN get their exponent back.
+static inline F widen(I half) {
+  const I shifted = (half << 13) & (int32_t)0x8fffe000;
+  const I special = (I)((shifted & 0x0fffe000) >= 0x0f800000) & 0x7f800000;
+  return (F)((I)((F)shifted * broadcast(0x1p112f)) | special);
 }
 static inline F load_half(const uint16_t* p) {
 #if defined(__wasm_simd128__)
-  return widen((U)wasm_u32x4_load16x4(p));
+  return widen((I)wasm_i32x4_load16x4(p));
 #else
-  return widen(U{p[0], p[1], p[2], p[3]});
+  return widen(I{(int16_t)p[0], (int16_t)p[1], (int16_t)p[2], (int16_t)p[3]});
 #endif
 }
 // f32 to f16, nearest even.

@@ -265,6 +265,7 @@ describe.each(candidates)('$name', ({ open }) => {
   test('arguments that do not fit their sizes are refused', () => {
     const good = () =>
       createAttendCase({ name: '', numTokens: 1, numHeads: 4, numKvHeads: 2, headDim: 16, segments: [9] }, 1)
+    const segment = good().segments[0] as KeyValueSegment
     const bad: Partial<AttendArgs>[] = [
       { query: new Float32Array(63) },
       { output: new Float32Array(1) },
@@ -275,12 +276,12 @@ describe.each(candidates)('$name', ({ open }) => {
       { headDim: 0 },
       { headDim: Number.NaN },
       { firstPosition: 2 ** 31 },
-      { segments: [{ ...(good().segments[0] as never), lengths: Int32Array.of(9, 15) }] },
-      { segments: [{ ...(good().segments[0] as never), lengths: Int32Array.of(9, -1) }] },
-      { segments: [{ ...(good().segments[0] as never), keys: new Float32Array(9) }] },
-      { segments: [{ ...(good().segments[0] as never), keys: new Uint16Array(2 * 14 * 16) }] },
-      { segments: [{ ...(good().segments[0] as never), bias: new Float32Array(3) }] },
-      { segments: [{ ...(good().segments[0] as never), rows: new Int32Array(28).fill(14) }] },
+      { segments: [{ ...segment, lengths: Int32Array.of(9, 15) }] },
+      { segments: [{ ...segment, lengths: Int32Array.of(9, -1) }] },
+      { segments: [{ ...segment, keys: new Float32Array(9) }] },
+      { segments: [{ ...segment, keys: new Uint16Array(2 * 14 * 16) }] },
+      { segments: [{ ...segment, bias: new Float32Array(3) }] },
+      { segments: [{ ...segment, rows: new Int32Array(28).fill(14) }] },
     ]
     kernels.attend(good())
     for (const change of bad) expect(() => kernels.attend({ ...good(), ...change })).toThrow(/\[kvasir:kernels\]/)

@@ -11,7 +11,7 @@ import { checkStatus } from './status.ts'
 interface Addon {
   open(threads: number, instructionSet?: string): object
   instructionSets(): string[]
-  alignment(buffer: ArrayBuffer): number
+  prepare(buffer: ArrayBuffer): number
   attend(engine: object, ...values: CallValue[]): void
   store(engine: object, ...values: CallValue[]): void
   rotate(engine: object, ...values: CallValue[]): void
@@ -76,7 +76,7 @@ export function openNative(threads: number, instructionSet?: string): NativeKern
 function alloc(addon: Addon, byteLength: number): Memory {
   const length = Math.ceil(byteLength / 8) * 8
   const buffer = allocate(length + 64)
-  const offset = addon.alignment(buffer)
+  const offset = addon.prepare(buffer)
   return {
     byteLength,
     f32: new Float32Array(buffer, offset, length / 4),
