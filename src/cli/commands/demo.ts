@@ -60,8 +60,9 @@ async function demo(context: CliContext, flags: DemoFlags): Promise<void> {
   const terminal = createTerminal(context, flags.json === true)
   const { seed, window, questions } = flags
   await withModel(context, { ...flags, policy: 'linear' }, async (model) => {
+    introduce(model, flags, terminal)
     const document = createDocument(model.tokenizer, { seed, tokens: flags.context, facts: questions })
-    introduce(model, document, flags, terminal)
+    showStory(document, terminal)
     const runs: Run[] = []
     for (const policy of Object.keys(contenders) as (keyof typeof contenders)[]) {
       terminal.print()
@@ -74,13 +75,11 @@ async function demo(context: CliContext, flags: DemoFlags): Promise<void> {
   })
 }
 
-function introduce(model: CausalLM, document: Document, flags: DemoFlags, terminal: Terminal): void {
+function introduce(model: CausalLM, flags: DemoFlags, terminal: Terminal): void {
   const { architecture, parameters, backend } = model.describe()
-  terminal.print(
-    `${modelName(flags)} (${architecture}, ${formatCount(parameters)} parameters), attention on ${backend}`,
-  )
+  const size = `${architecture}, ${formatCount(parameters)} parameters`
+  terminal.print(`${modelName(flags)} (${size}), attention on ${backend}`)
   terminal.print()
-  showStory(document, terminal)
 }
 
 async function runPolicy(
