@@ -1,4 +1,13 @@
 /** Kvasir: language models whose KV cache does not grow. */
 
+// The tensors of all functions here, so that callers need not find the same version by themselves.
+export { Tensor } from 'onnxruntime-common'
+export * from './attention/index.ts'
+export {
+  type LinearAttentionOptions,
+  LinearKVCache,
+  type LinearKVCacheOptions,
+  linearKvCacheAttention,
+} from './cache/index.ts'
 export * from './runtime/index.ts'
 export { isKvasirError, KvasirError, type KvasirErrorCode } from './tensor/error.ts'

@@ -27,6 +27,8 @@ export class BoundedCache implements LayerCache {
   readonly #lengths: Int32Array
   /** The single-token step reuses these, so that it allocates nothing that lasts. */
   readonly #step: RetainPlan
+  /** Scores of one token where recency ranks: all the same. */
+  readonly #equal: Float32Array
   #seen = 0
 
   constructor(options: BoundedCacheOptions, hasImportance: boolean) {
@@ -38,6 +40,7 @@ export class BoundedCache implements LayerCache {
     this.#bias = usesBias ? kernels.alloc(shape.numKvHeads * window * 4) : undefined
     this.#lengths = new Int32Array(shape.numKvHeads)
     this.#step = createPlan(shape.numKvHeads, window, 1)
+    this.#equal = new Float32Array(shape.numKvHeads)
   }
 
   attend(input: LayerInput, output: Float32Array): void {
@@ -45,10 +48,18 @@ export class BoundedCache implements LayerCache {
     else if (input.numTokens > 1) this.#attendChunk(input, output)
   }
 
+  /** Takes tokens in without attending. */
+  append(input: Omit<LayerInput, 'query'>): void {
+    if (input.numTokens === 0) return
+    const { shape, window } = this.#options
+    const plan = input.numTokens === 1 ? this.#step : createPlan(shape.numKvHeads, window, input.numTokens)
+    this.#retain(input, plan)
+    this.#commit(input, plan)
+  }
+
   /** Decode: the cache is brought up to date first, then holds exactly what the new token sees. */
   #attendOne(input: LayerInput, output: Float32Array): void {
-    this.#retain(input, this.#step)
-    this.#commit(input, this.#step)
+    this.append(input)
     this.#runAttention(input, output, [this.#segment(this.#state.view.lengths)])
   }
 
@@ -83,9 +94,10 @@ export class BoundedCache implements LayerCache {
     return { keys, values, capacity, lengths, bias: this.#bias?.f32 }
   }
 
-  #retain({ importance, numTokens }: LayerInput, plan: RetainPlan): void {
+  #retain({ importance, numTokens }: Omit<LayerInput, 'query'>, plan: RetainPlan): void {
     const { kernels, rankBy, shape } = this.#options
-    const scores = rankBy === 'importance' ? importance : new Float32Array(numTokens * shape.numKvHeads)
+    const count = numTokens * shape.numKvHeads
+    const scores = rankBy === 'importance' ? importance : numTokens === 1 ? this.#equal : new Float32Array(count)
     kernels.retain({
       kept: this.#state.view,
       scores: scores as Float32Array,
@@ -96,7 +108,7 @@ export class BoundedCache implements LayerCache {
     this.#seen += numTokens
   }
 
-  #commit({ key, value, importance, numTokens }: LayerInput, plan: RetainPlan): void {
+  #commit({ key, value, importance, numTokens }: Omit<LayerInput, 'query'>, plan: RetainPlan): void {
     this.#store.write(key, value, numTokens, plan)
     if (!this.#bias || !importance) return
     const { window, shape } = this.#options

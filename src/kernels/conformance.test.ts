@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { f16ToF32, f32ToF16 } from '../tensor/float16.ts'
 import { type AttendShape, attendShapes, createAttendCase, createRandom, normal } from './cases.ts'
-import type { AttendArgs, KeptSet, Kernels, RetainArgs } from './contract.ts'
+import type { AttendArgs, KeptSet, Kernels, KeyValueSegment, RetainArgs } from './contract.ts'
 import { NEVER } from './contract.ts'
 import { instructionSets, openNative, probeNative } from './native.ts'
 import { openReference } from './reference.ts'

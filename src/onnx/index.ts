@@ -6,6 +6,15 @@ export { type Checkpoint, openCheckpoint, readJson } from './checkpoint.ts'
 export { byteRange, decodeModel, encodeModel, make } from './codec.ts'
 export { type CutModel, cutModel, type Segment } from './cut.ts'
 export { externalInitializer, externalRoot, initializerBytes } from './external.ts'
+export {
+  blockSize as quantizedBlockSize,
+  type QuantizedBits,
+  quantizableWeights,
+  quantizedNames,
+  quantizeMatrix,
+  quantizeModel,
+} from './quantize.ts'
 export { readSafetensorsHeader, type SafetensorsDtype, type TensorEntry } from './safetensors.ts'
+export { type TensorPlan, writeSafetensors } from './safetensors-writer.ts'
 export type { OnnxGraph, OnnxModel, OnnxNode, OnnxTensor } from './schema.ts'
 export { openWeights, readTensor, type Weights } from './weights.ts'

@@ -1,32 +1,41 @@
 /** Writes safetensors files: whole or not at all. */
+import { createHash } from 'node:crypto'
 import { open, rename, rm } from 'node:fs/promises'
+import { KvasirError } from '../tensor/error.ts'
 import { type SafetensorsDtype, safetensorsBits } from './safetensors.ts'
 
-/** A tensor to write; `bytes` is row-major, little endian. */
-export interface TensorData {
+/** A tensor to write. */
+export interface TensorPlan {
   readonly name: string
   readonly dtype: SafetensorsDtype
   readonly shape: readonly number[]
-  readonly bytes: Uint8Array
 }
 
 /**
- * Writes a file that every reader accepts: widest elements first, header padded to eight bytes, so each tensor begins
- * at a multiple of its element size. It is written beside its place and renamed, so nobody sees half of it.
+ * Writes tensors in the given order, their bytes (row-major, little endian) taken one after the other from `data`, so
+ * that only one has to be in memory. The file is written beside its place and renamed: nobody sees half of it.
+ * @returns the SHA-256 of the file, in hex
  */
 export async function writeSafetensors(
   file: string,
-  tensors: readonly TensorData[],
-  metadata: Readonly<Record<string, string>> = {},
-): Promise<void> {
-  const sorted = [...tensors].sort(byWidthAndName)
+  tensors: readonly TensorPlan[],
+  data: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+): Promise<string> {
   const temporary = `${file}.${process.pid}.${Math.random().toString(36).slice(2)}.tmp`
   const handle = await open(temporary, 'wx')
+  const hash = createHash('sha256')
   try {
     try {
-      for (const bytes of [headerOf(sorted, metadata), ...sorted.map((tensor) => tensor.bytes)]) {
+      const header = headerOf(tensors)
+      hash.update(header)
+      await handle.writeFile(header)
+      let index = 0
+      for await (const bytes of data) {
+        checkSize(tensors[index++], bytes)
+        hash.update(bytes)
         await handle.writeFile(bytes)
       }
+      if (index !== tensors.length) throw mismatch(`data for ${tensors.length} tensors`, String(index))
       await handle.sync()
     } finally {
       await handle.close()
@@ -36,14 +45,17 @@ export async function writeSafetensors(
     await rm(temporary, { force: true })
     throw error
   }
+  return hash.digest('hex')
 }
 
-function headerOf(tensors: readonly TensorData[], metadata: Readonly<Record<string, string>>): Uint8Array {
-  const entries: [string, unknown][] = [['__metadata__', { format: 'pt', ...metadata }]]
+/** Padded with spaces to a multiple of eight bytes. */
+function headerOf(tensors: readonly TensorPlan[]): Uint8Array {
+  const entries: [string, unknown][] = [['__metadata__', { format: 'pt' }]]
   let end = 0
-  for (const { name, dtype, shape, bytes } of tensors) {
-    entries.push([name, { dtype, shape, data_offsets: [end, end + bytes.length] }])
-    end += bytes.length
+  for (const { name, dtype, shape } of tensors) {
+    const begin = end
+    end += sizeOf({ name, dtype, shape })
+    entries.push([name, { dtype, shape, data_offsets: [begin, end] }])
   }
   // fromEntries defines own properties, so a tensor called __proto__ is written like any other.
   const json = new TextEncoder().encode(JSON.stringify(Object.fromEntries(entries)))
@@ -53,6 +65,16 @@ function headerOf(tensors: readonly TensorData[], metadata: Readonly<Record<stri
   return header
 }
 
-function byWidthAndName(a: TensorData, b: TensorData): number {
-  return safetensorsBits[b.dtype] - safetensorsBits[a.dtype] || (a.name < b.name ? -1 : 1)
+function sizeOf({ dtype, shape }: TensorPlan): number {
+  return (shape.reduce((product, dim) => product * dim, 1) * safetensorsBits[dtype]) / 8
+}
+
+function checkSize(tensor: TensorPlan | undefined, bytes: Uint8Array): void {
+  if (!tensor) throw mismatch('data for no further tensor', `${bytes.length} bytes`)
+  if (bytes.length === sizeOf(tensor)) return
+  throw mismatch(`${sizeOf(tensor)} bytes for "${tensor.name}"`, String(bytes.length))
+}
+
+function mismatch(expected: string, got: string): KvasirError {
+  return new KvasirError('internal', 'safetensors', `expected ${expected}, got ${got}`)
 }

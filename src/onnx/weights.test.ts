@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, it } from 'vitest'
-import { type TensorData, writeSafetensors } from './safetensors-writer.ts'
+import { type TestData, writeTensors } from './testing/doge-checkpoint.ts'
 import { openWeights, parseIndex, readTensor, sameTensor } from './weights.ts'
 
 let folder = ''
@@ -10,7 +10,7 @@ beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'kvasir-weights-'))
 })
 
-function tensor(name: string, values: readonly number[]): TensorData {
+function tensor(name: string, values: readonly number[]): TestData {
   return { name, dtype: 'F32', shape: [values.length], bytes: new Uint8Array(Float32Array.from(values).buffer) }
 }
 
@@ -20,7 +20,7 @@ async function writeIndex(weightMap: unknown): Promise<void> {
 
 describe('the weights of a checkpoint', () => {
   it('come from the one file when there is one', async () => {
-    await writeSafetensors(join(folder, 'model.safetensors'), [tensor('a', [1, 2]), tensor('b', [3])])
+    await writeTensors(join(folder, 'model.safetensors'), [tensor('a', [1, 2]), tensor('b', [3])])
     await writeIndex({ c: 'model-00001-of-00001.safetensors' })
     const weights = await openWeights(folder)
     expect([...weights.keys()].sort()).toEqual(['a', 'b'])
@@ -28,8 +28,8 @@ describe('the weights of a checkpoint', () => {
   })
 
   it('come from the shard that the index names, and only what it names', async () => {
-    await writeSafetensors(join(folder, 'x.safetensors'), [tensor('a', [1]), tensor('b', [2])])
-    await writeSafetensors(join(folder, 'y.safetensors'), [tensor('b', [3]), tensor('spare', [4])])
+    await writeTensors(join(folder, 'x.safetensors'), [tensor('a', [1]), tensor('b', [2])])
+    await writeTensors(join(folder, 'y.safetensors'), [tensor('b', [3]), tensor('spare', [4])])
     await writeIndex({ a: 'x.safetensors', b: 'y.safetensors' })
     const weights = await openWeights(folder)
     expect([...weights.keys()].sort()).toEqual(['a', 'b'])
@@ -37,7 +37,7 @@ describe('the weights of a checkpoint', () => {
   })
 
   it('are refused when a shard lacks a tensor, or is not there', async () => {
-    await writeSafetensors(join(folder, 'x.safetensors'), [tensor('a', [1])])
+    await writeTensors(join(folder, 'x.safetensors'), [tensor('a', [1])])
     await writeIndex({ a: 'x.safetensors', b: 'x.safetensors' })
     await expect(openWeights(folder)).rejects.toThrow('expected tensor "b" in x.safetensors, got none')
     await writeIndex({ a: 'x.safetensors', b: 'y.safetensors' })
@@ -70,7 +70,7 @@ describe('the weights of a checkpoint', () => {
   it('are read from f16 and bf16 exactly', async () => {
     const half = Uint16Array.of(0x3c00, 0xc000, 0x3555, 0x7bff, 0x0001)
     const brain = Uint16Array.of(0x3f80, 0xc000, 0x3eab, 0x7f7f, 0x0080)
-    await writeSafetensors(join(folder, 'model.safetensors'), [
+    await writeTensors(join(folder, 'model.safetensors'), [
       { name: 'half', dtype: 'F16', shape: [5], bytes: new Uint8Array(half.buffer) },
       { name: 'brain', dtype: 'BF16', shape: [5], bytes: new Uint8Array(brain.buffer) },
       { name: 'whole', dtype: 'I8', shape: [3], bytes: Uint8Array.of(1, 2, 3) },
@@ -86,7 +86,7 @@ describe('the weights of a checkpoint', () => {
     const long = Array.from({ length: 300_000 }, (_, i) => i)
     const changed = long.with(299_999, -1)
     const list = [tensor('a', long), tensor('b', long), tensor('c', changed), tensor('d', long.slice(1))]
-    await writeSafetensors(join(folder, 'model.safetensors'), list)
+    await writeTensors(join(folder, 'model.safetensors'), list)
     const weights = await openWeights(folder)
     const same = (b: string) => sameTensor(weights.get('a')!, weights.get(b)!)
     expect([await same('a'), await same('b'), await same('c'), await same('d')]).toEqual([true, true, false, false])

@@ -1,10 +1,10 @@
 /** What `kvasir inspect` shows of a model. */
 import type { Kernels } from '../kernels/contract.ts'
-import { type CutModel, initializerBytes, type ModelSpec, type OnnxTensor } from '../onnx/index.ts'
+import { type Checkpoint, type CutModel, initializerBytes, type OnnxTensor } from '../onnx/index.ts'
 import type { ModelDescription } from './contract.ts'
 
 export function describeModel(
-  spec: ModelSpec,
+  { spec, model: uncut }: Checkpoint,
   cut: CutModel,
   kernels: Kernels,
   kvDtype: 'f32' | 'f16' | undefined,
@@ -13,11 +13,12 @@ export function describeModel(
   // Tied embeddings are an initializer of two segments, but one set of weights.
   const weights = new Map<string, OnnxTensor>()
   for (const { model } of parts) for (const tensor of model.graph!.initializer) weights.set(tensor.name ?? '', tensor)
-  const tensors = [...weights.values()].filter(({ externalData }) => externalData.length > 0)
+  const tensors = [...weights.values()].filter(isWeight)
   const perLayer = spec.numKvHeads * (spec.headDim + spec.valueDim) * (kvDtype === 'f16' ? 2 : 4)
   return {
     architecture: spec.architecture,
-    parameters: sum(tensors.map(({ dims }) => dims.reduce<number>((product, dim) => product * Number(dim), 1))),
+    // Of the graph before quantization, whose tensors have their plain shapes.
+    parameters: sum(uncut.graph!.initializer.filter(isWeight).map(elements)),
     weightBytes: sum(tensors.map(initializerBytes)),
     segments: parts.map(({ name, model }) => ({
       name,
@@ -34,6 +35,15 @@ export function describeModel(
     kvBytesPerToken: spec.numLayers * perLayer,
     backend: kernels.description,
   }
+}
+
+/** Weights are external; constants such as shapes are not. */
+function isWeight({ externalData }: OnnxTensor): boolean {
+  return externalData.length > 0
+}
+
+function elements({ dims }: OnnxTensor): number {
+  return dims.reduce<number>((product, dim) => product * Number(dim), 1)
 }
 
 function sum(numbers: readonly number[]): number {

@@ -11,6 +11,7 @@ import { cacheKeys, resolveCacheOptions } from './cache-options.ts'
 import type { CausalLM, LoadOptions } from './contract.ts'
 import { describeModel } from './describe-model.ts'
 import { LoadedModel } from './model.ts'
+import { quantizedModel } from './quantized-cache.ts'
 import { Runner } from './runner.ts'
 import { SegmentSession } from './session.ts'
 import { openTokenizer } from './tokenizer.ts'
@@ -30,8 +31,8 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
   const cacheOptions = resolveCacheOptions(spec, chosen)
   checkCacheOptions(cacheOptions)
   const tokenizer = await openTokenizer(path, config)
-  const kernels = await openKernels({ ...(backend && { backend }), threads })
-  const cut = cutModel(model, ends)
+  const kernels = openKernels({ ...(backend && { backend }), threads })
+  const cut = cutModel(quantize ? await quantizedModel(checkpoint, quantize) : model, ends)
   const sessions: SegmentSession[] = []
   const release = async (): Promise<void> => {
     for (const session of sessions) await session.release()
@@ -44,14 +45,14 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
     throw error
   }
   const runner = new Runner({ spec, cut, sessions, kernels, rotary, ends })
-  const description = describeModel(spec, cut, kernels, cacheOptions.kvDtype)
+  const description = describeModel(checkpoint, cut, kernels, cacheOptions.kvDtype)
   return new LoadedModel({ spec, tokenizer, kernels, runner, chunkSize, chosen, description, release })
 }
 
 function checkLoadOptions(options: LoadOptions): LoadOptions {
   const { threads, chunkSize, quantize } = options
   checkKeys('runtime', 'loadModel', options, [...cacheKeys, 'backend', 'threads', 'chunkSize', 'quantize'])
-  if (threads !== undefined) checkInteger('runtime', 'threads', threads, 1, 1024)
+  if (threads !== undefined) checkInteger('runtime', 'threads', threads, 1, 256)
   if (chunkSize !== undefined) checkInteger('runtime', 'chunkSize', chunkSize, 1, 1 << 20)
   if (quantize !== undefined) checkChoice('runtime', 'quantize', quantize, ['int8', 'int4'])
   return options

@@ -90,7 +90,7 @@ function report(result: MemoryResult, terminal: Terminal): void {
   terminal.print()
   terminal.print(
     `The KV cache ${result.isKvConstant ? 'had the same size in all samples' : 'changed its size'}; the process ` +
-      `${result.rssGrowthBytes > 0 ? 'grew' : 'shrank'} by ${formatBytes(Math.abs(result.rssGrowthBytes))} over the ` +
-      `last nine tenths (${formatSeconds(result.seconds * 1000)}).`,
+      `${result.rssGrowthBytes > 0 ? 'grew' : 'shrank'} by ${formatBytes(Math.abs(result.rssGrowthBytes))} from the ` +
+      `first half of the samples to the second, by medians (${formatSeconds(result.seconds * 1000)}).`,
   )
 }

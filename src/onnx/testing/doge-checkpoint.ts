@@ -3,7 +3,7 @@ import { mkdtemp, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { f16ToF32, f32ToF16 } from '../../tensor/float16.ts'
-import { type TensorData, writeSafetensors } from '../safetensors-writer.ts'
+import { type TensorPlan, writeSafetensors } from '../safetensors-writer.ts'
 
 export interface DogeSizes {
   readonly vocab: number
@@ -76,7 +76,7 @@ export async function writeDogeCheckpoint(options: DogeCheckpointOptions = {}): 
   }
   change?.(tensors)
   const list = [...tensors].map(([name, tensor]) => ({ name, ...tensor, bytes: encode(tensor) }))
-  if (shards === 1) await writeSafetensors(join(folder, 'model.safetensors'), list)
+  if (shards === 1) await writeTensors(join(folder, 'model.safetensors'), list)
   else await writeShards(folder, list, shards)
   await writeJson(folder, 'config.json', { ...configOf(sizes), ...config })
   await writeJson(folder, 'generation_config.json', { eos_token_id: endToken })
@@ -135,15 +135,28 @@ function configOf(sizes: DogeSizes): Record<string, unknown> {
   }
 }
 
-async function writeShards(folder: string, tensors: readonly TensorData[], shards: number): Promise<void> {
+async function writeShards(folder: string, tensors: readonly TestData[], shards: number): Promise<void> {
   const weightMap: Record<string, string> = {}
   for (let shard = 0; shard < shards; shard++) {
     const name = `model-0000${shard + 1}-of-0000${shards}.safetensors`
     const part = tensors.filter((_, i) => i % shards === shard)
     for (const tensor of part) weightMap[tensor.name] = name
-    await writeSafetensors(join(folder, name), part)
+    await writeTensors(join(folder, name), part)
   }
   await writeJson(folder, 'model.safetensors.index.json', { metadata: {}, weight_map: weightMap })
+}
+
+export interface TestData extends TensorPlan {
+  readonly bytes: Uint8Array
+}
+
+export async function writeTensors(file: string, tensors: readonly TestData[]): Promise<void> {
+  const plans = tensors.map(({ name, dtype, shape }) => ({ name, dtype, shape }))
+  await writeSafetensors(
+    file,
+    plans,
+    tensors.map(({ bytes }) => bytes),
+  )
 }
 
 async function writeJson(folder: string, name: string, value: unknown): Promise<void> {

@@ -1,0 +1,142 @@
+import { describe, expect, test } from 'vitest'
+import type { CacheOptions, CacheShape, KvCache, LayerInput } from '../cache/contract.ts'
+import { createRandom, normal } from '../kernels/cases.ts'
+import { backendNames, backends, openKernels } from '../kernels/index.ts'
+import { createKvCache, policies, policyNames } from './index.ts'
+
+const shape: CacheShape = { numLayers: 2, numHeads: 4, numKvHeads: 2, headDim: 16, valueDim: 12, hasImportance: true }
+
+function tokens(random: () => number, numTokens: number): LayerInput {
+  const { numHeads, numKvHeads, headDim, valueDim } = shape
+  return {
+    numTokens,
+    query: normal(random, numTokens * numHeads * headDim),
+    key: normal(random, numTokens * numKvHeads * headDim),
+    value: normal(random, numTokens * numKvHeads * valueDim),
+    importance: normal(random, numTokens * numKvHeads),
+  }
+}
+
+function run(cache: KvCache, chunks: readonly number[], seed = 1): number[] {
+  const random = createRandom(seed)
+  const total = chunks.reduce((a, b) => a + b, 0)
+  const all = tokens(random, total)
+  const outputs: number[] = []
+  let from = 0
+  for (const numTokens of chunks) {
+    const part = (array: Float32Array) =>
+      array.slice((from * array.length) / total, ((from + numTokens) * array.length) / total)
+    const input = {
+      numTokens,
+      query: part(all.query),
+      key: part(all.key),
+      value: part(all.value),
+      importance: part(all.importance as Float32Array),
+    }
+    for (let layer = 0; layer < cache.numLayers; layer++) {
+      const output = new Float32Array(numTokens * shape.numHeads * shape.valueDim)
+      cache.layer(layer).attend(input, output)
+      if (layer === 0) outputs.push(...output)
+    }
+    from += numTokens
+  }
+  return outputs
+}
+
+function expectClose(actual: readonly number[], expected: readonly number[]): void {
+  expect(actual.length).toBe(expected.length)
+  const worst = Math.max(...actual.map((value, i) => Math.abs(value - (expected[i] as number))))
+  expect(worst).toBeLessThanOrEqual(2e-5)
+}
+
+const one = (count: number) => Array.from({ length: count }, () => 1)
+const cases: CacheOptions[] = [
+  { policy: 'full' },
+  { policy: 'full', window: 20 },
+  { policy: 'window', window: 20 },
+  { policy: 'window', window: 20, sinks: 3 },
+  { policy: 'linear', window: 20 },
+  { policy: 'linear', window: 20, sinks: 2, recent: 6 },
+  { policy: 'linear', window: 1 },
+]
+
+test('every policy is in the cases', () => {
+  expect(new Set(cases.map(({ policy }) => policy))).toEqual(new Set(policyNames))
+})
+
+describe.each(backendNames.filter((name) => backends[name].probe() === true))('%s', (backend) => {
+  const kernels = openKernels({ backend, threads: 2 })
+
+  describe.each(cases.flatMap((options) => [options, { ...options, kvDtype: 'f16' as const }]))('%o', (options) => {
+    test('chunks of any size give what single tokens give', () => {
+      const expected = run(createKvCache(kernels, shape, options), one(75))
+      for (const chunks of [[75], [1, 74], [30, 1, 1, 43], [7, 68], [64, 11]]) {
+        const cache = createKvCache(kernels, shape, options)
+        expectClose(run(cache, chunks), expected)
+        expect(cache.seenTokens).toBe(75)
+      }
+    })
+
+    test('a fork goes its own way', () => {
+      const cache = createKvCache(kernels, shape, options)
+      run(cache, [40])
+      const fork = cache.fork()
+      expect(fork.getCacheInfo()).toEqual(cache.getCacheInfo())
+      const expected = run(cache, [9, 1], 2)
+      expectClose(run(fork, [9, 1], 2), expected)
+      const positions = fork.layer(0).positions(0)
+      run(cache, [30], 3)
+      expect(fork.layer(0).positions(0)).toEqual(positions)
+      fork.dispose()
+      run(cache, [5], 4)
+    })
+  })
+
+  test('linear agrees with full under the same dynamic mask', () => {
+    const linear = createKvCache(kernels, shape, { policy: 'linear', window: 20 })
+    const full = createKvCache(kernels, shape, { policy: 'full', window: 20 })
+    expectClose(run(linear, [50, 1, 1, 90, 1]), run(full, [50, 1, 1, 90, 1]))
+  })
+
+  test('window keeps the newest, with sinks the first too', () => {
+    const cache = createKvCache(kernels, shape, { policy: 'window', window: 5, sinks: 2 })
+    run(cache, [9, 1])
+    for (const head of [0, 1]) expect(cache.layer(1).positions(head)).toEqual([0, 1, 7, 8, 9])
+  })
+
+  test('a window as long as the stream is the full cache', () => {
+    const window = createKvCache(kernels, shape, { policy: 'window', window: 100 })
+    const full = createKvCache(kernels, shape, { policy: 'full' })
+    expectClose(run(window, [60, 1, 20]), run(full, [60, 1, 20]))
+  })
+})
+
+describe('options', () => {
+  const kernels = openKernels()
+  test.each<[Record<string, unknown>, RegExp]>([
+    [{ policy: 'lienar', window: 5 }, /did you mean "linear"/],
+    [{ policy: 'linear' }, /needs a window/],
+    [{ policy: 'linear', window: 0 }, /at least 1|1\.\./],
+    [{ policy: 'linear', window: -3 }, /window/],
+    [{ policy: 'linear', window: 4, sinks: 3, recent: 2 }, /sinks \+ recent/],
+    [{ policy: 'full', sinks: 3 }, /mean nothing/],
+    [{ policy: 'full', kvDtype: 'f8' }, /kvDtype/],
+    [{ policy: 'full', windw: 3 }, /did you mean "window"/],
+  ])('refuses %o', (options, message) => {
+    expect(() => createKvCache(kernels, shape, options as never)).toThrow(message)
+  })
+
+  test('linear needs a model with importance', () => {
+    expect(() => createKvCache(kernels, { ...shape, hasImportance: false }, { policy: 'linear', window: 5 })).toThrow(
+      /importance/,
+    )
+  })
+
+  test('the table says who needs a window', () => {
+    for (const name of policyNames) {
+      const make = () => createKvCache(kernels, shape, { policy: name })
+      if (policies[name].needsWindow) expect(make).toThrow(/window/)
+      else make()
+    }
+  })
+})

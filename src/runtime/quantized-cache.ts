@@ -1,0 +1,132 @@
+/**
+ * Quantized weights on disk, made once for each checkpoint: `<cache>/<fingerprint>/int4.safetensors` and beside it
+ * `int4.json` with the size and SHA-256 of that file. The manifest is written last, so it is what makes the file
+ * valid; a file that does not fit its manifest is made again.
+ */
+import { createHash } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { mkdir, rename, stat, writeFile } from 'node:fs/promises'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+import {
+  type Checkpoint,
+  type OnnxModel,
+  type QuantizedBits,
+  quantizableWeights,
+  quantizedBlockSize,
+  quantizedNames,
+  quantizeMatrix,
+  quantizeModel,
+  readJson,
+  readSafetensorsHeader,
+  readTensor,
+  type TensorEntry,
+  type TensorPlan,
+  type Weights,
+  writeSafetensors,
+} from '../onnx/index.ts'
+import { KvasirError } from '../tensor/error.ts'
+
+/** Raised whenever the layout of the codes changes. */
+const formatVersion = 1
+
+const bitsOf = { int8: 8, int4: 4 } as const
+
+interface Manifest {
+  readonly size: number
+  readonly sha256: string
+}
+
+/**
+ * The checkpoint's graph over quantized weights, which are made first where they are not there yet.
+ * @throws KvasirError `internal` when the cache folder can't be written
+ */
+export async function quantizedModel(checkpoint: Checkpoint, quantize: 'int8' | 'int4'): Promise<OnnxModel> {
+  const bits = bitsOf[quantize]
+  const sources = quantizableWeights(checkpoint.model, checkpoint.weights)
+  if (sources.length === 0) return checkpoint.model
+  const folder = join(cacheFolder(), await fingerprint(sources))
+  const file = join(folder, `${quantize}.safetensors`)
+  const weights = (await openValid(file)) ?? (await build(folder, file, sources, bits))
+  return quantizeModel(checkpoint.model, weights, bits)
+}
+
+/** `$KVASIR_CACHE`, else `~/.cache/kvasir`. */
+export function cacheFolder(): string {
+  return process.env.KVASIR_CACHE || join(homedir(), '.cache', 'kvasir')
+}
+
+/** Changes whenever a file that holds a weight does, by place, size, time or content of its header. */
+async function fingerprint(sources: readonly TensorEntry[]): Promise<string> {
+  const hash = createHash('sha256').update(`kvasir ${formatVersion}\n`)
+  for (const file of new Set(sources.map((source) => source.file))) {
+    const { size, mtimeMs } = await stat(file)
+    hash.update(JSON.stringify([file, size, mtimeMs]))
+  }
+  for (const { name, dtype, shape, offset } of sources) hash.update(JSON.stringify([name, dtype, shape, offset]))
+  return hash.digest('hex').slice(0, 32)
+}
+
+/** The tensors of a file that is just as it was written; undefined otherwise. */
+async function openValid(file: string): Promise<Weights | undefined> {
+  try {
+    const { size, sha256 } = (await readJson(manifestOf(file))) as Manifest
+    const info = await stat(file)
+    if (info.size !== size || (await hashFile(file)) !== sha256) return undefined
+    return await readSafetensorsHeader(file)
+  } catch {
+    return undefined // absent or broken: the caller makes a new one, and errors of that are told
+  }
+}
+
+async function build(
+  folder: string,
+  file: string,
+  sources: readonly TensorEntry[],
+  bits: QuantizedBits,
+): Promise<Weights> {
+  try {
+    await mkdir(folder, { recursive: true })
+    const sha256 = await writeSafetensors(
+      file,
+      sources.flatMap((source) => planOf(source, bits)),
+      dataOf(sources, bits),
+    )
+    const { size } = await stat(file)
+    const temporary = `${manifestOf(file)}.${process.pid}.tmp`
+    await writeFile(temporary, JSON.stringify({ size, sha256 } satisfies Manifest))
+    await rename(temporary, manifestOf(file))
+    return await readSafetensorsHeader(file)
+  } catch (cause) {
+    const message = `expected to write quantized weights to ${folder} (KVASIR_CACHE chooses another place)`
+    throw new KvasirError('internal', 'runtime', `${message}: ${String(cause)}`, { cause })
+  }
+}
+
+function planOf({ name, shape }: TensorEntry, bits: QuantizedBits): TensorPlan[] {
+  const [rows, columns] = shape as [number, number]
+  const numBlocks = Math.ceil(columns / quantizedBlockSize)
+  const names = quantizedNames(name)
+  return [
+    { name: names.codes, dtype: 'U8', shape: [rows, numBlocks, (quantizedBlockSize * bits) / 8] },
+    { name: names.scales, dtype: 'F32', shape: [rows, numBlocks] },
+  ]
+}
+
+async function* dataOf(sources: readonly TensorEntry[], bits: QuantizedBits): AsyncGenerator<Uint8Array> {
+  for (const source of sources) {
+    const { codes, scales } = quantizeMatrix(await readTensor(source), source.shape[0]!, bits)
+    yield codes
+    yield new Uint8Array(scales.buffer, scales.byteOffset, scales.byteLength)
+  }
+}
+
+async function hashFile(file: string): Promise<string> {
+  const hash = createHash('sha256')
+  for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 })) hash.update(chunk as Uint8Array)
+  return hash.digest('hex')
+}
+
+function manifestOf(file: string): string {
+  return file.replace(/\.safetensors$/, '.json')
+}
