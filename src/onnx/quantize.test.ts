@@ -70,7 +70,7 @@ describe('quantized matrices', () => {
       const { codes, scales } = quantizeMatrix(values, 1, bits)
       expect(dequantize(codes, scales, 1, 32, bits)[7]).toBe(9)
       const zeros = quantizeMatrix(new Float32Array(32), 1, bits)
-      expect(dequantize(zeros.codes, zeros.scales, 1, 32, bits)).toEqual(new Array(32).fill(0))
+      expect(dequantize(zeros.codes, zeros.scales, 1, 32, bits).map(Math.abs)).toEqual(new Array(32).fill(0))
     })
   }
 
@@ -118,6 +118,12 @@ describe('quantized matrices', () => {
       })
     }
   }
+
+  it('are not made of weights that are no numbers', () => {
+    for (const wrong of [Number.NaN, Number.POSITIVE_INFINITY]) {
+      expect(() => quantizeMatrix(new Float32Array(32).fill(1).fill(wrong, 5, 6), 1, 8)).toThrow(`got ${wrong}`)
+    }
+  })
 
   it('are not made of small ones', async () => {
     const source = await store({ 'w.weight': [matrix(2, 64), 'F32', [2, 64]] })

@@ -10,6 +10,7 @@ import { externalInitializer } from './external.ts'
 import type { TensorEntry } from './safetensors.ts'
 import { attributeTypes, dataTypes, type OnnxModel, type OnnxNode, type OnnxTensor } from './schema.ts'
 import type { Weights } from './weights.ts'
+import { invalidFile } from './wire.ts'
 
 export type QuantizedBits = 4 | 8
 
@@ -25,7 +26,10 @@ export const blockSize = 32
 /** Smaller matrices stay as they are: little to win, and Doge's importance (K rows) decides what is evicted. */
 const smallestSide = 32
 
-/** Quantizes `[N, K]` row by row; the last block of a row is filled up with zeros. */
+/**
+ * Quantizes `[N, K]` row by row; the last block of a row is filled up with zeros.
+ * @throws KvasirError `invalid-file` on weights that are not finite
+ */
 export function quantizeMatrix(matrix: Float32Array, rows: number, bits: QuantizedBits): QuantizedMatrix {
   const columns = matrix.length / rows
   const numBlocks = Math.ceil(columns / blockSize)
@@ -46,7 +50,10 @@ export function quantizeMatrix(matrix: Float32Array, rows: number, bits: Quantiz
 function quantizeBlock(block: Float32Array, codes: Uint8Array, at: number, bits: QuantizedBits): number {
   const half = 2 ** (bits - 1)
   let extreme = 0
-  for (const value of block) if (Math.abs(value) > Math.abs(extreme)) extreme = value
+  for (const value of block) {
+    if (!Number.isFinite(value)) throw invalidFile(`expected finite weights, got ${value}`)
+    if (Math.abs(value) > Math.abs(extreme)) extreme = value
+  }
   const scale = Math.fround(extreme / -half)
   for (let i = 0; i < blockSize; i++) {
     const steps = scale === 0 ? 0 : Math.round((block[i] ?? 0) / scale)
