@@ -2,8 +2,10 @@
  * Memory over a long read: bytes of the KV cache and of the process, sampled while a document streams through a model.
  *
  * The document is made and encoded piece by piece, so that the only thing that could grow with its length is what the
- * model remembers of it. RSS is what the operating system counts, after a collection where the runtime offers one.
+ * model remembers of it. RSS is what the operating system counts, after a garbage collection.
  */
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import type { CausalLM } from '../src/runtime/contract.ts'
 import { checkInteger } from '../src/tensor/check.ts'
 import { streamDocument } from './document.ts'
@@ -34,7 +36,11 @@ export interface MemoryResult {
   readonly samples: readonly MemorySample[]
   /** The cache had the same size in all samples. */
   readonly isKvConstant: boolean
-  /** RSS at the end less RSS at the first sample past a tenth of the way, by when buffers have their size. */
+
+  /**
+   * Median RSS of the second half of the samples less that of the first half, the first tenth of the way left out: by
+   * then buffers have their size. Medians, because collections come when they like.
+   */
   readonly rssGrowthBytes: number
   readonly seconds: number
 }
@@ -86,11 +92,19 @@ export function sampleMarks(tokens: number, count: number): number[] {
 }
 
 function growth(samples: readonly MemorySample[], warmTokens: number): number {
-  const warm = samples.find(({ tokens }) => tokens >= warmTokens)
-  return (samples.at(-1)?.rssBytes ?? 0) - (warm?.rssBytes ?? 0)
+  const warm = samples.filter(({ tokens }) => tokens >= warmTokens).map(({ rssBytes }) => rssBytes)
+  const half = Math.floor(warm.length / 2)
+  return median(warm.slice(half)) - median(warm.slice(0, Math.max(1, half)))
 }
 
+function median(values: readonly number[]): number {
+  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0
+}
+
+/** After a collection, so that garbage does not count. Node hides its collector behind a flag that can be set late. */
 function measureProcess(): number {
-  globalThis.gc?.()
+  setFlagsFromString('--expose-gc')
+  const collect: unknown = runInNewContext('gc')
+  if (typeof collect === 'function') collect()
   return process.memoryUsage.rss()
 }

@@ -23,9 +23,9 @@ export async function plotMemory({ policy, window, samples }: MemoryResult): Pro
     backgroundColor: '#fff',
     color: ['#1f77b4', '#888888', '#d62728'],
     grid: { left: 72, right: 32, top: 48, bottom: 56 },
-    legend: { top: 8 },
+    legend: { top: 8, itemGap: 40 },
     xAxis: { type: 'value', name: 'tokens read', nameLocation: 'middle', nameGap: 32, max: samples.at(-1)?.tokens },
-    yAxis: { type: 'log', name: 'MiB', min: (range: { min: number }) => 10 ** Math.floor(Math.log10(range.min)) },
+    yAxis: { type: 'log', name: 'MiB', min: (range: { min: number }) => 10 ** Math.floor(Math.log10(range.min / 2)) },
     series: [
       line(kept, 'kvBytes', 'solid'),
       line('KV cache of all tokens', 'fullKvBytes', 'dashed'),
