@@ -1,0 +1,36 @@
+import { expect, test, vi } from 'vitest'
+import { createProgress } from './progress.ts'
+
+/** A stream that remembers what was written to it. */
+function collect(isTTY: boolean) {
+  const parts: string[] = []
+  return { isTTY, columns: 100, write: (text: string) => parts.push(text) > 0, text: () => parts.join('') }
+}
+
+const options = { title: 'Reading', total: 2000, unit: 'tokens' }
+
+test('in a log, progress is a line at the start and one at each quarter', () => {
+  const stream = collect(false)
+  const progress = createProgress(stream, options)
+  for (let done = 100; done <= 2000; done += 100) progress.update(done, `${done} bytes`)
+  progress.end()
+  const lines = stream.text().trimEnd().split('\n')
+  expect(lines.map((line) => line.replace(/, [\d,]+ a second/, ''))).toEqual([
+    'Reading 2,000 tokens ...',
+    'Reading: 500 of 2,000 tokens; 500 bytes',
+    'Reading: 1,000 of 2,000 tokens; 1000 bytes',
+    'Reading: 1,500 of 2,000 tokens; 1500 bytes',
+    'Reading: 2,000 of 2,000 tokens; 2000 bytes',
+  ])
+})
+
+test('on a terminal, progress is a bar with a line of details below it', async () => {
+  const stream = collect(true)
+  const progress = createProgress(stream, options)
+  progress.update(1000, '17 bytes')
+  await vi.waitFor(() => {
+    expect(stream.text()).toMatch(/Reading {2}━{16}─{16} +50% {2}1,000 of 2,000 tokens {2}[\d,]+ a second/)
+    expect(stream.text()).toContain('17 bytes')
+  })
+  progress.end()
+})
