@@ -35,33 +35,39 @@ export function quantizeMatrix(matrix: Float32Array, rows: number, bits: Quantiz
   const numBlocks = Math.ceil(columns / blockSize)
   const codes = new Uint8Array((rows * numBlocks * blockSize * bits) / 8)
   const scales = new Float32Array(rows * numBlocks)
-  for (let row = 0; row < rows; row++) {
-    for (let b = 0; b < numBlocks; b++) {
-      const start = row * columns + b * blockSize
-      const block = matrix.subarray(start, Math.min(start + blockSize, (row + 1) * columns))
-      const index = row * numBlocks + b
-      scales[index] = quantizeBlock(block, codes, (index * blockSize * bits) / 8, bits)
-    }
+  const block = new Float32Array(blockSize)
+  for (let index = 0; index < scales.length; index++) {
+    const row = Math.floor(index / numBlocks)
+    const start = row * columns + (index % numBlocks) * blockSize
+    const end = Math.min(start + blockSize, (row + 1) * columns)
+    for (let i = 0; i < blockSize; i++) block[i] = start + i < end ? matrix[start + i]! : 0
+    scales[index] = quantizeBlock(block, codes, (index * blockSize * bits) / 8, bits)
   }
   return { codes, scales }
 }
 
-/** Writes the codes of one block at byte `at`; returns its scale. */
+/** Writes the codes of one block of 32 at byte `at`; returns its scale. */
 function quantizeBlock(block: Float32Array, codes: Uint8Array, at: number, bits: QuantizedBits): number {
   const half = 2 ** (bits - 1)
-  let extreme = 0
-  for (const value of block) {
-    if (!Number.isFinite(value)) throw invalidFile(`expected finite weights, got ${value}`)
-    if (Math.abs(value) > Math.abs(extreme)) extreme = value
-  }
-  const scale = Math.fround(extreme / -half)
+  const scale = Math.fround(extremeOf(block) / -half)
+  const perScale = scale === 0 ? 0 : 1 / scale
   for (let i = 0; i < blockSize; i++) {
-    const steps = scale === 0 ? 0 : Math.round((block[i] ?? 0) / scale)
-    const code = Math.max(0, Math.min(2 * half - 1, steps + half))
+    const code = Math.max(0, Math.min(2 * half - 1, Math.round(block[i]! * perScale) + half))
     if (bits === 8) codes[at + i] = code
     else codes[at + (i >> 1)]! |= i % 2 ? code << 4 : code
   }
   return scale
+}
+
+/** The element of largest magnitude, with its sign. */
+function extremeOf(block: Float32Array): number {
+  let extreme = 0
+  for (let i = 0; i < block.length; i++) {
+    const value = block[i]!
+    if (!Number.isFinite(value)) throw invalidFile(`expected finite weights, got ${value}`)
+    if (Math.abs(value) > Math.abs(extreme)) extreme = value
+  }
+  return extreme
 }
 
 /** The weights of a graph that are worth quantizing: `[N, K]` matrices of Gemm nodes with transB. */

@@ -76,12 +76,12 @@ export async function readTensor(entry: TensorEntry): Promise<Float32Array> {
   return toFloat32(await readTensorBytes(entry), dtype)
 }
 
-/** Little-endian bytes of `dtype` as f32, exactly. */
+/** Little-endian bytes of `dtype` as f32, exactly. (All machines that Node runs on are little endian but s390x.) */
 export function toFloat32(bytes: Uint8Array, dtype: FloatDtype): Float32Array {
+  if (dtype === 'F32') return new Float32Array(bytes.slice().buffer) // a copy begins at an aligned byte
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  const result = new Float32Array(bytes.length / (dtype === 'F32' ? 4 : 2))
-  if (dtype === 'F32') for (let i = 0; i < result.length; i++) result[i] = view.getFloat32(4 * i, true)
-  else if (dtype === 'BF16') widenBf16(view, result)
+  const result = new Float32Array(bytes.length / 2)
+  if (dtype === 'BF16') widenBf16(view, result)
   else for (let i = 0; i < result.length; i++) result[i] = f16ToF32(view.getUint16(2 * i, true))
   return result
 }

@@ -5,7 +5,7 @@ export class BufferPool {
   readonly #free: Float32Array[] = []
   readonly #owner = new WeakMap<ArrayBufferLike, Float32Array>()
 
-  /** At least... exactly `length` elements with arbitrary contents. */
+  /** `length` elements with arbitrary contents. */
   take(length: number): Float32Array {
     const at = this.#bestFit(length)
     const buffer = at < 0 ? new Float32Array(length) : (this.#free.splice(at, 1)[0] as Float32Array)
@@ -24,11 +24,6 @@ export class BufferPool {
     if (!buffer) return
     this.#owner.delete(data.buffer)
     this.#free.push(buffer)
-  }
-
-  /** Forgets all free memory: after a long prompt its buffers would stay for ever. */
-  trim(): void {
-    this.#free.length = 0
   }
 
   /** The smallest free buffer that is large enough but less than four times too large, or -1. */

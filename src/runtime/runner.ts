@@ -58,10 +58,6 @@ export class Runner {
     }
   }
 
-  trim(): void {
-    this.#pool.trim()
-  }
-
   /** The last segment and the head, on the wanted rows only. */
   async #finish({ tokens, rows, slots }: Step, values: Values, logits: Float32Array): Promise<void> {
     const { sessions, cut, spec, ends } = this.#parts

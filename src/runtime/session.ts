@@ -66,6 +66,7 @@ function ortOptions({ threads, root, prepack }: SessionOptions): InferenceSessio
   return {
     graphOptimizationLevel: 'all',
     enableMemPattern: false,
+    logSeverityLevel: 3, // errors reach the caller; warnings would go to standard error
     intraOpNumThreads: threads,
     interOpNumThreads: 1,
     extra: {
