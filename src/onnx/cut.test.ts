@@ -1,8 +1,9 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { isKvasirError } from '../tensor/error.ts'
 import { isAttention } from './attention-node.ts'
 import { valueInfo } from './builder.ts'
-import { make } from './codec.ts'
+import { decodeModel, encodeModel, make } from './codec.ts'
 import { cutModel } from './cut.ts'
 import { attributeTypes, dataTypes, type OnnxModel, type OnnxNode } from './schema.ts'
 
@@ -81,7 +82,7 @@ describe('the cut', () => {
     const initializers = [...cut.segments, cut.head].map(({ model: part }) =>
       part.graph!.initializer.map(({ name }) => name),
     )
-    expect(initializers).toEqual([['table', 'w16'], ['w16'], [], ['table', 'w16']])
+    expect(initializers).toEqual([['w16', 'table'], ['w16'], [], ['w16', 'table']])
   })
 
   it('keeps declared types and leaves out the operator set of attention', () => {
@@ -157,6 +158,35 @@ describe('the cut', () => {
       }),
     )
   })
+})
+
+it('cuts a graph of very many layers in no time', () => {
+  const lines = ['embed: tokens > x0']
+  for (let i = 0; i < 5000; i++) lines.push(`att${i}: x${i} x${i} x${i} > a${i}`, `add${i}: a${i} x${i} w > x${i + 1}`)
+  const many = model([...lines, 'last: x5000 > h', 'head: h > logits'], ['w'])
+  const start = performance.now()
+  expect(cutModel(many, ends).segments.length).toBe(5001)
+  expect(performance.now() - start).toBeLessThan(5000)
+})
+
+it('answers damaged models with a cut or a KvasirError', () => {
+  const file = encodeModel(model(twoLayers, ['table', 'w16']))
+  const flips = fc.array(fc.tuple(fc.nat(file.length - 1), fc.nat(255)), { minLength: 1, maxLength: 3 })
+  let cuts = 0
+  fc.assert(
+    fc.property(flips, (changes) => {
+      const bytes = file.slice()
+      for (const [at, value] of changes) bytes[at] = value
+      try {
+        cutModel(decodeModel(bytes), ends)
+        cuts++
+      } catch (error) {
+        expect(isKvasirError(error), String(error)).toBe(true)
+      }
+    }),
+    { numRuns: 2000 },
+  )
+  expect(cuts).toBeGreaterThan(50)
 })
 
 /** Every node computes a number from its inputs; reading a value that is not there fails the test. */

@@ -12,7 +12,7 @@ import { type AttentionNode, isAttention, parseAttention } from './attention-nod
 import { valueInfo } from './builder.ts'
 import { make } from './codec.ts'
 import { producersOf, valuesRead, valuesWritten } from './graph-walk.ts'
-import { dataTypes, type OnnxModel, type OnnxNode, type OnnxValueInfo } from './schema.ts'
+import { dataTypes, type OnnxModel, type OnnxNode, type OnnxTensor, type OnnxValueInfo } from './schema.ts'
 import { invalidFile } from './wire.ts'
 
 /** A model of its own; inputs and outputs are values of the uncut graph, by name. */
@@ -56,11 +56,13 @@ export function cutModel(model: OnnxModel, ends: Pick<GraphEnds, 'hidden' | 'log
   const cutter = new Cutter(model, constants, producers)
   const outside = new Set([...attention.flatMap((node) => node.input), ends.logits, ends.hidden])
   const pieces = [...parts, head]
-  const segments = pieces.map((part, i) => {
-    const others = pieces.filter((other) => other !== part).flat()
-    const name = part === head ? 'head' : `segment ${i}`
-    return cutter.segment(name, part, new Set([...outside, ...others.flatMap(valuesRead)]))
-  })
+  const readers = readersOf(pieces)
+  const segments = pieces.map((part, i) =>
+    cutter.segment(part === head ? 'head' : `segment ${i}`, part, (value) => {
+      const reader = readers.get(value)
+      return outside.has(value) || (reader !== undefined && reader !== i)
+    }),
+  )
   checkHead(segments.at(-1)!, ends.hidden)
   return { segments: segments.slice(0, -1), attention: attention.map(parseAttention), head: segments.at(-1)! }
 }
@@ -71,28 +73,32 @@ class Cutter {
   readonly #constants: ReadonlySet<string>
   readonly #producers: ReadonlyMap<string, OnnxNode>
   readonly #types: ReadonlyMap<string, OnnxValueInfo>
+  readonly #initializers: ReadonlyMap<string, OnnxTensor>
+  readonly #order: ReadonlyMap<OnnxNode, number>
 
   constructor(model: OnnxModel, constants: ReadonlySet<string>, producers: ReadonlyMap<string, OnnxNode>) {
     this.#model = model
     this.#constants = constants
     this.#producers = producers
-    const { input, output, valueInfo: inner } = model.graph!
+    const { input, output, valueInfo: inner, initializer, node: nodes } = model.graph!
+    this.#initializers = new Map(initializer.map((tensor) => [tensor.name ?? '', tensor]))
+    this.#order = new Map(nodes.map((node, i) => [node, i]))
     this.#types = new Map([...inner, ...output, ...input].map((info) => [info.name ?? '', info]))
   }
 
-  /** @param wanted values that are read outside of this segment (others may be in it) */
-  segment(name: string, nodes: readonly OnnxNode[], wanted: ReadonlySet<string>): Segment {
+  /** @param isWanted tells the values that are read outside of this segment */
+  segment(name: string, nodes: readonly OnnxNode[], isWanted: (value: string) => boolean): Segment {
     const written = new Set(nodes.flatMap(valuesWritten))
     const read = new Set(nodes.flatMap(valuesRead))
     const inputs = [...read].filter((value) => !written.has(value) && !this.#constants.has(value))
-    const outputs = [...written].filter((value) => wanted.has(value))
+    const outputs = [...written].filter(isWanted)
     const all = [...this.#constantNodes(read), ...nodes]
     const used = new Set(all.flatMap(valuesRead))
-    const { graph, opsetImport, ...rest } = this.#model
+    const { opsetImport, ...rest } = this.#model
     const cut = make('Graph', {
       name,
       node: all,
-      initializer: graph!.initializer.filter((tensor) => used.has(tensor.name ?? '')),
+      initializer: [...used].flatMap((value) => this.#initializers.get(value) ?? []),
       input: inputs.map((value) => this.#types.get(value) ?? valueInfo(value, dataTypes.float, [])),
       output: outputs.map((value) => this.#types.get(value) ?? make('ValueInfo', { name: value })),
     })
@@ -110,8 +116,17 @@ class Cutter {
       found.add(node)
       open.push(...valuesRead(node))
     }
-    return this.#model.graph!.node.filter((node) => found.has(node))
+    return [...found].sort((a, b) => this.#order.get(a)! - this.#order.get(b)!)
   }
+}
+
+/** The piece that reads each value; -1 where several do. */
+function readersOf(pieces: readonly (readonly OnnxNode[])[]): Map<string, number> {
+  const readers = new Map<string, number>()
+  for (const [i, piece] of pieces.entries()) {
+    for (const value of piece.flatMap(valuesRead)) readers.set(value, (readers.get(value) ?? i) === i ? i : -1)
+  }
+  return readers
 }
 
 /** Initializers and everything that is computed from them alone. */

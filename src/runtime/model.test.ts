@@ -92,6 +92,19 @@ describe('a loaded model', () => {
     expect(data).toEqual(expected.data)
   })
 
+  it('refuses an importance that is NaN, and the cache that it left half written', async () => {
+    const broken = await writeDogeCheckpoint({
+      change: (tensors) => tensors.get('model.layers.1.self_attn.A')!.values.fill(Number.NaN),
+    })
+    const other = await loadModel(broken.folder, { threads: 1 })
+    const cache = other.createCache()
+    await expect(other.forward([{ cache, tokens: [1] }])).rejects.toThrow('NaN')
+    await expect(other.forward([{ cache, tokens: [1] }])).rejects.toThrow('half written')
+    await expect(other.generate([1])).rejects.toThrow('NaN')
+    await other.dispose()
+    await rm(broken.folder, { recursive: true })
+  })
+
   it('takes over options of loadModel into caches, and lets each cache override them', () => {
     expect(model.cacheOptions).toEqual({ policy: 'linear', window: 16 })
     const cache = model.createCache({ policy: 'full', kvDtype: 'f16' })

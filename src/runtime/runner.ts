@@ -78,26 +78,34 @@ export class Runner {
     const { kernels, rotary, spec } = this.#parts
     const { numHeads, numKvHeads, headDim } = node
     const numTokens = step.tokens.length
-    const [query, key, value] = [node.query, node.key, node.value].map((name) => values.get(name)!.data as Float32Array)
+    const query = this.#dataToChange(values, node.query, layer)
+    const key = this.#dataToChange(values, node.key, layer)
+    const value = values.get(node.value)!.data as Float32Array
     const importance = node.importance ? (values.get(node.importance)!.data as Float32Array) : undefined
     const turn = { ...rotation, numTokens, headDim, rotaryPairs: rotary.inverseFrequencies.length }
-    kernels.rotate({ ...turn, vectors: query!, numHeads })
-    kernels.rotate({ ...turn, vectors: key!, numHeads: numKvHeads })
+    kernels.rotate({ ...turn, vectors: query, numHeads })
+    kernels.rotate({ ...turn, vectors: key, numHeads: numKvHeads })
     const output = this.#pool.tensor([numTokens, numHeads * spec.valueDim])
     values.set(node.output, output)
     for (const { cache, start, end } of step.slices) {
       const rows = (data: Float32Array, size: number): Float32Array => data.subarray(start * size, end * size)
       cache.layer(layer).attend(
         {
-          query: rows(query!, numHeads * headDim),
-          key: rows(key!, numKvHeads * headDim),
-          value: rows(value!, numKvHeads * spec.valueDim),
+          query: rows(query, numHeads * headDim),
+          key: rows(key, numKvHeads * headDim),
+          value: rows(value, numKvHeads * spec.valueDim),
           ...(importance && { importance: rows(importance, numKvHeads) }),
           numTokens: end - start,
         },
         rows(output.data as Float32Array, numHeads * spec.valueDim),
       )
     }
+  }
+
+  /** Rotation works in place, so a value that later nodes read too is copied. */
+  #dataToChange(values: Values, name: string, layer: number): Float32Array {
+    const data = values.get(name)!.data as Float32Array
+    return this.#lastUse.get(name)! > 2 * layer + 1 ? data.slice() : data
   }
 
   /** cos and sin of every token's position: the number of tokens its sequence had before. */
