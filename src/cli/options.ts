@@ -16,6 +16,12 @@ export function integer(min: number, max = Number.MAX_SAFE_INTEGER): Parser {
   }
 }
 
+/** Integers of at least `min`, one or more after one option. */
+export function integers(min: number): (text: string, before: number[] | undefined) => number[] {
+  const parse = integer(min)
+  return (text, before = []) => [...before, parse(text)]
+}
+
 /** A number in [min, max], or (min, max] when `isOpen`. */
 export function number(min: number, max = Infinity, isOpen = false): Parser {
   const lower = isOpen ? `above ${min}` : max === Infinity ? `of at least ${min}` : `from ${min}`
@@ -39,13 +45,18 @@ export const windowOption = (value?: number): Option =>
   new Option('--window <tokens>', 'tokens kept for each KV head').argParser(integer(1)).default(value)
 export const policyOption = (): Option => new Option('--policy <name>', 'which tokens stay').choices(policyNames)
 
+export const backendOption = (): Option =>
+  new Option('--backend <name>', 'kernels for attention (default: the best available)').choices(backendNames)
+export const threadsOption = (): Option =>
+  new Option('--threads <number>', 'threads that compute (default: all cores)').argParser(integer(1, 256))
+
 /** How a model is loaded: storage of the cache, kernels, weights. */
 export const loadOptions = (): Option[] => [
   new Option('--sinks <tokens>', 'first tokens that always stay').argParser(integer(0)),
   new Option('--recent <tokens>', 'last tokens that always stay').argParser(integer(0)),
   new Option('--kv-dtype <type>', 'storage of keys and values').choices(['f32', 'f16']),
-  new Option('--backend <name>', 'kernels for attention (default: the best available)').choices(backendNames),
-  new Option('--threads <number>', 'threads of the kernels and of the matrix products').argParser(integer(1, 1024)),
+  backendOption(),
+  threadsOption(),
   new Option('--quantize <type>', 'weights of this width, built once and kept').choices(['int8', 'int4']),
   new Option('--chunk-size <tokens>', 'prompt tokens run through the model at once').argParser(integer(1)),
 ]

@@ -9,6 +9,8 @@ export interface ProgressOptions {
   readonly total: number
   /** What is counted: "tokens" */
   readonly unit: string
+  /** Whether to say how many are done in a second (default true). */
+  readonly hasRate?: boolean
 }
 
 export interface Progress {
@@ -25,8 +27,8 @@ export function createProgress(stream: Output, options: ProgressOptions): Progre
   return stream.isTTY ? createBars(stream, options) : createLines(stream, options)
 }
 
-function createBars(stream: Output, { title, total, unit }: ProgressOptions): Progress {
-  const rate = createRate()
+function createBars(stream: Output, { title, total, unit, hasRate = true }: ProgressOptions): Progress {
+  const rate = createRate(hasRate, '  ')
   const bars = new MultiBar(
     {
       // cli-progress asks for a stream and uses write, isTTY and cursor codes only.
@@ -34,7 +36,7 @@ function createBars(stream: Output, { title, total, unit }: ProgressOptions): Pr
       barCompleteChar: '━',
       barIncompleteChar: '─',
       barsize: Math.max(8, Math.min(barSize, (stream.columns ?? 100) - 64)),
-      format: `  ${title}  {bar} {percentage}%  {done} of {all} ${unit}  {rate} a second`,
+      format: `  ${title}  {bar} {percentage}%  {done} of {all} ${unit}{rate}`,
       hideCursor: true,
       clearOnComplete: true,
       linewrap: false,
@@ -42,11 +44,11 @@ function createBars(stream: Output, { title, total, unit }: ProgressOptions): Pr
     },
     undefined,
   )
-  const bar = bars.create(total, 0, { done: '0', all: formatCount(total), rate: '-' })
+  const bar = bars.create(total, 0, { done: '0', all: formatCount(total), rate: '' })
   let second: ReturnType<typeof bars.create> | undefined
   return {
     update: (done, details) => {
-      bar.update(done, { done: formatCount(done), rate: formatCount(rate(done)) })
+      bar.update(done, { done: formatCount(done), rate: rate(done) })
       if (details === undefined) return
       second ??= bars.create(1, 0, { details }, { format: '  {details}' })
       second.update(0, { details })
@@ -55,8 +57,8 @@ function createBars(stream: Output, { title, total, unit }: ProgressOptions): Pr
   }
 }
 
-function createLines(stream: Output, { title, total, unit }: ProgressOptions): Progress {
-  const rate = createRate()
+function createLines(stream: Output, { title, total, unit, hasRate = true }: ProgressOptions): Progress {
+  const rate = createRate(hasRate, ', ')
   let told = 0
   stream.write(`${title} ${formatCount(total)} ${unit} ...\n`)
   return {
@@ -65,16 +67,15 @@ function createLines(stream: Output, { title, total, unit }: ProgressOptions): P
       if (step <= told) return
       told = step
       const extra = details === undefined ? '' : `; ${details}`
-      stream.write(
-        `${title}: ${formatCount(done)} of ${formatCount(total)} ${unit}, ${formatCount(rate(done))} a second${extra}\n`,
-      )
+      stream.write(`${title}: ${formatCount(done)} of ${formatCount(total)} ${unit}${rate(done)}${extra}\n`)
     },
     end: () => {},
   }
 }
 
-/** Things done a second since the start. */
-function createRate(): (done: number) => number {
+/** ", 512 a second": how fast things have been done since the start; empty where that means nothing. */
+function createRate(isWanted: boolean, separator: string): (done: number) => string {
   const started = performance.now()
-  return (done) => (done * 1000) / Math.max(1, performance.now() - started)
+  if (!isWanted) return () => ''
+  return (done) => `${separator}${formatCount((done * 1000) / Math.max(1, performance.now() - started))} a second`
 }

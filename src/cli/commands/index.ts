@@ -1,6 +1,7 @@
 /** All commands. One more is a file and a line here; help and tests read this table. */
 import type { Command } from 'commander'
 import type { CliContext } from '../context.ts'
+import { benchCommand } from './bench.ts'
 import { demoCommand } from './demo.ts'
 import { evalCommand } from './eval.ts'
 import { generateCommand } from './generate.ts'
@@ -9,6 +10,7 @@ import { inspectCommand } from './inspect.ts'
 export const commands = {
   generate: generateCommand,
   eval: evalCommand,
+  bench: benchCommand,
   inspect: inspectCommand,
   demo: demoCommand,
 } as const satisfies Record<string, (context: CliContext) => Command>

@@ -1,0 +1,12 @@
+/** `kvasir bench`: speed, next to what this machine and other programs reach. */
+import { Command } from 'commander'
+import type { CliContext } from '../context.ts'
+import { benchDecodeCommand } from './bench-decode.ts'
+import { benchLinearCommand } from './bench-linear.ts'
+
+export function benchCommand(context: CliContext): Command {
+  return new Command('bench')
+    .description("Measure speed next to the machine's limits and to ONNX Runtime.")
+    .addCommand(benchDecodeCommand(context))
+    .addCommand(benchLinearCommand(context))
+}
