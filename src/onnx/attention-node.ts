@@ -20,7 +20,7 @@ export interface AttentionNode {
   readonly headDim: number
 }
 
-export const kvasirDomain = 'kvasir'
+const kvasirDomain = 'kvasir'
 
 export function isAttention(node: OnnxNode): boolean {
   return node.domain === kvasirDomain && node.opType === 'Attention'

@@ -1,6 +1,8 @@
+import { readdirSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { architectureNames } from './architectures/index.ts'
 import { openCheckpoint } from './checkpoint.ts'
 import { type DogeCheckpointOptions, type TestTensor, writeDogeCheckpoint } from './testing/doge-checkpoint.ts'
 
@@ -11,6 +13,11 @@ async function open(options: DogeCheckpointOptions = {}) {
 const config = (change: Record<string, unknown>): DogeCheckpointOptions => ({ config: change })
 const tensors = (change: (all: Map<string, TestTensor>) => void): DogeCheckpointOptions => ({ change })
 const layer = 'model.layers.1.self_attn'
+
+it('every architecture file is in the table, under its name', () => {
+  const files = readdirSync(new URL('architectures', import.meta.url)).map((name) => name.replace('.ts', ''))
+  expect([...architectureNames].sort()).toEqual(files.filter((name) => !['contract', 'index'].includes(name)).sort())
+})
 
 describe('a Doge checkpoint', () => {
   it('gives the numbers of its config', async () => {

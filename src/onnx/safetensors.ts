@@ -74,7 +74,7 @@ export async function readSafetensorsHeader(file: string): Promise<Map<string, T
  * Checks the first eight bytes of a file of `fileSize` bytes.
  * @returns the length of the header that follows
  */
-export function headerLength(prefix: Uint8Array, fileSize: number, file: string): number {
+function headerLength(prefix: Uint8Array, fileSize: number, file: string): number {
   if (prefix.length < 8) throw refuse(file, `expected at least 8 bytes, got ${prefix.length}`)
   const length = new DataView(prefix.buffer, prefix.byteOffset, 8).getBigUint64(0, true)
   if (length > BigInt(maxHeaderBytes)) throw refuse(file, `expected a header of at most 100 MB, got ${length} bytes`)
@@ -88,7 +88,7 @@ export function headerLength(prefix: Uint8Array, fileSize: number, file: string)
  * Checks a header (without its length prefix) of a file of `fileSize` bytes.
  * @returns the tensors in the order of their bytes
  */
-export function parseSafetensorsHeader(header: Uint8Array, fileSize: number, file: string): Map<string, TensorEntry> {
+function parseSafetensorsHeader(header: Uint8Array, fileSize: number, file: string): Map<string, TensorEntry> {
   const dataStart = 8 + header.length
   const entries: TensorEntry[] = []
   for (const [name, value] of Object.entries(parseObject(header, file))) {

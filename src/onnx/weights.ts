@@ -77,7 +77,7 @@ export async function readTensor(entry: TensorEntry): Promise<Float32Array> {
 }
 
 /** Little-endian bytes of `dtype` as f32, exactly. (All machines that Node runs on are little endian but s390x.) */
-export function toFloat32(bytes: Uint8Array, dtype: FloatDtype): Float32Array {
+function toFloat32(bytes: Uint8Array, dtype: FloatDtype): Float32Array {
   if (dtype === 'F32') return new Float32Array(bytes.slice().buffer) // a copy begins at an aligned byte
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   const result = new Float32Array(bytes.length / 2)
@@ -87,7 +87,7 @@ export function toFloat32(bytes: Uint8Array, dtype: FloatDtype): Float32Array {
 }
 
 /** The bytes of one tensor as they stand in the file. */
-export async function readTensorBytes(entry: TensorEntry): Promise<Uint8Array> {
+async function readTensorBytes(entry: TensorEntry): Promise<Uint8Array> {
   const handle = await open(entry.file)
   try {
     const bytes = new Uint8Array(entry.byteLength)

@@ -1,6 +1,7 @@
+import { readdirSync } from 'node:fs'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { fillRotaryTable, type RotaryEncoding, rotaryEncoding } from './index.ts'
+import { fillRotaryTable, type RotaryEncoding, rotaryEncoding, rotaryEncodings } from './index.ts'
 
 function table(encoding: RotaryEncoding, position: number): { cos: Float32Array; sin: Float32Array } {
   const size = encoding.inverseFrequencies.length
@@ -85,6 +86,13 @@ describe('plain RoPE', () => {
       }),
     )
   })
+})
+
+it('every encoding file is in the table, under its name', () => {
+  const others = ['config', 'contract', 'index', 'table']
+  const files = readdirSync(new URL('.', import.meta.url)).filter((name) => !name.includes('.test.'))
+  const names = files.map((name) => name.replace('.ts', '')).filter((name) => !others.includes(name))
+  expect(Object.keys(rotaryEncodings).sort()).toEqual(names.sort())
 })
 
 describe('the rotary part of config.json', () => {

@@ -52,7 +52,7 @@ export async function quantizedModel(checkpoint: Checkpoint, quantize: 'int8' | 
 }
 
 /** `$KVASIR_CACHE`, else `~/.cache/kvasir`. */
-export function cacheFolder(): string {
+function cacheFolder(): string {
   return process.env.KVASIR_CACHE || join(homedir(), '.cache', 'kvasir')
 }
 
