@@ -6,6 +6,14 @@
 namespace kvasir {
 namespace KVASIR_ISA {
 
+template <typename X>
+using DecodeRows = VisibleRows<X, kBlockRows, false>;
+
+template <int kValue>
+struct Constant {
+  static constexpr int value = kValue;
+};
+
 // The running softmax of G query heads, and where it lies in a block of partials.
 struct Partial {
   float* max;  // [G]
@@ -19,30 +27,33 @@ struct Partial {
   }
 };
 
-// Asks for a row before it is needed, so that memory works while the previous block is computed.
+// Asks for what one vector of a row will need, once for each cache line, so that memory works while the block before is
+// computed: values while keys are multiplied, the keys of the next block while values are summed.
 template <typename X>
-static inline void prefetch_row(const X* row, int dim) {
-  for (int64_t at = 0; at < dim * (int64_t)sizeof(X); at += 64) __builtin_prefetch((const char*)row + at, 0, 2);
+static inline void prefetch_vector(const X* at, int vector) {
+  if (vector * kLanes * sizeof(X) % 64 < kLanes * sizeof(X)) __builtin_prefetch(at + vector * kLanes, 0, 2);
 }
 
-// sum[g, i] = lanes of q[g] . k[i] for kGroup query heads and kRows rows.
-template <typename X, int kGroup, int kRows>
-static inline void multiply_rows(const X* const* keys, const float* q, int head_dim, F* sum, int row_stride) {
-  const int q_stride = padded(head_dim), whole = head_dim / kLanes * kLanes;
+// sum[g, i] = lanes of q[g] . k[i] for kGroup query heads and kRows rows; `ahead`: rows of V to ask for, or null.
+template <typename X, int kGroup, int kRows, bool kAhead>
+static inline void multiply_rows(const X* const* keys, const X* const* ahead, const float* q, int head_dim, F* sum,
+                                 int row_stride) {
+  const int q_stride = padded(head_dim), whole = head_dim / kLanes;
   F part[kGroup][kRows];
   for (int g = 0; g < kGroup; g++) {
     for (int i = 0; i < kRows; i++) part[g][i] = zero();
   }
-  for (int d = 0; d < whole; d += kLanes) {
+  for (int n = 0; n < whole; n++) {
     for (int i = 0; i < kRows; i++) {
-      const F k = load(keys[i] + d);
-      for (int g = 0; g < kGroup; g++) part[g][i] = fma(k, load(q + g * q_stride + d), part[g][i]);
+      if (kAhead) prefetch_vector(ahead[i], n);
+      const F k = load(keys[i] + n * kLanes);
+      for (int g = 0; g < kGroup; g++) part[g][i] = fma(k, load(q + g * q_stride + n * kLanes), part[g][i]);
     }
   }
-  if (whole < head_dim) {
+  if (whole * kLanes < head_dim) {
     for (int i = 0; i < kRows; i++) {
-      const F k = load_part(keys[i] + whole, head_dim - whole);
-      for (int g = 0; g < kGroup; g++) part[g][i] = fma(k, load(q + g * q_stride + whole), part[g][i]);
+      const F k = load_part(keys[i] + whole * kLanes, head_dim - whole * kLanes);
+      for (int g = 0; g < kGroup; g++) part[g][i] = fma(k, load(q + g * q_stride + whole * kLanes), part[g][i]);
     }
   }
   for (int g = 0; g < kGroup; g++) {
@@ -50,35 +61,44 @@ static inline void multiply_rows(const X* const* keys, const float* q, int head_
   }
 }
 
-// scores[g, j] = q[g] . k[j] + bias[j] for kGroup query heads. Rows are read nearly in the order of memory, four at a
-// time, for the sake of the prefetcher; sums across lanes are made for kAccumulators dot products at once.
-template <typename X, int kGroup>
-static void score_rows(const VisibleRows<X, kBlockRows>& rows, const float* q, int head_dim, int value_dim, bool ahead,
-                       float* scores) {
+// scores[g, j] = q[g] . k[j] for kGroup query heads. Rows are read nearly in the order of memory, four at a time, for
+// the sake of the prefetcher; sums across lanes are made for kAccumulators dot products at once.
+template <typename X, int kGroup, bool kAhead>
+static void score_rows(const DecodeRows<X>& rows, const float* q, int head_dim, float* scores) {
   constexpr int kRows = kAccumulators / kGroup, kAtOnce = kRows < 4 ? kRows : 4;
+  static_assert(kBlockRows % kRows == 0, "the last group must not write past the block");
   for (int j = 0; j < rows.count; j += kRows) {
-    const X* key[kRows];
-    for (int i = 0; i < kRows; i++) key[i] = rows.keys[j + i < rows.count ? j + i : rows.count - 1];
+    const X *key[kRows], *value[kRows];
+    for (int i = 0; i < kRows; i++) {
+      const int row = j + i < rows.count ? j + i : rows.count - 1;
+      key[i] = rows.keys[row];
+      value[i] = rows.values[row];
+    }
     F sum[kAccumulators];
-    if (ahead) {
-      for (int i = 0; i < kRows && j + i < rows.count; i++) prefetch_row(rows.values[j + i], value_dim);
+    for (int i = 0; i < kRows; i += kAtOnce) {
+      multiply_rows<X, kGroup, kAtOnce, kAhead>(key + i, value + i, q, head_dim, sum + i, kRows);
     }
-    for (int i = 0; i < kRows; i += kAtOnce) multiply_rows<X, kGroup, kAtOnce>(key + i, q, head_dim, sum + i, kRows);
     float total[kAccumulators];
-    for (int a = 0; a < kAccumulators; a += kLanes) store(total + a, reduce_each(sum + a));
-    const int valid = rows.count - j < kRows ? rows.count - j : kRows;
-    for (int g = 0; g < kGroup; g++) {
-      for (int i = 0; i < valid; i++) scores[g * kBlockRows + j + i] = total[g * kRows + i] + rows.bias[j + i];
-    }
+    for (int at = 0; at < kAccumulators; at += kLanes) store(total + at, reduce_each(sum + at));
+    for (int g = 0; g < kGroup; g++) __builtin_memcpy(scores + g * kBlockRows + j, total + g * kRows, kRows * 4);
   }
 }
 
 // Scores of one head to weights, in place; brings the running maximum and sum up to date and rescales what was summed.
-static void soften(float* scores, int count, float* max_, float* sum_, float* out, int out_vectors) {
+static void soften(float* scores, const float* bias, int count, float* max_, float* sum_, float* out, int out_vectors) {
   const int whole = (count + kLanes - 1) / kLanes * kLanes;
-  for (int j = count; j < whole; j++) scores[j] = -__builtin_inff();
   F top = broadcast(*max_);
-  for (int j = 0; j < whole; j += kLanes) top = max(top, load(scores + j));
+  for (int j = 0; j < whole; j += kLanes) {
+    F score = add(load(scores + j), load(bias + j));
+    if (j + kLanes > count) {
+      float last[kLanes];
+      store(last, score);
+      for (int i = count - j; i < kLanes; i++) last[i] = -__builtin_inff();
+      score = load(last);
+    }
+    store(scores + j, score);
+    top = max(top, score);
+  }
   const float highest = reduce_max(top);
   if (highest == -__builtin_inff()) {
     for (int j = 0; j < whole; j += kLanes) store(scores + j, zero());
@@ -101,17 +121,18 @@ static void soften(float* scores, int count, float* max_, float* sum_, float* ou
 }
 
 // out[g, e ...] += sum_j weights[g, j] v[j, e ...] for kVectors vectors from element e on; `part` > 0: a partial one.
-template <typename X, int kGroup, int kVectors>
-static void add_values(const VisibleRows<X, kBlockRows>& rows, const float* weights, float* out, int out_stride, int e,
-                       int part, int64_t next_key, int head_dim) {
+// The same elements of the keys `next_block` elements further on are asked for.
+template <typename X, int kGroup, int kVectors, bool kAhead>
+static void add_values(const DecodeRows<X>& rows, const float* weights, float* out, int out_stride, int e, int part,
+                       int64_t next_block) {
   F sum[kGroup * kVectors];
   for (int g = 0; g < kGroup; g++) {
     for (int n = 0; n < kVectors; n++) sum[g * kVectors + n] = load(out + g * out_stride + e + n * kLanes);
   }
   for (int j = 0; j < rows.count; j++) {
-    if (next_key && e == 0) prefetch_row(rows.keys[j] + next_key, head_dim);
     F v[kVectors];
     for (int n = 0; n < kVectors; n++) {
+      if (kAhead) prefetch_vector(rows.keys[j] + next_block + e, n);
       v[n] = part ? load_part(rows.values[j] + e, part) : load(rows.values[j] + e + n * kLanes);
     }
     for (int g = 0; g < kGroup; g++) {
@@ -124,52 +145,52 @@ static void add_values(const VisibleRows<X, kBlockRows>& rows, const float* weig
   }
 }
 
-template <typename X, int kGroup>
-static void add_all_values(const VisibleRows<X, kBlockRows>& rows, const float* weights, float* out, int value_dim, int64_t next_key, int head_dim) {
+template <typename X, int kGroup, bool kAhead>
+static void add_all_values(const DecodeRows<X>& rows, const float* weights, float* out, int value_dim,
+                           int64_t next_block) {
   constexpr int kMost = kAccumulators / kGroup > 8 ? 8 : kAccumulators / kGroup;
   const int stride = padded(value_dim), whole = value_dim / kLanes * kLanes;
   int e = 0;
   for (; e + kMost * kLanes <= whole; e += kMost * kLanes) {
-    add_values<X, kGroup, kMost>(rows, weights, out, stride, e, 0, next_key, head_dim);
+    add_values<X, kGroup, kMost, kAhead>(rows, weights, out, stride, e, 0, next_block);
   }
-  if constexpr (kMost > 2) {
-    for (; e + 2 * kLanes <= whole; e += 2 * kLanes) add_values<X, kGroup, 2>(rows, weights, out, stride, e, 0, next_key, head_dim);
+  if constexpr (kMost > 4) {
+    for (; e + 4 * kLanes <= whole; e += 4 * kLanes) {
+      add_values<X, kGroup, 4, kAhead>(rows, weights, out, stride, e, 0, next_block);
+    }
   }
-  for (; e < whole; e += kLanes) add_values<X, kGroup, 1>(rows, weights, out, stride, e, 0, next_key, head_dim);
-  if (whole < value_dim) add_values<X, kGroup, 1>(rows, weights, out, stride, whole, value_dim - whole, next_key, head_dim);
+  for (; e < whole; e += kLanes) add_values<X, kGroup, 1, kAhead>(rows, weights, out, stride, e, 0, next_block);
+  if (whole < value_dim) add_values<X, kGroup, 1, false>(rows, weights, out, stride, whole, value_dim - whole, 0);
 }
 
-template <typename X, int kGroup>
-static void attend_block(const VisibleRows<X, kBlockRows>& rows, const float* q, int head_dim, int value_dim,
-                         bool ahead, int64_t next_key, float* scores, Partial state) {
-  score_rows<X, kGroup>(rows, q, head_dim, value_dim, ahead, scores);
-  const int out_stride = padded(value_dim);
+// One block for kGroup query heads. kAhead: this is the first group to read the block, so it asks for what comes next.
+template <typename X, int kGroup, bool kAhead>
+static void attend_block(const DecodeRows<X>& rows, const float* q, const AttendArgs& args, float* scores,
+                         int64_t next_block, Partial state) {
+  score_rows<X, kGroup, kAhead>(rows, q, args.head_dim, scores);
+  const int out_stride = padded(args.value_dim);
   for (int g = 0; g < kGroup; g++) {
-    soften(scores + g * kBlockRows, rows.count, state.max + g, state.sum + g, state.out + g * out_stride,
-           vectors_of(value_dim));
+    soften(scores + g * kBlockRows, rows.bias, rows.count, state.max + g, state.sum + g, state.out + g * out_stride,
+           vectors_of(args.value_dim));
   }
-  add_all_values<X, kGroup>(rows, scores, state.out, value_dim, ahead ? next_key : 0, head_dim);
+  add_all_values<X, kGroup, kAhead>(rows, scores, state.out, args.value_dim, next_block);
 }
 
 // All G query heads of a block of rows, four, two and one at a time; the rows come from cache after the first.
 template <typename X>
-static void attend_group(const VisibleRows<X, kBlockRows>& rows, const float* q, int group, const AttendArgs& args,
-                         int64_t key_stride, float* scores, Partial state) {
+static void attend_group(const DecodeRows<X>& rows, const float* q, int group, const AttendArgs& args, float* scores,
+                         int64_t next_block, Partial state) {
   const int q_stride = padded(args.head_dim), out_stride = padded(args.value_dim);
-  for (int g = 0; g < group;) {
+  const auto attend = [&](auto count, int g) {
+    constexpr int kGroup = decltype(count)::value;
     const Partial part = {state.max + g, state.sum + g, state.out + g * out_stride};
-    const float* query = q + g * q_stride;
-    if (group - g >= 4) {
-      attend_block<X, 4>(rows, query, args.head_dim, args.value_dim, g == 0, key_stride * kBlockRows, scores, part);
-      g += 4;
-    } else if (group - g >= 2) {
-      attend_block<X, 2>(rows, query, args.head_dim, args.value_dim, g == 0, key_stride * kBlockRows, scores, part);
-      g += 2;
-    } else {
-      attend_block<X, 1>(rows, query, args.head_dim, args.value_dim, g == 0, key_stride * kBlockRows, scores, part);
-      g += 1;
-    }
-  }
+    if (g == 0) attend_block<X, kGroup, true>(rows, q, args, scores, next_block, part);
+    else attend_block<X, kGroup, false>(rows, q + g * q_stride, args, scores, 0, part);
+  };
+  int g = 0;
+  for (; group - g >= 4; g += 4) attend(Constant<4>(), g);
+  for (; group - g >= 2; g += 2) attend(Constant<2>(), g);
+  for (; group - g >= 1; g += 1) attend(Constant<1>(), g);
 }
 
 // Task number -> (token, KV head, split).
@@ -212,7 +233,7 @@ static void decode_task(const AttendArgs& args, const AttendPlan& plan, int numb
   for (int64_t e = 0; e < (int64_t)group * padded(args.value_dim); e++) state.out[e] = 0.0f;
 
   const int32_t position = args.first_position + task.token;
-  VisibleRows<X, kBlockRows> rows;
+  DecodeRows<X> rows;
   int64_t start = 0;  // of the segment, among the head's rows
   for (int s = 0; s < args.num_segments; s++) {
     const Segment& segment = args.segments[s];
@@ -221,7 +242,7 @@ static void decode_task(const AttendArgs& args, const AttendPlan& plan, int numb
     for (int64_t j = max64(0, task.begin - start); j < end; j += kBlockRows) {
       rows.clear();
       rows.gather(segment, task.head, j, min64(end, j + kBlockRows), position, position);
-      if (rows.count) attend_group(rows, q, group, args, segment.key_row_stride, scores, state);
+      if (rows.count) attend_group(rows, q, group, args, scores, kBlockRows * segment.key_row_stride, state);
     }
     start += length;
   }

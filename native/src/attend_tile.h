@@ -25,7 +25,7 @@ struct Tile {
   float* keys;    // [128, D]
   float* values;  // [128, padded E]
   int32_t* positions;  // [64]
-  VisibleRows<X, kTileBlock>* rows;
+  VisibleRows<X, kTileBlock, true>* rows;
   int num_queries, head_dim, value_dim;
 
   static int64_t place(const AttendArgs& args, char* base, Tile* tile) {
@@ -40,7 +40,7 @@ struct Tile {
     tile->keys = arena.take<float>((int64_t)kTileBlock * args.head_dim);
     tile->values = arena.take<float>((int64_t)kTileBlock * padded(args.value_dim));
     tile->positions = arena.take<int32_t>(kTileQueries);
-    tile->rows = arena.take<VisibleRows<X, kTileBlock>>(1);
+    tile->rows = arena.take<VisibleRows<X, kTileBlock, true>>(1);
     return arena.used;
   }
 };
@@ -110,7 +110,7 @@ static void widen_rows(const X* const* rows, int count, int dim, float* out, int
 // Scores to weights for one vector of queries: bias and lifetimes, running maximum, exponentials, running sum.
 template <typename X>
 static void soften_column(Tile<X>& tile, int m) {
-  const VisibleRows<X, kTileBlock>& rows = *tile.rows;
+  const VisibleRows<X, kTileBlock, true>& rows = *tile.rows;
   float* column = tile.scores + m;
   const F old = load(tile.max + m);
   F top = old;
@@ -143,7 +143,7 @@ static void soften_column(Tile<X>& tile, int m) {
 // Attends to the rows collected so far and forgets them.
 template <typename X>
 static void flush(Tile<X>& tile) {
-  VisibleRows<X, kTileBlock>& rows = *tile.rows;
+  VisibleRows<X, kTileBlock, true>& rows = *tile.rows;
   if (rows.count == 0) return;
   const int columns = padded(tile.num_queries), out_stride = padded(tile.value_dim);
   widen_rows(rows.keys, rows.count, tile.head_dim, tile.keys, tile.head_dim);

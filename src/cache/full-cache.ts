@@ -31,12 +31,16 @@ export class FullCache implements LayerCache {
   }
 
   attend(input: LayerInput, output: Float32Array): void {
-    const { numTokens } = input
-    this.#reserve(this.#seen + numTokens)
-    this.#append(input)
+    this.#write(input)
     if (this.#options.window === undefined) this.#attendAll(input, output)
     else this.#attendMasked(input, output, this.#options.window)
-    this.#seen += numTokens
+    this.#seen += input.numTokens
+  }
+
+  /** Takes tokens in without attending. */
+  append(input: Omit<LayerInput, 'query'>): void {
+    this.#write(input)
+    this.#seen += input.numTokens
   }
 
   /** Old rows are visible to all; new row t from query t on. */
@@ -96,8 +100,9 @@ export class FullCache implements LayerCache {
     kernels.attend({ query, output, numTokens, ...shape, scale, firstPosition: 0, segments })
   }
 
-  #append({ key, value, importance, numTokens }: LayerInput): void {
+  #write({ key, value, importance, numTokens }: Omit<LayerInput, 'query'>): void {
     const { numKvHeads } = this.#options.shape
+    this.#reserve(this.#seen + numTokens)
     this.#store.write(key, value, numTokens, consecutiveRows(numKvHeads, numTokens, this.#seen))
     if (!this.#scores || !importance) return
     const scores = this.#scores.f32
