@@ -5,7 +5,7 @@ import type { Kernels } from '../kernels/contract.ts'
 import type { ModelSpec } from '../onnx/index.ts'
 import { createKvCache } from '../policies/index.ts'
 import { checkKeys } from '../tensor/check.ts'
-import { invalidArgument } from '../tensor/error.ts'
+import { invalidArgument, KvasirError } from '../tensor/error.ts'
 import { checkTokens, planSteps } from './batch.ts'
 import { cacheKeys, resolveCacheOptions } from './cache-options.ts'
 import type {
@@ -94,7 +94,7 @@ export class LoadedModel implements CausalLM {
   async #forward(batch: readonly BatchEntry[]): Promise<Tensor> {
     const { steps, numRows } = planSteps(batch, { ...this.#parts.spec, chunkSize: this.chunkSize })
     for (const { cache } of batch) this.#checkWhole(cache)
-    const logits = new Float32Array(numRows * this.vocabSize)
+    const logits = allocate(numRows, this.vocabSize)
     try {
       for (const step of steps) await this.#parts.runner.run(step, logits)
     } catch (error) {
@@ -113,6 +113,15 @@ export class LoadedModel implements CausalLM {
       )
     }
     this.#broken.delete(cache)
+  }
+}
+
+function allocate(numRows: number, vocabSize: number): Float32Array {
+  try {
+    return new Float32Array(numRows * vocabSize)
+  } catch (cause) {
+    const message = `no memory for logits of ${numRows} tokens, ${vocabSize} numbers each; ask for fewer rows at once`
+    throw new KvasirError('out-of-memory', 'runtime', message, { cause })
   }
 }
 

@@ -65,7 +65,8 @@ export class SegmentSession {
 function ortOptions({ threads, root, prepack }: SessionOptions): InferenceSession.SessionOptions {
   return {
     graphOptimizationLevel: 'all',
-    enableMemPattern: false, enableCpuMemArena: false,
+    enableMemPattern: false,
+    enableCpuMemArena: false,
     logSeverityLevel: 3, // errors reach the caller; warnings would go to standard error
     intraOpNumThreads: threads,
     interOpNumThreads: 1,
