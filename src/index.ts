@@ -4,6 +4,10 @@
 export { Tensor } from 'onnxruntime-common'
 export * from './attention/index.ts'
 export {
+  type CacheInfo,
+  type CacheOptions,
+  type CacheShape,
+  type KvCache,
   type LinearAttentionOptions,
   LinearKVCache,
   type LinearKVCacheOptions,
