@@ -1,5 +1,8 @@
-import { rm } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
+import { backendNames, backends } from '../kernels/index.ts'
 import {
   type DogeCheckpoint,
   type DogeCheckpointOptions,
@@ -95,5 +98,37 @@ describe('logits equal the f64 reference', () => {
     const worst = Math.max(...expected.map((value, i) => difference((data as Float32Array)[i]!, value)))
     expect(worst).toBeLessThan(1e-4)
     expect(caches.map(({ seenTokens }) => seenTokens)).toEqual([11, 25, 21])
+  })
+
+  for (const backend of backendNames) {
+    it.skipIf(backends[backend].probe() !== true)(`with attention on backend ${backend}`, async () => {
+      const { checkpoint, model } = await load({}, { backend })
+      expect(model.describe().backend).toContain(backend)
+      expect(await worstError(model, checkpoint)).toBeLessThan(1e-4)
+    })
+  }
+
+  it('when the folder holds links, as the download cache of Hugging Face does', async () => {
+    const { checkpoint } = await load({ shards: 2 })
+    const folder = await mkdtemp(join(tmpdir(), 'kvasir-links-'))
+    for (const name of await readdir(checkpoint.folder))
+      await symlink(join(checkpoint.folder, name), join(folder, name))
+    const model = await loadModel(folder, { threads: 1 })
+    opened.push({ model, folder })
+    expect(await worstError(model, checkpoint)).toBeLessThan(1e-4)
+  })
+
+  it('when weights begin at odd bytes', async () => {
+    const checkpoint = await writeDogeCheckpoint()
+    const file = join(checkpoint.folder, 'model.safetensors')
+    const bytes = await readFile(file)
+    const length = Number(bytes.readBigUInt64LE()) + 1
+    const prefix = Buffer.alloc(8)
+    prefix.writeBigUInt64LE(BigInt(length))
+    const header = bytes.subarray(8, 8 + length - 1)
+    await writeFile(file, Buffer.concat([prefix, header, Buffer.from(' '), bytes.subarray(8 + length - 1)]))
+    const model = await loadModel(checkpoint.folder, { threads: 1 })
+    opened.push({ model, folder: checkpoint.folder })
+    expect(await worstError(model, checkpoint)).toBeLessThan(1e-4)
   })
 })
