@@ -1,0 +1,59 @@
+import { rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { endToken, writeDogeCheckpoint } from '../onnx/testing/doge-checkpoint.ts'
+import { openTokenizer } from './tokenizer.ts'
+
+let folder = ''
+beforeEach(async () => {
+  folder = (await writeDogeCheckpoint({ layers: 1 })).folder
+})
+afterEach(() => rm(folder, { recursive: true }))
+
+const write = (name: string, value: unknown): Promise<void> => writeFile(join(folder, name), JSON.stringify(value))
+
+describe('the tokenizer', () => {
+  it('gives back any text, spaces and all', async () => {
+    const tokenizer = await openTokenizer(folder, {})
+    for (const text of ['Hello , world .', ' ß😀\n\t x', "do n't"]) {
+      expect(tokenizer.decode(tokenizer.encode(text))).toBe(text)
+    }
+    expect(tokenizer.encode('Aß')).toEqual([65, 0xc3, 0x9f])
+  })
+
+  it('leaves out special tokens and tokens without a text', async () => {
+    const tokenizer = await openTokenizer(folder, {})
+    expect(tokenizer.decode([72, endToken, 105, 259])).toBe('Hi')
+    expect([tokenizer.decode([endToken]), tokenizer.decode([])]).toEqual(['', ''])
+  })
+
+  it('reads special tokens in a text', async () => {
+    expect((await openTokenizer(folder, {})).encode('a<end>')).toEqual([97, endToken])
+  })
+
+  it('finds the tokens that end a text: generation_config.json, then config.json, then tokenizer_config.json', async () => {
+    const eos = async (config: Record<string, unknown>) => (await openTokenizer(folder, config)).eosTokens
+    await write('tokenizer_config.json', { eos_token: { content: '<end>' } })
+    await write('generation_config.json', { eos_token_id: [7, 8] })
+    expect(await eos({ eos_token_id: 3 })).toEqual([7, 8])
+    await rm(join(folder, 'generation_config.json'))
+    expect(await eos({ eos_token_id: 3 })).toEqual([3])
+    expect(await eos({})).toEqual([endToken])
+    await write('tokenizer_config.json', { eos_token: '<end>' })
+    expect(await eos({})).toEqual([endToken])
+    await rm(join(folder, 'tokenizer_config.json'))
+    expect(await eos({})).toEqual([])
+  })
+
+  it('is refused when a file is missing or broken', async () => {
+    await writeFile(join(folder, 'generation_config.json'), '{')
+    await expect(openTokenizer(folder, {})).rejects.toThrow('generation_config.json: expected JSON')
+    await rm(join(folder, 'generation_config.json'))
+    await write('tokenizer.json', { model: { type: 'Nonsense' } })
+    await expect(openTokenizer(folder, {})).rejects.toThrow('tokenizer.json: expected a tokenizer')
+    await write('tokenizer.json', null)
+    await expect(openTokenizer(folder, {})).rejects.toMatchObject({ code: 'invalid-file' })
+    await rm(join(folder, 'tokenizer.json'))
+    await expect(openTokenizer(folder, {})).rejects.toMatchObject({ code: 'not-found' })
+  })
+})
