@@ -1,0 +1,103 @@
+/**
+ * A `.onnx` file whose weights stay where they are: initializers of some size become byte ranges of the file itself,
+ * those that are external already are checked and resolved. The graph is otherwise as it was.
+ */
+import { readFile, realpath, stat } from 'node:fs/promises'
+import { dirname, isAbsolute, join, sep } from 'node:path'
+import { describe } from '../tensor/check.ts'
+import { KvasirError } from '../tensor/error.ts'
+import { byteRange, decodeModel } from './codec.ts'
+import { externalInitializer } from './external.ts'
+import type { OnnxModel, OnnxTensor } from './schema.ts'
+import { invalidFile } from './wire.ts'
+
+/** Smaller ones are shapes and other constants, which ONNX Runtime wants to see while it loads a graph. */
+const smallestWeight = 1024
+
+/** Bits an element, by TensorProto.DataType; strings (8) have none. */
+const elementBits: Readonly<Record<number, number>> = {
+  ...{ 1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12: 32, 13: 64, 14: 64, 15: 128, 16: 16 },
+  ...{ 17: 8, 18: 8, 19: 8, 20: 8, 21: 4, 22: 4, 23: 4 },
+}
+
+/**
+ * Reads a model. The file is read once, but its weights are not kept in memory.
+ * @throws KvasirError `not-found` without the file or a file of weights, `invalid-file` naming the tensor that is wrong
+ */
+export async function openOnnxFile(path: string): Promise<OnnxModel> {
+  const bytes = await readFile(path).catch((cause: unknown) => {
+    throw new KvasirError('not-found', 'onnx', `expected a readable file at ${path}`, { cause })
+  })
+  const model = decodeModel(bytes)
+  const initializer: OnnxTensor[] = []
+  for (const tensor of model.graph!.initializer) initializer.push(await inPlace(tensor, bytes, path))
+  return { ...model, graph: { ...model.graph!, initializer } }
+}
+
+async function inPlace(tensor: OnnxTensor, bytes: Uint8Array, path: string): Promise<OnnxTensor> {
+  const { name = '', rawData } = tensor
+  if (tensor.dataLocation === 1) return resolved(tensor, path)
+  if (!rawData) return tensor
+  const byteLength = byteLengthOf(tensor)
+  if (rawData.length !== byteLength) {
+    throw invalidFile(`expected ${byteLength} bytes for initializer "${name}", got ${rawData.length}`)
+  }
+  if (byteLength < smallestWeight) return { ...tensor, rawData: rawData.slice() } // a view would keep the file in memory
+  const { offset } = byteRange(bytes, rawData)
+  return external(tensor, path, offset)
+}
+
+/** External data by its real path, after a check that it lies in the model's folder and the file is long enough. */
+async function resolved(tensor: OnnxTensor, path: string): Promise<OnnxTensor> {
+  const entries = new Map(tensor.externalData.map(({ key, value }) => [key, value]))
+  const location = entries.get('location') ?? ''
+  if (
+    location === '' ||
+    isAbsolute(location) ||
+    /^[a-z]:|\0/i.test(location) ||
+    location.split(/[/\\]/).includes('..')
+  ) {
+    throw invalidFile(`expected a file below the model's folder for "${tensor.name}", got ${describe(location)}`)
+  }
+  const file = join(dirname(path), ...location.split('/'))
+    .split('/')
+    .join(sep)
+  const size = await stat(file).then(
+    (info) => info.size,
+    (cause: unknown) => {
+      throw new KvasirError('not-found', 'onnx', `expected weights of "${tensor.name}" at ${file}`, { cause })
+    },
+  )
+  const byteLength = byteLengthOf(tensor)
+  const [offset, length] = [Number(entries.get('offset') ?? 0), Number(entries.get('length') ?? byteLength)]
+  if (!Number.isSafeInteger(offset) || offset < 0 || length !== byteLength || offset + length > size) {
+    const got = `${length} bytes at ${offset} of ${size}`
+    throw invalidFile(`expected ${byteLength} bytes inside ${location} for "${tensor.name}", got ${got}`)
+  }
+  return external(tensor, await realpath(file), offset)
+}
+
+function external(tensor: OnnxTensor, file: string, offset: number): OnnxTensor {
+  return externalInitializer({
+    name: tensor.name ?? '',
+    dataType: Number(tensor.dataType),
+    dims: tensor.dims.map(Number),
+    file,
+    offset,
+    byteLength: byteLengthOf(tensor),
+  })
+}
+
+/** Multiplied step by step, so that an overflow is seen. */
+function byteLengthOf({ name, dims, dataType }: OnnxTensor): number {
+  const bits = elementBits[Number(dataType)]
+  if (bits === undefined) throw invalidFile(`expected a numeric type for initializer "${name}", got ${dataType}`)
+  let elements = 1
+  for (const dim of dims) {
+    elements *= Number(dim)
+    if (!(Number(dim) >= 0 && elements * bits <= Number.MAX_SAFE_INTEGER)) {
+      throw invalidFile(`expected a possible shape for initializer "${name}", got [${dims.join(', ')}]`)
+    }
+  }
+  return Math.ceil((elements * bits) / 8)
+}
