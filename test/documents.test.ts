@@ -5,6 +5,7 @@ import { promisify } from 'node:util'
 import ts from 'typescript'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { commands } from '../src/cli/commands/index.ts'
+import { runCli } from '../src/cli/program.ts'
 import { extractLinks, extractSnippets, readSnippets, root } from './documents.ts'
 
 const run = promisify(execFile)
@@ -66,6 +67,22 @@ test('code in the README runs', async () => {
 test('docs/cli.md describes every command', () => {
   const text = readFileSync(join(root, 'docs/cli.md'), 'utf8')
   for (const name of Object.keys(commands)) expect(text).toContain(`## kvasir ${name}`)
+})
+
+test('docs/cli.md names every option', async () => {
+  const text = readFileSync(join(root, 'docs/cli.md'), 'utf8')
+  const lines = [['generate'], ['eval', 'recall'], ['eval', 'memory'], ['bench', 'decode'], ['bench', 'linear']]
+  for (const words of [...lines, ['inspect'], ['demo']]) {
+    const help: string[] = []
+    const output = { columns: 100, write: (part: string) => help.push(part) > 0 }
+    const unused = { stdin: (async function* () {})(), env: {}, signal: new AbortController().signal }
+    const loadModel = () => Promise.reject(new Error('no model is needed for help'))
+    const code = await runCli([...words, '--help'], { ...unused, stdout: output, stderr: output, loadModel })
+    expect(code).toBe(0)
+    const options = [...help.join('').matchAll(/^ {2}(?:-\w, )?(--[a-z-]+)/gm)].map((match) => match[1] ?? '')
+    expect(options).toContain('--json')
+    expect(options.filter((option) => !text.includes(option))).toEqual([])
+  }
 })
 
 test('links in the documents lead somewhere', () => {

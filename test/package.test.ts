@@ -35,6 +35,15 @@ test('the compiled program runs, and --help lists all commands', async () => {
   expect((await run(process.execPath, [main, '--version'])).stdout).toBe(`${manifest.version}\n`)
 })
 
+test('the compiled program finds the bundled model and the kernels', async () => {
+  const { stdout, stderr } = await run(process.execPath, [toBuilt(manifest.bin.kvasir), 'inspect', '--json'])
+  const { model, backend } = JSON.parse(stdout)
+  expect(model).toBe('kvasir-tiny')
+  expect(backend).toMatch(/^(native|wasm)/)
+  if (backend.startsWith('native')) expect(stderr).toBe('')
+  else expect(stderr).toContain('without native kernels')
+})
+
 test('the compiled package leaves tests out', () => {
   expect(existsSync(join(built, 'src/cli/program.js'))).toBe(true)
   expect(existsSync(join(built, 'src/cli/program.test.js'))).toBe(false)
