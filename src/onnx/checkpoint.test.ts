@@ -1,13 +1,22 @@
 import { readdirSync } from 'node:fs'
-import { writeFile } from 'node:fs/promises'
+import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { describe, expect, it } from 'vitest'
+import { afterAll, describe, expect, it } from 'vitest'
 import { architectureNames } from './architectures/index.ts'
 import { openCheckpoint } from './checkpoint.ts'
 import { type DogeCheckpointOptions, type TestTensor, writeDogeCheckpoint } from './testing/doge-checkpoint.ts'
 
+const folders: string[] = []
+afterAll(() => Promise.all(folders.map((folder) => rm(folder, { recursive: true }))))
+
+async function write(options: DogeCheckpointOptions = {}): Promise<string> {
+  const { folder } = await writeDogeCheckpoint(options)
+  folders.push(folder)
+  return folder
+}
+
 async function open(options: DogeCheckpointOptions = {}) {
-  return openCheckpoint((await writeDogeCheckpoint(options)).folder)
+  return openCheckpoint(await write(options))
 }
 
 const config = (change: Record<string, unknown>): DogeCheckpointOptions => ({ config: change })
@@ -108,7 +117,7 @@ describe('a Doge checkpoint', () => {
   }
 
   it('is refused when config.json is missing or no JSON object', async () => {
-    const { folder } = await writeDogeCheckpoint()
+    const folder = await write()
     await writeFile(join(folder, 'config.json'), '[]')
     await expect(openCheckpoint(folder)).rejects.toThrow('expected a JSON object, got an array of 0')
     await writeFile(join(folder, 'config.json'), '{')

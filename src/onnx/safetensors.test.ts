@@ -1,8 +1,8 @@
-import { mkdtemp, writeFile } from 'node:fs/promises'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
-import { beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { isKvasirError } from '../tensor/error.ts'
 import { readSafetensorsHeader } from './safetensors.ts'
 
@@ -11,6 +11,7 @@ let count = 0
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'kvasir-safetensors-'))
 })
+afterAll(() => rm(folder, { recursive: true }))
 
 /** Writes length prefix, header and `dataBytes` zeros, and reads them back. */
 async function read(header: string | Uint8Array, dataBytes = 0, prefix?: bigint) {

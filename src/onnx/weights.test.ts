@@ -1,7 +1,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { type TestData, writeTensors } from './testing/doge-checkpoint.ts'
 import { openWeights, parseIndex, readTensor, sameTensor } from './weights.ts'
 
@@ -9,6 +9,7 @@ let folder = ''
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'kvasir-weights-'))
 })
+afterEach(() => rm(folder, { recursive: true }))
 
 function tensor(name: string, values: readonly number[]): TestData {
   return { name, dtype: 'F32', shape: [values.length], bytes: new Uint8Array(Float32Array.from(values).buffer) }

@@ -16,6 +16,9 @@ import { Runner } from './runner.ts'
 import { SegmentSession } from './session.ts'
 import { openTokenizer } from './tokenizer.ts'
 
+/** What the kernels can start. */
+const maxThreads = 256
+
 /**
  * Loads a checkpoint folder: config.json, tokenizer.json, model.safetensors or its shards. Weights stay in their files
  * and are read by ONNX Runtime as it needs them.
@@ -23,7 +26,13 @@ import { openTokenizer } from './tokenizer.ts'
  * models that Kvasir does not compute, `invalid-argument` naming an option
  */
 export async function loadModel(path: string, options: LoadOptions = {}): Promise<CausalLM> {
-  const { backend, threads = availableParallelism(), chunkSize = 512, quantize, ...chosen } = checkLoadOptions(options)
+  const {
+    backend,
+    threads = Math.min(availableParallelism(), maxThreads),
+    chunkSize = 512,
+    quantize,
+    ...chosen
+  } = checkLoadOptions(options)
   await checkFolder(path)
   const checkpoint = await openCheckpoint(path)
   const { spec, config, model, ends } = checkpoint
@@ -52,7 +61,7 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
 function checkLoadOptions(options: LoadOptions): LoadOptions {
   const { threads, chunkSize, quantize } = options
   checkKeys('runtime', 'loadModel', options, [...cacheKeys, 'backend', 'threads', 'chunkSize', 'quantize'])
-  if (threads !== undefined) checkInteger('runtime', 'threads', threads, 1, 256)
+  if (threads !== undefined) checkInteger('runtime', 'threads', threads, 1, maxThreads)
   if (chunkSize !== undefined) checkInteger('runtime', 'chunkSize', chunkSize, 1, 1 << 20)
   if (quantize !== undefined) checkChoice('runtime', 'quantize', quantize, ['int8', 'int4'])
   return options
