@@ -12,7 +12,7 @@ import { FullCache } from '../src/cache/full-cache.ts'
 import { createRandom, normal } from '../src/kernels/cases.ts'
 import { type BackendName, type Kernels, openKernels, type StorageType } from '../src/kernels/index.ts'
 import { KvasirError } from '../src/tensor/error.ts'
-import { medianMs } from './measure.ts'
+import { median, medianMs } from './measure.ts'
 
 export interface LinearBenchOptions {
   readonly tokens?: readonly number[]
@@ -23,7 +23,7 @@ export interface LinearBenchOptions {
   readonly backend?: BackendName
   readonly threads?: number
   readonly signal?: AbortSignal
-  /** After each measurement, three for each entry of `tokens`. */
+  /** After each measurement, two for each entry of `tokens`. */
   readonly onProgress?: () => void
 }
 
@@ -50,50 +50,65 @@ interface Setup {
 }
 
 const chunk = 1024
-const timedSteps = 26
+const rounds = 5
+const stepsPerRound = 6
+const timedSteps = rounds * stepsPerRound
 
 export async function benchLinear(options: LinearBenchOptions = {}): Promise<LinearBenchRow[]> {
   const { tokens = [1024, 2048, 4096, 8192, 16384, 32768, 65536] } = options
   const setup = createSetup(options)
-  const { window } = setup
-  // One cache at a time: a full one of 64K tokens is 2 GiB.
-  const linear = await stepTimes(createLinear(setup), setup, tokens, options)
-  const full = await stepTimes(new FullCache({ ...layerConfig(setup), window }, true), setup, tokens, options)
-  const dense = await stepTimes(new FullCache(layerConfig(setup), true), setup, tokens, options)
+  // One full cache at a time: at 64K tokens each is 2 GiB.
+  const full = await race(new FullCache({ ...layerConfig(setup), window: setup.window }, true), setup, tokens, options)
+  const dense = await race(new FullCache(layerConfig(setup), true), setup, tokens, options)
   return tokens.map((count, i) => {
-    const [linearMs, fullMs, denseMs] = [linear.ms[i]!, full.ms[i]!, dense.ms[i]!]
-    const bytes = { fullBytes: full.bytes[i]!, linearBytes: linear.bytes[i]! }
-    const times = { fullMs, denseMs, linearMs, speedup: fullMs / linearMs, speedupOverDense: denseMs / linearMs }
-    return { tokens: count, window, ...bytes, ...times }
+    const { linearMs, otherMs: fullMs, speedup, linearBytes, otherBytes: fullBytes } = full[i]!
+    const { otherMs: denseMs, speedup: speedupOverDense } = dense[i]!
+    const { window } = setup
+    return { tokens: count, window, fullBytes, linearBytes, fullMs, denseMs, linearMs, speedup, speedupOverDense }
   })
 }
 
-/** Fills the cache up to each of `counts` in turn and takes the time of a step there. */
-async function stepTimes(
-  cache: BoundedCache | FullCache,
+interface Race {
+  readonly linearMs: number
+  readonly otherMs: number
+  /** Median of the ratios round by round. */
+  readonly speedup: number
+  readonly linearBytes: number
+  readonly otherBytes: number
+}
+
+/** Fills the other cache and a linear one up to each of `counts` and times their steps in turns, in the same weather. */
+async function race(
+  other: FullCache,
   setup: Setup,
   counts: readonly number[],
   { signal, onProgress }: LinearBenchOptions,
-): Promise<{ ms: number[]; bytes: number[] }> {
-  const ms: number[] = []
-  const bytes: number[] = []
-  let seen = 0
+): Promise<Race[]> {
+  const linear = createLinear(setup)
+  const races: Race[] = []
   for (const count of counts) {
-    // The timed steps take the last tokens up to the count.
-    while (seen < count - timedSteps) {
+    for (let seen = linear.info().seenTokens; seen < count - timedSteps; seen = linear.info().seenTokens) {
       if (signal?.aborted) throw new KvasirError('aborted', 'bench', 'interrupted')
-      const numTokens = Math.min(chunk, count - timedSteps - seen)
-      cache.append(createTokens(setup, seen, numTokens))
-      seen += numTokens
+      const input = createTokens(setup, seen, Math.min(chunk, count - timedSteps - seen))
+      linear.append(input)
+      other.append(input)
     }
-    ms.push(await stepMs(setup, cache))
-    seen = cache.info().seenTokens
-    const info = cache.info()
-    bytes.push(cache instanceof FullCache ? info.fullBytes : info.bytes)
+    const times: [number, number][] = []
+    for (let round = 0; round < rounds; round++) {
+      times.push([await stepMs(setup, linear), await stepMs(setup, other)])
+    }
+    races.push({
+      linearMs: median(times.map(([ours]) => ours)),
+      otherMs: median(times.map(([, theirs]) => theirs)),
+      speedup: median(times.map(([ours, theirs]) => theirs / ours)),
+      linearBytes: linear.info().bytes,
+      otherBytes: other.info().fullBytes,
+    })
     onProgress?.()
   }
-  cache.dispose()
-  return { ms, bytes }
+  linear.dispose()
+  other.dispose()
+  return races
 }
 
 export interface FlatnessResult {
@@ -120,8 +135,12 @@ export async function benchFlatness(options: LinearBenchOptions = {}): Promise<F
   // In turns, so that both see the same weather.
   const times: [number, number][] = []
   for (let round = 0; round < 7; round++) times.push([await stepMs(setup, young), await stepMs(setup, old)])
-  const middle = (index: 0 | 1) => times.map((pair) => pair[index]).sort((a, b) => a - b)[3]!
-  return { window, atWindowMs: middle(0), atMillionMs: middle(1), ratio: middle(1) / middle(0) }
+  return {
+    window,
+    atWindowMs: median(times.map(([atWindow]) => atWindow)),
+    atMillionMs: median(times.map(([, atMillion]) => atMillion)),
+    ratio: median(times.map(([atWindow, atMillion]) => atMillion / atWindow)),
+  }
 }
 
 function layerConfig({ kernels, heads, headDim, dtype }: Setup) {
@@ -149,7 +168,7 @@ function createSetup({
 function stepMs(setup: Setup, cache: LayerCache): Promise<number> {
   const input = createTokens(setup, 1 << 20, 1)
   const output = new Float32Array(setup.heads * setup.headDim)
-  return medianMs(() => cache.attend(input, output), timedSteps - 1, 3000)
+  return medianMs(() => cache.attend(input, output), stepsPerRound - 1, 3000)
 }
 
 function createTokens({ heads, headDim }: Setup, seed: number, numTokens: number): LayerInput {

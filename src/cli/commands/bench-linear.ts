@@ -12,7 +12,7 @@ interface LinearFlags extends LinearBenchOptions {
 
 const defaultTokens = [1024, 2048, 4096, 8192, 16_384, 32_768, 65_536]
 /** What is measured at each length: linear, full and dense. */
-const measurements = 3
+const measurements = 2
 
 export function benchLinearCommand(context: CliContext): Command {
   return new Command('linear')
