@@ -58,6 +58,15 @@ export interface RecallResult extends Tally {
 const defaultQuestionsPerDocument = 20
 const keptMisses = 5
 
+/** What has been done so far. */
+interface State {
+  readonly answers: Answer[]
+  tokensRead: number
+  readingMs: number
+  kvBytes: number
+  fullKvBytes: number
+}
+
 /** @throws KvasirError `invalid-argument` for counts below 1, `aborted` when the signal fires. */
 export async function evalRecall(model: CausalLM, options: RecallOptions): Promise<RecallResult> {
   const { contextTokens, questions, seed, questionsPerDocument = defaultQuestionsPerDocument } = options
@@ -67,53 +76,47 @@ export async function evalRecall(model: CausalLM, options: RecallOptions): Promi
   checkInteger('eval', 'questionsPerDocument', questionsPerDocument, 1)
   const started = performance.now()
   const documents = Math.ceil(questions / questionsPerDocument)
-  const answers: Answer[] = []
-  let tokensRead = 0
-  let readingMs = 0
-  let kv = { kvBytes: 0, fullKvBytes: 0 }
-  const report = (tokens: number): void =>
-    options.onProgress?.({
-      tokensRead: tokens,
-      tokensTotal: documents * contextTokens,
-      correct: countCorrect(answers),
-      questions: answers.length,
-    })
-
+  const state: State = { answers: [], tokensRead: 0, readingMs: 0, kvBytes: 0, fullKvBytes: 0 }
   for (let index = 0; index < documents; index++) {
-    const facts = Math.min(questionsPerDocument, questions - answers.length)
+    const facts = Math.min(questionsPerDocument, questions - state.answers.length)
     const document = createDocument(model.tokenizer, { seed: seed + index, tokens: contextTokens, facts })
-    const cache = model.createCache()
-    try {
-      const readMs = await read(model, cache, document, {
-        signal: options.signal,
-        onPrefill: (done) => report(tokensRead + done),
-      })
-      readingMs += readMs
-      tokensRead += document.tokens.length
-      const { bytes, fullBytes } = cache.getCacheInfo()
-      kv = { kvBytes: bytes, fullKvBytes: fullBytes }
-      for (const question of document.questions) {
-        answers.push(await ask(model, cache, question, { signal: options.signal }))
-      }
-      report(tokensRead)
-    } finally {
-      cache.dispose()
-    }
+    await evalDocument(model, document, state, { ...options, tokensTotal: documents * contextTokens })
   }
+  const { answers, tokensRead, readingMs, kvBytes, fullKvBytes } = state
   const correct = countCorrect(answers)
+  const { policy, window = null } = model.cacheOptions
   return {
-    contextTokens,
-    window: model.cacheOptions.window ?? null,
-    policy: model.cacheOptions.policy,
-    questions: answers.length,
-    correct,
-    recall: correct / answers.length,
-    ...kv,
-    documents,
-    byKind: tallyByKind(answers),
+    ...{ contextTokens, window, policy, questions: answers.length, correct, recall: correct / answers.length },
+    ...{ kvBytes, fullKvBytes, documents, byKind: tallyByKind(answers) },
     tokensPerSecond: (tokensRead * 1000) / Math.max(1, readingMs),
     seconds: (performance.now() - started) / 1000,
     misses: listMisses(answers),
+  }
+}
+
+async function evalDocument(
+  model: CausalLM,
+  document: Document,
+  state: State,
+  { signal, onProgress, tokensTotal }: RecallOptions & { readonly tokensTotal: number },
+): Promise<void> {
+  const report = (tokensRead: number): void => {
+    const { answers } = state
+    onProgress?.({ tokensRead, tokensTotal, correct: countCorrect(answers), questions: answers.length })
+  }
+  const cache = model.createCache()
+  try {
+    state.readingMs += await read(model, cache, document, {
+      signal,
+      onPrefill: (done) => report(state.tokensRead + done),
+    })
+    state.tokensRead += document.tokens.length
+    const { bytes, fullBytes } = cache.getCacheInfo()
+    Object.assign(state, { kvBytes: bytes, fullKvBytes: fullBytes })
+    for (const question of document.questions) state.answers.push(await ask(model, cache, question, { signal }))
+    report(state.tokensRead)
+  } finally {
+    cache.dispose()
   }
 }
 
