@@ -3,14 +3,13 @@
  * model finds important, the sliding window the newest; then both are asked about the story's beginning.
  */
 import { Command, Option } from 'commander'
-import { type Answer, ask } from '../../../eval/ask.ts'
-import { createDocument, type Document } from '../../../eval/document.ts'
-import { read } from '../../../eval/recall.ts'
+import { createDocument } from '../../../eval/document.ts'
 import type { PolicyName } from '../../cache/contract.ts'
 import type { CausalLM } from '../../runtime/contract.ts'
 import type { CliContext } from '../context.ts'
+import { type Run, runPolicy } from '../demo-run.ts'
 import { showStory } from '../demo-story.ts'
-import { formatBytes, formatCount, ratePerSecond } from '../format.ts'
+import { formatBytes, formatCount } from '../format.ts'
 import { type ModelFlags, modelName, withModel } from '../model.ts'
 import { examples, integer, jsonOption, loadOptions, modelOption, seedOption, windowOption } from '../options.ts'
 import { createTerminal, type Terminal } from '../terminal.ts'
@@ -22,17 +21,6 @@ interface DemoFlags extends ModelFlags {
   readonly seed: number
   readonly window: number
   readonly json?: boolean
-}
-
-interface Run {
-  readonly policy: PolicyName
-  readonly tokensRead: number
-  readonly kvBytes: number
-  readonly fullKvBytes: number
-  readonly rssBytes: number
-  readonly tokensPerSecond: number
-  readonly questions: number
-  readonly correct: number
 }
 
 /** The policies that are compared, and what each of them keeps. */
@@ -80,71 +68,6 @@ function introduce(model: CausalLM, flags: DemoFlags, terminal: Terminal): void 
   const size = `${architecture}, ${formatCount(parameters)} parameters`
   terminal.print(`${modelName(flags)} (${size}), attention on ${backend}`)
   terminal.print()
-}
-
-async function runPolicy(
-  model: CausalLM,
-  document: Document,
-  { policy, window, signal }: { policy: PolicyName; window: number; signal: AbortSignal },
-  terminal: Terminal,
-): Promise<Run> {
-  const cache = model.createCache({ policy, window })
-  try {
-    const total = document.tokens.length
-    const memory = (): string => {
-      const { bytes, fullBytes } = cache.getCacheInfo()
-      const rss = formatBytes(process.memoryUsage.rss())
-      return `KV cache ${formatBytes(bytes)} (a full cache: ${formatBytes(fullBytes)}), process ${rss}`
-    }
-    const progress = terminal.progress({ title: 'Reading', total, unit: 'tokens' })
-    const readMs = await read(model, cache, document, {
-      signal,
-      onPrefill: (done) => progress.update(done, memory()),
-    }).finally(() => progress.end())
-    const { bytes, fullBytes } = cache.getCacheInfo()
-    const tokensPerSecond = ratePerSecond(total, readMs)
-    terminal.print(`  Read ${formatCount(total)} tokens at ${formatCount(tokensPerSecond)} a second.`)
-    terminal.print(`  ${memory()}.`)
-    terminal.print()
-    const answers = await askAll(model, cache, document, signal, terminal)
-    return {
-      policy,
-      tokensRead: total,
-      kvBytes: bytes,
-      fullKvBytes: fullBytes,
-      rssBytes: process.memoryUsage.rss(),
-      tokensPerSecond,
-      questions: answers.length,
-      correct: answers.filter(({ isCorrect }) => isCorrect).length,
-    }
-  } finally {
-    cache.dispose()
-  }
-}
-
-async function askAll(
-  model: CausalLM,
-  cache: ReturnType<CausalLM['createCache']>,
-  { questions }: Document,
-  signal: AbortSignal,
-  terminal: Terminal,
-): Promise<Answer[]> {
-  const { dim, green, red } = terminal.paint
-  const width = Math.max(...questions.map(({ prompt }) => prompt.length))
-  const answers: Answer[] = []
-  for (const question of questions) {
-    terminal.write(`  ${dim(question.prompt.padEnd(width))} `) // the answer begins with a space
-    const answer = await ask(model, cache, question, { signal, onText: (text) => terminal.write(text.trimEnd()) })
-    terminal.print(answer.isCorrect ? ` ${green('✓')}` : ` ${red('✗')} ${dim(`(${rightWords(answer)})`)}`)
-    answers.push(answer)
-  }
-  return answers
-}
-
-/** The words of the right answer that count: "blue drawer". */
-function rightWords({ question }: Answer): string {
-  const { text, valueSpans } = question.answer
-  return valueSpans.map(([begin, end]) => text.slice(begin, end)).join(' ')
 }
 
 function summarise(runs: readonly Run[], { window }: DemoFlags, terminal: Terminal): void {

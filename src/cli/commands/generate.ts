@@ -1,5 +1,4 @@
 /** `kvasir generate`: continues a text. */
-import { readFile } from 'node:fs/promises'
 import { Command, Option } from 'commander'
 import type { CausalLM, GenerateOptions, GenerateResult } from '../../runtime/contract.ts'
 import { KvasirError } from '../../tensor/error.ts'
@@ -17,6 +16,7 @@ import {
   seedOption,
   windowOption,
 } from '../options.ts'
+import { readPrompt } from '../prompt.ts'
 import { createTerminal, type Terminal } from '../terminal.ts'
 
 interface GenerateFlags extends ModelFlags {
@@ -77,28 +77,6 @@ async function generate(context: CliContext, flags: GenerateFlags): Promise<void
     else report(result, flags, terminal)
     if (result.finishReason === 'aborted') throw new KvasirError('aborted', 'cli', 'interrupted')
   })
-}
-
-async function readPrompt({ stdin }: CliContext, { prompt, promptFile }: GenerateFlags): Promise<string> {
-  if (prompt !== undefined) return prompt
-  if (promptFile !== undefined) {
-    const text = await readFile(promptFile, 'utf8').catch((cause) => {
-      throw new KvasirError('not-found', 'cli', `can't read the prompt file ${promptFile}: ${cause.message}`, { cause })
-    })
-    return withoutLastBreak(text)
-  }
-  if (stdin.isTTY) {
-    throw new KvasirError('invalid-argument', 'cli', 'expected a prompt: --prompt, --prompt-file or standard input')
-  }
-  const decoder = new TextDecoder()
-  let text = ''
-  for await (const chunk of stdin) text += typeof chunk === 'string' ? chunk : decoder.decode(chunk, { stream: true })
-  return withoutLastBreak(text + decoder.decode())
-}
-
-/** Editors and `echo` end a text with a line break that nobody meant as part of the prompt. */
-function withoutLastBreak(text: string): string {
-  return text.replace(/\r?\n$/, '')
 }
 
 async function run(
