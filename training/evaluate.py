@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from checkpoint import load_model
-from model import Cache, shorten
+from model import Cache
 
 DOCUMENTS_COMMAND = os.environ.get("DOCUMENTS_COMMAND", "npx tsx training/documents.ts")
 CHUNK = 256
@@ -33,15 +33,10 @@ def make_document(tokenizer, tokens, seed, facts, placement):
 
 @torch.no_grad()
 def read_document(model, ids, window):
-    """Caches after all tokens, and dt of every token for each layer [T, K]."""
-    caches, all_dt = None, []
-    for begin in range(0, len(ids), CHUNK):
-        chunk = torch.tensor([ids[begin:begin + CHUNK]])
-        positions = torch.arange(begin, begin + chunk.shape[1]).unsqueeze(0)
-        _, dt, caches = model(chunk, positions, window, caches=caches)
-        caches = [shorten(cache, window) for cache in caches]
-        all_dt.append(torch.stack(dt, 1)[0])
-    return caches, torch.cat(all_dt, 1)
+    """Caches after all tokens, and dt of every token [L, T, K]."""
+    positions = torch.arange(len(ids)).unsqueeze(0)
+    _, all_dt, caches = model.read(torch.tensor([ids]), positions, window, CHUNK)
+    return caches, torch.cat(all_dt)
 
 
 @torch.no_grad()

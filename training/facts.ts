@@ -6,7 +6,15 @@
  */
 import type { Random } from './random.ts'
 import {
-  furniture, colours, guardedAdjectives, guardedNouns, itemAdjectives, itemNouns, names, passwordAdjectives, passwordNouns,
+  colours,
+  furniture,
+  guardedAdjectives,
+  guardedNouns,
+  itemAdjectives,
+  itemNouns,
+  names,
+  passwordAdjectives,
+  passwordNouns,
 } from './vocabulary.ts'
 
 export type FactKind = 'place' | 'holder' | 'password' | 'number'
@@ -55,8 +63,18 @@ export function createSubjects(random: Random, count: number, moves: number): Su
   }
   return Array.from({ length: count }, (_, subject) => {
     const kind = random.next()
-    if (kind < 0.2) return passwordSubject(random, subject, fresh(() => `${random.pick(guardedAdjectives)} ${random.pick(guardedNouns)}`))
-    if (kind < 0.4) return numberSubject(random, subject, fresh(() => random.pick(names)))
+    if (kind < 0.2)
+      return passwordSubject(
+        random,
+        subject,
+        fresh(() => `${random.pick(guardedAdjectives)} ${random.pick(guardedNouns)}`),
+      )
+    if (kind < 0.4)
+      return numberSubject(
+        random,
+        subject,
+        fresh(() => random.pick(names)),
+      )
     const item = fresh(() => `${random.pick(itemAdjectives)} ${random.pick(itemNouns)}`)
     return itemSubject(random, subject, item, random.below(Math.min(moves, maxMoves) + 1))
   })

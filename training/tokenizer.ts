@@ -31,7 +31,10 @@ export function toSymbols(piece: string): string[] {
 
 /** The part of tokenizer.json that encoding needs. */
 export interface TokenizerFile {
-  readonly model: { readonly vocab: Readonly<Record<string, number>>; readonly merges: readonly (readonly [string, string])[] }
+  readonly model: {
+    readonly vocab: Readonly<Record<string, number>>
+    readonly merges: readonly (readonly [string, string])[]
+  }
 }
 
 export interface Encoder {

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 
 from checkpoint import save_model
 from initial import initialise
-from model import Config, Doge
+from model import Config, Doge, fuse
 
 SAMPLES_COMMAND = os.environ.get("SAMPLES_COMMAND", "npx tsx training/samples.ts")
 TEXT, ANSWER, VALUE = 0, 1, 2  # roles, as in samples.ts
@@ -39,22 +39,23 @@ LARGEST_JUMP = 1_000_000
 
 @dataclass(frozen=True)
 class Stage:
-    """Runs until step `end`. Each batch draws one of the windows; `repeats` is the share of random strings."""
+    """Runs until step `end`; `repeats` is the share of samples that are random strings."""
     end: int
     length: int
     batch: int
     facts: str
-    windows: tuple
+    window: int
+    chunk: int  # tokens read at once, with a bounded cache in between
     repeats: float
     jumps: float  # share of samples with jumping positions
-    question_share: float = 0.6
 
 
 STAGES = [
-    Stage(500, 192, 40, "2-6", (4096,), 0.5, 0.0),
-    Stage(1000, 256, 32, "3-8", (4096,), 0.15, 0.5),
-    Stage(2500, 512, 16, "4-14", (48, 64, 128), 0.05, 0.8),
-    Stage(100_000, 1024, 8, "8-28", (128, 192, 256), 0.02, 0.8, 0.5),
+    Stage(300, 192, 40, "3-5", 256, 256, 0.05, 0.0),
+    Stage(600, 256, 32, "4-7", 256, 256, 0.0, 0.5),
+    Stage(1000, 512, 16, "7-14", 64, 128, 0.0, 0.8),
+    Stage(2500, 1024, 4, "12-28", 128, 256, 0.0, 0.8),
+    Stage(100_000, 1024, 4, "12-28", 256, 256, 0.0, 0.8),
 ]
 
 
@@ -62,7 +63,7 @@ def read_batches(stage, seed, tokenizer):
     """Yields ids and flags, int64 [batch, length], read ahead by a thread."""
     command = shlex.split(SAMPLES_COMMAND) + [
         "--tokenizer", str(tokenizer), "--length", str(stage.length), "--facts", stage.facts, "--seed", str(seed),
-        "--repeats", str(stage.repeats), "--question-share", str(stage.question_share)]
+        "--repeats", str(stage.repeats)]
     ahead = queue.Queue(maxsize=4)
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
 
@@ -83,7 +84,7 @@ def read_batches(stage, seed, tokenizer):
 
 
 def jumping_positions(flags, share):
-    """Consecutive within a sentence; at a random tenth of the sentence starts, log-uniform jumps."""
+    """Consecutive within a sentence; at some of the sentence starts, log-uniform jumps."""
     batch, length = flags.shape
     starts = (flags & 4) > 0
     largest = LARGEST_JUMP ** torch.rand(batch, 1)
@@ -128,8 +129,7 @@ def learning_rate(step, steps, peak):
 
 
 def train_step(model, optimizer, stage, ids, flags, dtype):
-    window = stage.windows[torch.randint(len(stage.windows), ()).item()]
-    hidden, all_dt, _ = model(ids, jumping_positions(flags, stage.jumps), window, dtype)
+    hidden, all_dt, _ = model.read(ids, jumping_positions(flags, stage.jumps), stage.window, stage.chunk, dtype)
     loss, value_loss, right = answer_loss(model, hidden, ids, flags, dtype)
     remember = importance_loss(model, all_dt, flags)
     (loss + IMPORTANCE_WEIGHT * remember).backward()
@@ -164,14 +164,16 @@ def main():
     parser.add_argument("--peak", type=float, default=2e-3, help="highest learning rate")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--float32", action="store_true", help="matrix products in float32 instead of bfloat16")
-    options = parser.parse_args()
-    run(options)
+    parser.add_argument("--fuse", action="store_true", help="compile the element-wise parts (PyTorch 2, a C++ compiler)")
+    run(parser.parse_args())
 
 
 def run(options):
     dtype = torch.float32 if options.float32 else torch.bfloat16
     model = create_model(options.tokenizer, options.seed)
     optimizer = create_optimizer(model)
+    if options.fuse:
+        fuse()
     options.run.mkdir(parents=True, exist_ok=True)
     (options.run / "tokenizer.json").write_text(options.tokenizer.read_text())
     state_file, step, tokens, seconds = options.run / "state.pt", 0, 0, 0.0

@@ -25,11 +25,15 @@ export const itemNouns = words(`
 
 /** Where things are kept, by the preposition that goes with it. */
 export const furniture = {
-  in: words(`drawer box chest cupboard basket trunk cabinet bag barrel crate jar closet wardrobe bucket sack tin vase pot`),
+  in: words(
+    `drawer box chest cupboard basket trunk cabinet bag barrel crate jar closet wardrobe bucket sack tin vase pot`,
+  ),
   on: words(`shelf table bench desk stool chair bed sofa counter windowsill mantel rack`),
 } as const
 
-export const guardedAdjectives = words(`north south east west upper lower inner outer old hidden stone iron great little`)
+export const guardedAdjectives = words(
+  `north south east west upper lower inner outer old hidden stone iron great little`,
+)
 export const guardedNouns = words(`gate tower cellar harbour bridge vault attic stable chapel library mill cave`)
 
 export const passwordAdjectives = words(`
