@@ -40,7 +40,10 @@ export const jsonOption = (): Option => new Option('--json', 'print one JSON obj
 export const seedOption = (text: string, value?: number): Option =>
   new Option('--seed <number>', text).argParser(integer(0, maxSeed)).default(value)
 export const modelOption = (): Option =>
-  new Option('--model <path>', 'folder of a checkpoint, or an .onnx file (default: the bundled kvasir-tiny)')
+  new Option(
+    '--model <path>',
+    'folder with config.json, tokenizer.json and safetensors (default: the bundled kvasir-tiny)',
+  )
 export const windowOption = (value?: number): Option =>
   new Option('--window <tokens>', 'tokens kept for each KV head').argParser(integer(1)).default(value)
 export const policyOption = (): Option => new Option('--policy <name>', 'which tokens stay').choices(policyNames)

@@ -16,7 +16,7 @@ const longContext = 131_072
 export function inspectCommand(context: CliContext): Command {
   const command = new Command('inspect')
     .description('Show the segments and attention nodes of a model and the bytes that its KV cache takes.')
-    .argument('[model]', 'folder of a checkpoint, or an .onnx file (default: the bundled kvasir-tiny)')
+    .argument('[model]', 'folder with config.json, tokenizer.json and safetensors (default: the bundled kvasir-tiny)')
   for (const option of loadOptions().filter(({ long }) => long === '--backend' || long === '--quantize')) {
     command.addOption(option)
   }
