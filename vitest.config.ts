@@ -5,7 +5,7 @@ export default defineConfig({
     include: ['{src,test,eval,bench,training,tools}/**/*.test.{ts,mjs}'],
     // Native addons and ONNX Runtime hold threads and memory of their own: a process a file keeps them apart.
     pool: 'forks',
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
   },
 })
