@@ -33,14 +33,14 @@ export function demoCommand(context: CliContext): Command {
   const command = new Command('demo')
     .description('Read a long story in constant memory, answer questions about its beginning, compare with a window.')
     .addOption(modelOption())
-    .addOption(new Option('--context <tokens>', 'length of the story').argParser(integer(1)).default(65_536))
+    .addOption(new Option('--context <tokens>', 'length of the story').argParser(integer(1)).default(262_144))
     .addOption(new Option('--questions <number>', 'questions at its end').argParser(integer(1, 100)).default(12))
     .addOption(seedOption('seed of the story', defaultSeed))
     .addOption(windowOption(defaultWindow))
   for (const option of loadOptions()) command.addOption(option)
   return command
     .addOption(jsonOption())
-    .addHelpText('after', examples('kvasir demo', 'kvasir demo --context 262144 --seed 7', 'kvasir demo --json'))
+    .addHelpText('after', examples('kvasir demo', 'kvasir demo --context 65536 --seed 7', 'kvasir demo --json'))
     .action((flags: DemoFlags) => demo(context, flags))
 }
 
