@@ -44,7 +44,11 @@ class ThreadPool {
     }
     wake_.notify_all();
     work(0);
-    while (busy_.load(std::memory_order_acquire) > 0) pause();
+    // Spins while the others finish their last task; on an overloaded machine they may need this processor for it.
+    for (int spin = 0; busy_.load(std::memory_order_acquire) > 0; spin++) {
+      if (spin < kSpins) pause();
+      else std::this_thread::yield();
+    }
   }
 
  private:

@@ -113,13 +113,17 @@ static inline F hide(F v, const int32_t* positions, int32_t birth, int32_t death
 }
 static inline F round_even(F x) {
   // Valid for |x| < 2^22, which exp's range reduction keeps to.
-  F magic = broadcast(12582912.0f);
 #if defined(__wasm_simd128__)
-  (void)magic;
   return (F)wasm_f32x4_nearest((v128_t)x);
 #else
+  const F magic = broadcast(12582912.0f);
   F shifted = x + magic;
-  __asm__("" : "+x"(shifted));  // keeps the compiler from folding (x + m) - m
+  // Keeps the compiler from folding (x + m) - m.
+#if defined(__aarch64__)
+  __asm__("" : "+w"(shifted));
+#elif defined(__SSE2__)
+  __asm__("" : "+x"(shifted));
+#endif
   return shifted - magic;
 #endif
 }
