@@ -3,7 +3,8 @@
  * and beside the machine's own limits measured in the same run.
  *
  * The limit is the roofline: the larger of the bytes of K and V over the read bandwidth and the operations over the
- * rate of fused multiply-adds. Results are compared before anything is timed. onnxruntime computes in f32.
+ * rate of fused multiply-adds. Results are compared before anything is timed. onnxruntime computes in f32, on all threads,
+ * and its time is that of a step as programs run it: past goes in, present comes out, which copies K and V.
  */
 import { availableParallelism } from 'node:os'
 import { createRandom } from '../src/kernels/cases.ts'
@@ -85,6 +86,7 @@ export async function benchDecode(options: DecodeBenchOptions = {}): Promise<Dec
     rows.push(await benchShape(shape, kernels, probe))
     options.onRow?.(rows.at(-1)!, rows.length, shapes.length)
   }
+  for (const { probe } of probes.values()) probe.free()
   return rows
 }
 

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -43,6 +44,7 @@ struct Engine {
 struct View {
   void* data = nullptr;
   int64_t length = 0;  // elements
+  bool given = false;
   napi_typedarray_type type = napi_uint8_array;
   template <typename X>
   X* as() const {
@@ -110,6 +112,7 @@ class Call {
     napi_valuetype kind;
     napi_typeof(env_, value, &kind);
     if (kind == napi_undefined && optional) return view;
+    view.given = true;
     bool is_array = false;
     napi_is_typedarray(env_, value, &is_array);
     size_t length = 0, offset;
@@ -188,16 +191,28 @@ void read_segment(Call& call, const AttendArgs& args, Segment* segment) {
     const int64_t length = segment->lengths[k];
     if (length < 0 || length > C) return call.fail("expected lengths within the capacity");
     if (length == 0) continue;
-    const int64_t used = rows.data ? C : length, end = k * C + used;
+    const int64_t used = rows.given ? C : length, end = k * C + used;
     const int64_t last = token_major ? (used - 1) * K + k + 1 : end;
     if (last * D > keys.length || last * E > values.length) return call.fail("keys or values are shorter than their lengths say");
     for (const View* view : {&bias, &births, &deaths}) {
-      if (view->data && end > view->length) return call.fail("bias, births or deaths are shorter than the lengths say");
+      if (view->given && end > view->length) return call.fail("bias, births or deaths are shorter than the lengths say");
     }
-    if (rows.data && (k * C + length > rows.length || !within(segment->rows + k * C, length, C))) {
+    if (rows.given && (k * C + length > rows.length || !within(segment->rows + k * C, length, C))) {
       return call.fail("expected rows within the capacity");
     }
   }
+}
+
+// Below this, waking threads costs more than they save.
+constexpr double kLeastParallelWork = 1 << 20;
+
+double multiply_adds(const AttendArgs& args) {
+  double rows = 0;
+  for (int s = 0; s < args.num_segments; s++) {
+    for (int k = 0; k < args.num_kv_heads; k++) rows += args.segments[s].lengths[k];
+  }
+  const double group = args.num_heads / args.num_kv_heads;
+  return rows * group * args.num_tokens * (args.head_dim + args.value_dim);
 }
 
 // Runs a function of this file; what the standard library throws (no memory, no thread) becomes a JavaScript error.
@@ -205,10 +220,12 @@ template <napi_value (*kFunction)(napi_env, napi_callback_info)>
 napi_value guarded(napi_env env, napi_callback_info info) {
   try {
     return kFunction(env, info);
+  } catch (const std::bad_alloc& error) {
+    napi_throw_error(env, "KVASIR_MEMORY", "not enough memory for the call's scratch");
   } catch (const std::exception& error) {
-    napi_throw_error(env, "KVASIR_NATIVE", error.what());
-    return nullptr;
+    napi_throw_error(env, "KVASIR_FAILURE", error.what());
   }
+  return nullptr;
 }
 
 napi_value attend(napi_env env, napi_callback_info info) {
@@ -227,7 +244,7 @@ napi_value attend(napi_env env, napi_callback_info info) {
   const int64_t rows = (int64_t)args.num_tokens * args.num_heads;
   args.query = call.floats("query", rows * args.head_dim).as<float>();
   args.output = call.floats("output", rows * args.value_dim).as<float>();
-  args.lse = call.floats("lse", rows, true).as<float>();
+  args.lse = call.floats("lse", rows, true).as<float>();  // too short a one is refused, an empty one too
   args.storage = (Storage)call.integer("storage", 0, 1);
   const int num_segments = call.integer("numSegments", 0, 4);
   Segment segments[4];
@@ -241,9 +258,14 @@ napi_value attend(napi_env env, napi_callback_info info) {
   char* partials = Engine::grown(engine->partials, plan.partial_bytes);
   std::vector<char*> workspaces;
   for (std::vector<char>& block : engine->workspaces) workspaces.push_back(Engine::grown(block, plan.workspace_bytes));
-  engine->pool.run(plan.num_tasks, [&](int task, int thread) {
+  const auto run_task = [&](int task, int thread) {
     engine->table->attend_task(args, plan, task, partials, workspaces[thread]);
-  });
+  };
+  if (multiply_adds(args) < kLeastParallelWork) {
+    for (int task = 0; task < plan.num_tasks; task++) run_task(task, 0);
+  } else {
+    engine->pool.run(plan.num_tasks, run_task);
+  }
   engine->table->attend_merge(args, plan, partials);
   return nullptr;
 }
@@ -374,7 +396,7 @@ napi_value read(napi_env env, napi_callback_info info) {
 napi_value multiply_add(napi_env env, napi_callback_info info) {
   Call call(env, info);
   Engine* engine = call.engine();
-  const double iterations = call.number("iterations");
+  const double iterations = call.integer("iterations", 0, kMaxCount);
   if (!call.ok()) return nullptr;
   const int parts = engine->pool.num_threads();
   std::vector<double> flops(parts);

@@ -13,18 +13,15 @@ namespace kvasir {
 class ThreadPool {
  public:
   explicit ThreadPool(int num_threads) {
-    for (int i = 1; i < num_threads; i++) threads_.emplace_back([this, i] { serve(i); });
+    try {
+      for (int i = 1; i < num_threads; i++) threads_.emplace_back([this, i] { serve(i); });
+    } catch (...) {
+      stop();  // a destructor does not run for what was not constructed
+      throw;
+    }
   }
 
-  ~ThreadPool() {
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      stopping_ = true;
-      generation_.fetch_add(1);
-    }
-    wake_.notify_all();
-    for (std::thread& thread : threads_) thread.join();
-  }
+  ~ThreadPool() { stop(); }
 
   int num_threads() const { return (int)threads_.size() + 1; }
 
@@ -53,6 +50,16 @@ class ThreadPool {
 
  private:
   static constexpr int kSpins = 2000;
+
+  void stop() {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      stopping_ = true;
+      generation_.fetch_add(1);
+    }
+    wake_.notify_all();
+    for (std::thread& thread : threads_) thread.join();
+  }
 
   static void pause() {
 #if defined(__x86_64__) || defined(_M_X64)

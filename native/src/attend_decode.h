@@ -101,6 +101,8 @@ static void soften(float* scores, const float* bias, int count, float* max_, flo
   }
   const float highest = reduce_max(top);
   if (highest == -__builtin_inff()) {
+    // Nothing to see so far, unless a NaN hides behind the maximum: that has to reach the output.
+    for (int j = 0; j < count; j++) *max_ = scores[j] == scores[j] ? *max_ : scores[j];
     for (int j = 0; j < whole; j += kLanes) store(scores + j, zero());
     return;
   }
@@ -183,9 +185,9 @@ static void attend_group(const DecodeRows<X>& rows, const float* q, int group, c
   const int q_stride = padded(args.head_dim), out_stride = padded(args.value_dim);
   const auto attend = [&](auto count, int g) {
     constexpr int kGroup = decltype(count)::value;
-    const Partial part = {state.max + g, state.sum + g, state.out + g * out_stride};
+    const Partial part = {state.max + g, state.sum + g, state.out + (int64_t)g * out_stride};
     if (g == 0) attend_block<X, kGroup, true>(rows, q, args, scores, next_block, part);
-    else attend_block<X, kGroup, false>(rows, q + g * q_stride, args, scores, 0, part);
+    else attend_block<X, kGroup, false>(rows, q + (int64_t)g * q_stride, args, scores, 0, part);
   };
   int g = 0;
   for (; group - g >= 4; g += 4) attend(Constant<4>(), g);
@@ -222,7 +224,7 @@ static void decode_task(const AttendArgs& args, const AttendPlan& plan, int numb
   const float* query = args.query + ((int64_t)task.token * args.num_heads + task.head * group) * args.head_dim;
   for (int g = 0; g < group; g++) {
     for (int d = 0; d < q_stride; d++) {
-      q[g * q_stride + d] = d < args.head_dim ? query[g * args.head_dim + d] * args.scale : 0.0f;
+      q[(int64_t)g * q_stride + d] = d < args.head_dim ? query[(int64_t)g * args.head_dim + d] * args.scale : 0.0f;
     }
   }
   const Partial state = Partial::at(partials, number, group, args.value_dim);
@@ -256,8 +258,7 @@ static void decode_merge(const AttendArgs& args, const AttendPlan& plan, const c
       float highest = -__builtin_inff();
       for (int s = 0; s < plan.num_splits; s++) {
         const float top = Partial::at((char*)partials, head * plan.num_splits + s, group, args.value_dim).max[g];
-        // NaN must win here, or it would be lost.
-        highest = top <= highest ? highest : top;
+        if (!(top <= highest) && highest == highest) highest = top;  // once NaN, it stays
       }
       float total = 0.0f;
       float* out = args.output + (head * group + g) * args.value_dim;

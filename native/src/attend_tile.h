@@ -107,6 +107,8 @@ static void widen_rows(const X* const* rows, int count, int dim, float* out, int
   }
 }
 
+constexpr float kLowest = -3.40282347e38f;  // the lowest finite f32: some models mask with it
+
 // Scores to weights for one vector of queries: bias and lifetimes, running maximum, exponentials, running sum.
 template <typename X>
 static void soften_column(Tile<X>& tile, int m) {
@@ -121,8 +123,8 @@ static void soften_column(Tile<X>& tile, int m) {
     top = max(top, score);
   }
   // Queries that saw nothing yet: subtracting 0 instead of -infinity keeps NaN away and leaves their weights 0.
-  const F reference = max(broadcast(-3.4e38f), top);
-  const F shrink = exp_nonpositive(sub(max(broadcast(-3.4e38f), old), reference));
+  const F reference = max(broadcast(kLowest), top);
+  const F shrink = exp_nonpositive(sub(max(broadcast(kLowest), old), reference));
   F total = mul(load(tile.sum + m), shrink);
   for (int j = 0; j < rows.count; j++) {
     const F weight = exp_nonpositive(sub(load(column + j * kTileQueries), reference));
@@ -140,6 +142,28 @@ static void soften_column(Tile<X>& tile, int m) {
   }
 }
 
+// `count` is a multiple of kLanes.
+static bool all_finite(const float* values, int64_t count) {
+  F sum = zero();
+  for (int64_t at = 0; at < count; at += kLanes) sum = fma(load(values + at), zero(), sum);
+  return reduce_add(sum) == 0.0f;
+}
+
+// The second product where V holds infinities or NaN: a query must not meet those of rows that it does not see, and a
+// weight of 0 would make them NaN.
+template <typename X>
+static void add_visible_values(Tile<X>& tile) {
+  const int stride = padded(tile.value_dim);
+  for (int m = 0; m < tile.num_queries; m++) {
+    float* out = tile.out + (int64_t)m * stride;
+    for (int j = 0; j < tile.rows->count; j++) {
+      const float weight = tile.scores[(int64_t)j * kTileQueries + m];
+      if (weight == 0.0f) continue;
+      for (int e = 0; e < stride; e++) out[e] += weight * tile.values[(int64_t)j * stride + e];
+    }
+  }
+}
+
 // Attends to the rows collected so far and forgets them.
 template <typename X>
 static void flush(Tile<X>& tile) {
@@ -151,8 +175,12 @@ static void flush(Tile<X>& tile) {
                   kTileQueries);
   for (int m = 0; m < columns; m += kLanes) soften_column(tile, m);
   widen_rows(rows.values, rows.count, tile.value_dim, tile.values, out_stride);
-  multiply<true>(tile.scores, 1, kTileQueries, tile.values, out_stride, tile.num_queries, rows.count, out_stride,
-                 tile.out, out_stride);
+  if (!rows.all_visible && !all_finite(tile.values, (int64_t)rows.count * out_stride)) {
+    add_visible_values(tile);
+  } else {
+    multiply<true>(tile.scores, 1, kTileQueries, tile.values, out_stride, tile.num_queries, rows.count, out_stride,
+                   tile.out, out_stride);
+  }
   rows.clear();
 }
 
@@ -181,7 +209,7 @@ static void close_tile(const AttendArgs& args, int head, int first_token, const 
     const int64_t at = (int64_t)(first_token + m / group) * args.num_heads + head * group + m % group;
     const float* from = tile.out + (int64_t)m * padded(args.value_dim);
     float* to = args.output + at * args.value_dim;
-    const bool empty = tile.max[m] == -__builtin_inff();
+    const bool empty = tile.max[m] == -__builtin_inff() && tile.sum[m] == 0.0f;
     for (int e = 0; e < args.value_dim; e++) to[e] = empty ? 0.0f : from[e] / tile.sum[m];
     if (args.lse) args.lse[at] = empty ? tile.max[m] : tile.max[m] + __builtin_logf(tile.sum[m]);
   }

@@ -29,7 +29,7 @@ class Head {
       for (int row = 0; row < a_.window; row++) row_deaths_[row] = kNever;
     }
     for (int t = 0; t < a_.num_tokens; t++) take(t);
-    give_rows();
+    if (!give_rows()) return Status::corrupt_state;
     a_.heap_lengths[k_] = heap_length_;
     return Status::ok;
   }
@@ -39,7 +39,7 @@ class Head {
   bool state_is_sane() const {
     const int length = a_.lengths[k_];
     if (length < 0 || length > a_.window || heap_length_ < 0 || heap_length_ > competing_) return false;
-    if (heap_length_ > length || !(a_.accepted[k_] >= length)) return false;
+    if (heap_length_ > length || !(a_.accepted[k_] >= length && a_.accepted[k_] <= 9007199254740992.0)) return false;
     // One step of a single token looks at O(log W) entries of the heap; all of them are checked only in long calls.
     const int depth = a_.num_tokens == 1 ? 0 : heap_length_;
     for (int i = 0; i < depth; i++) {
@@ -131,7 +131,8 @@ class Head {
   }
 
   // Tokens that stay take the freed rows, then fresh ones; ids in heap and ring become rows.
-  void give_rows() {
+  // False when a row is out of bounds: outputs that overlap other arrays do that.
+  bool give_rows() {
     int count = 0, length = a_.lengths[k_];
     for (int t = 0; t < a_.num_tokens; t++) {
       if (token_deaths_[t] != kNever || count == stride_) continue;
@@ -145,11 +146,13 @@ class Head {
     a_.lengths[k_] = length;
     for (int n = 0; n < count; n++) {
       const int row = slots_[n], id = a_.window + tokens_[n];
+      if ((uint32_t)row >= (uint32_t)a_.window || (uint32_t)tokens_[n] >= (uint32_t)a_.num_tokens) return false;
       scores_[row] = score(id);
       positions_[row] = position(id);
     }
     if (a_.num_tokens == 1) rename_one(count);
     else rename_all(count);
+    return true;
   }
 
   int row_of(int id, int count) const {

@@ -35,7 +35,8 @@ static inline F fma(F a, F b, F c) { return (F)wasm_f32x4_relaxed_madd((v128_t)a
 static inline F fma(F a, F b, F c) { return a * b + c; }  // fused where the target has it (-ffp-contract=fast)
 #endif
 #if defined(__wasm_simd128__)
-static inline F max(F a, F b) { return (F)wasm_f32x4_pmax((v128_t)a, (v128_t)b); }
+// As on x86: the second operand where either is NaN.
+static inline F max(F a, F b) { return (F)wasm_f32x4_pmax((v128_t)b, (v128_t)a); }
 #elif defined(__SSE2__)
 static inline F max(F a, F b) { return (F)_mm_max_ps((__m128)a, (__m128)b); }
 #else

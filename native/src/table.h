@@ -18,7 +18,7 @@ static void plan_tiles(const AttendArgs& args, AttendPlan* plan) {
   const int group = args.num_heads / args.num_kv_heads;
   plan->is_tiled = 1;
   plan->tile_tokens = kTileQueries / group;
-  plan->num_tiles = (args.num_tokens + plan->tile_tokens - 1) / plan->tile_tokens;
+  plan->num_tiles = (args.num_tokens - 1) / plan->tile_tokens + 1;
   plan->num_tasks = plan->num_tiles * args.num_kv_heads;
   Tile<float> tile;
   plan->workspace_bytes = Tile<float>::place(args, nullptr, &tile);
@@ -39,7 +39,7 @@ static void plan_splits(const AttendArgs& args, int num_threads, AttendPlan* pla
   plan->num_splits = (int32_t)max64(1, (longest + plan->rows_per_split - 1) / plan->rows_per_split);
   plan->num_tasks = args.num_tokens * args.num_kv_heads * plan->num_splits;
   plan->partial_bytes =
-      4 * plan->num_tasks * Partial::floats(args.num_heads / args.num_kv_heads, args.value_dim);
+      4 * (int64_t)plan->num_tasks * Partial::floats(args.num_heads / args.num_kv_heads, args.value_dim);
   float *q, *scores;
   plan->workspace_bytes = decode_workspace(args, nullptr, &q, &scores);
 }

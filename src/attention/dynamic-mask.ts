@@ -4,8 +4,8 @@
  * ranks everything, so it is the independent statement of what a linear cache computes in constant memory.
  */
 import type { Tensor } from 'onnxruntime-common'
-import { type Kernels, openKernels } from '../kernels/index.ts'
-import { checkInteger, checkKeys } from '../tensor/check.ts'
+import { defaultKernels, type Kernels } from '../kernels/index.ts'
+import { checkFinite, checkInteger, checkKeys } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
 import { f32Data, f32Tensor } from './tensors.ts'
 
@@ -51,8 +51,9 @@ export async function dynamicMaskAttention(
   checkKeys('attention', 'dynamicMaskAttention', options, [
     ...['keepWindowSize', 'isCausal', 'softmaxScale', 'addBias', 'kernels'],
   ])
-  const { keepWindowSize = 2048, kernels = openKernels() } = options
-  checkInteger('attention', 'keepWindowSize', keepWindowSize, 1)
+  const { keepWindowSize = 2048, kernels = defaultKernels() } = options
+  checkInteger('attention', 'keepWindowSize', keepWindowSize, 1, 2 ** 31 - 2)
+  if (options.softmaxScale !== undefined) checkFinite('attention', 'softmaxScale', options.softmaxScale)
   f32Data('query', query, [null, null, null, null])
   f32Data('key', key, [query.dims[0] as number, null, null, query.dims[3] as number])
   f32Data('value', value, key.dims)

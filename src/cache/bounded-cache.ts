@@ -6,7 +6,7 @@
 import type { KeyValueSegment, Memory } from '../kernels/index.ts'
 import type { CacheInfo, LayerCache, LayerInput } from './contract.ts'
 import { createPlan, KeptState, type RetainPlan } from './kept-state.ts'
-import { bytesPerToken, consecutiveRows, headMajor, KeyValueStore, type LayerConfig } from './layout.ts'
+import { bytesPerToken, checkInput, consecutiveRows, headMajor, KeyValueStore, type LayerConfig } from './layout.ts'
 
 export interface BoundedCacheOptions extends LayerConfig {
   /** W */
@@ -25,6 +25,7 @@ export class BoundedCache implements LayerCache {
   readonly #state: KeptState
   readonly #bias: Memory | undefined
   readonly #lengths: Int32Array
+  readonly #needsImportance: boolean
   /** The single-token step reuses these, so that it allocates nothing that lasts. */
   readonly #step: RetainPlan
   /** Scores of one token where recency ranks: all the same. */
@@ -38,18 +39,21 @@ export class BoundedCache implements LayerCache {
     this.#state = new KeptState(options)
     const usesBias = hasImportance && options.addImportance !== false
     this.#bias = usesBias ? kernels.alloc(shape.numKvHeads * window * 4) : undefined
+    this.#needsImportance = usesBias || options.rankBy === 'importance'
     this.#lengths = new Int32Array(shape.numKvHeads)
     this.#step = createPlan(shape.numKvHeads, window, 1)
     this.#equal = new Float32Array(shape.numKvHeads)
   }
 
   attend(input: LayerInput, output: Float32Array): void {
+    checkInput(this.#options, this.#needsImportance, input)
     if (input.numTokens === 1) this.#attendOne(input, output)
     else if (input.numTokens > 1) this.#attendChunk(input, output)
   }
 
   /** Takes tokens in without attending. */
   append(input: Omit<LayerInput, 'query'>): void {
+    checkInput(this.#options, this.#needsImportance, input)
     if (input.numTokens === 0) return
     const { shape, window } = this.#options
     const plan = input.numTokens === 1 ? this.#step : createPlan(shape.numKvHeads, window, input.numTokens)
@@ -69,10 +73,11 @@ export class BoundedCache implements LayerCache {
     const { numTokens } = input
     this.#lengths.set(this.#state.view.lengths)
     const plan = createPlan(shape.numKvHeads, window, numTokens)
-    this.#retain(input, plan)
+    // What can run out of memory comes before what changes the kept set.
     const chunk = new KeyValueStore(this.#options, numTokens)
     const rows = consecutiveRows(shape.numKvHeads, numTokens, 0)
     chunk.write(input.key, input.value, numTokens, rows)
+    this.#retain(input, plan)
     this.#runAttention(input, output, [
       { ...this.#segment(this.#lengths), deaths: plan.rowDeaths },
       {

@@ -5,7 +5,7 @@
  */
 import type { KeyValueSegment, Memory } from '../kernels/index.ts'
 import type { CacheInfo, LayerCache, LayerInput } from './contract.ts'
-import { bytesPerToken, consecutiveRows, KeyValueStore, type LayerConfig } from './layout.ts'
+import { bytesPerToken, checkInput, consecutiveRows, KeyValueStore, type LayerConfig } from './layout.ts'
 
 export interface FullCacheOptions extends LayerConfig {
   /** W of the dynamic mask; absent: a query sees everything before it. */
@@ -31,6 +31,7 @@ export class FullCache implements LayerCache {
   }
 
   attend(input: LayerInput, output: Float32Array): void {
+    checkInput(this.#options, this.#hasImportance, input)
     this.#write(input)
     if (this.#options.window === undefined) this.#attendAll(input, output)
     else this.#attendMasked(input, output, this.#options.window)
@@ -39,6 +40,7 @@ export class FullCache implements LayerCache {
 
   /** Takes tokens in without attending. */
   append(input: Omit<LayerInput, 'query'>): void {
+    checkInput(this.#options, this.#hasImportance, input)
     this.#write(input)
     this.#seen += input.numTokens
   }

@@ -1,6 +1,8 @@
 /** What the caches of all policies share: the shape of a layer, its storage, and views of it. */
 import type { Kernels, Memory, StorageArray, StorageType } from '../kernels/index.ts'
-import type { CacheShape } from './contract.ts'
+import { checkInteger, describe } from '../tensor/check.ts'
+import { invalidArgument } from '../tensor/error.ts'
+import type { CacheShape, LayerInput } from './contract.ts'
 
 /** One layer: heads and dims of `CacheShape`, the storage type, the scale of the logits, the backend. */
 export interface LayerConfig {
@@ -91,6 +93,36 @@ export function consecutiveRows(numKvHeads: number, numTokens: number, firstRow:
     slots: tokens.map((t) => firstRow + t),
     stride: numTokens,
   }
+}
+
+/**
+ * Checks what a layer is given, before anything changes.
+ * @throws KvasirError `invalid-argument`: arrays too short; importance absent where the cache needs it, NaN, +Infinity
+ */
+export function checkInput({ shape }: LayerConfig, needsImportance: boolean, input: Partial<LayerInput>): void {
+  const { numTokens: T = 0, query, key, value, importance } = input
+  const { numHeads: H, numKvHeads: K, headDim: D, valueDim: E } = shape
+  checkInteger('cache', 'numTokens', T, 0)
+  if (query) atLeast('query', query, T * H * D)
+  atLeast('key', key, T * K * D)
+  atLeast('value', value, T * K * E)
+  if (needsImportance) atLeast('importance', importance, T * K)
+  if (importance) checkImportance(importance)
+}
+
+/** @throws KvasirError `invalid-argument` for NaN and for +Infinity, which would make every logit beside it vanish */
+export function checkImportance(importance: Float32Array): void {
+  for (const value of importance) {
+    if (!(value < Number.POSITIVE_INFINITY)) {
+      throw invalidArgument('cache', `expected importance without NaN and below Infinity, got ${value}`)
+    }
+  }
+}
+
+function atLeast(name: string, array: unknown, length: number): void {
+  if (array instanceof Float32Array && array.length >= length) return
+  const came = array instanceof Float32Array ? `${array.length}` : describe(array)
+  throw invalidArgument('cache', `expected a Float32Array of at least ${length} for ${name}, got ${came}`)
 }
 
 /** `[T, K]` to `[K, T]`. */

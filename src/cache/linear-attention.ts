@@ -18,7 +18,7 @@ export interface LinearAttentionOptions {
   readonly sequencePosition?: number
   /** Off: attention over exactly these tokens, with no cache used or changed (default on). */
   readonly inferenceMode?: boolean
-  /** Whether importance is added to the logits, or only selects (default true). */
+  /** Of a new cache: whether importance is added to the logits, or only selects (default true). */
   readonly addImportance?: boolean
   /** Factor of q . k of a new cache (default 1 / sqrt(D)). */
   readonly softmaxScale?: number
@@ -83,6 +83,8 @@ function cacheFor({ B, H, K, D }: Sizes, options: LinearAttentionOptions): Linea
       )
     }
   }
+  const given = Object.entries({ addImportance, softmaxScale, kernels }).find(([, value]) => value !== undefined)
+  if (cache && given) throw invalidArgument('attention', `${given[0]} is chosen when a cache is made, and there is one`)
   if (!cache) {
     const sizes = { batchSize: B, numHeads: H, numKvHeads: K, headDim: D }
     return new LinearKVCache({ ...sizes, keepWindowSize, addImportance, softmaxScale, kernels })

@@ -2,11 +2,12 @@
  * The linear cache as an object of its own: for each sequence and KV head, the W most important tokens of everything
  * it was given, at a cost that does not depend on how much that was.
  */
-import { type Kernels, openKernels } from '../kernels/index.ts'
-import { checkChoice, checkInteger, checkKeys } from '../tensor/check.ts'
+import { defaultKernels, type Kernels } from '../kernels/index.ts'
+import { checkChoice, checkFinite, checkInteger, checkKeys } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
 import { BoundedCache } from './bounded-cache.ts'
 import type { CacheInfo, LayerInput } from './contract.ts'
+import { checkImportance } from './layout.ts'
 
 export interface LinearKVCacheOptions {
   /** W: tokens kept for each KV head (default 2048). */
@@ -69,10 +70,14 @@ export class LinearKVCache {
       sinks = 0,
       recent = 0,
     } = options
-    const sizes = { numHeads, numKvHeads, headDim, keepWindowSize, batchSize }
-    for (const [name, value] of Object.entries(sizes)) checkInteger('cache', name, value, 1, 1 << 24)
+    const { softmaxScale, addImportance = true } = options
+    const sizes = { numHeads, numKvHeads, headDim, batchSize }
+    for (const [name, value] of Object.entries(sizes)) checkInteger('cache', name, value, 1, 65536)
+    checkInteger('cache', 'keepWindowSize', keepWindowSize, 1, 1 << 24)
     checkInteger('cache', 'sinks', sinks, 0, keepWindowSize)
     checkInteger('cache', 'recent', recent, 0, keepWindowSize - sinks)
+    if (softmaxScale !== undefined) checkFinite('cache', 'softmaxScale', softmaxScale)
+    if (typeof addImportance !== 'boolean') throw invalidArgument('cache', 'expected true or false for addImportance')
     checkChoice('cache', 'dtype', options.dtype ?? 'f32', ['f32', 'f16'])
     checkChoice('cache', 'device', options.device ?? 'cpu', ['cpu'])
     if (numHeads % numKvHeads !== 0) {
@@ -87,11 +92,11 @@ export class LinearKVCache {
     this.headDim = headDim
     this.batchSize = batchSize
     const config = {
-      kernels: options.kernels ?? openKernels(),
+      kernels: options.kernels ?? defaultKernels(),
       shape: { numHeads, numKvHeads, headDim, valueDim: headDim },
       kvDtype: options.dtype ?? 'f32',
-      scale: options.softmaxScale,
-      ...{ window: keepWindowSize, sinks, recent, rankBy: 'importance' as const, addImportance: options.addImportance },
+      scale: softmaxScale,
+      ...{ window: keepWindowSize, sinks, recent, rankBy: 'importance' as const, addImportance },
     }
     this.#sequences = Array.from({ length: batchSize }, () => new BoundedCache(config, true))
     this.#ignored = new Float32Array(0)
@@ -109,9 +114,9 @@ export class LinearKVCache {
     checkLength('key', key, B * T * K * D)
     checkLength('value', value, B * T * K * D)
     checkLength('importance', importance, B * T * K)
-    if (query) checkLength('query', query, B * T * H * D)
+    if (query !== undefined) checkLength('query', query, B * T * H * D)
     if (query) checkLength('output', output, B * T * H * D)
-    if (importance.some(Number.isNaN)) throw invalidArgument('cache', 'expected importance without NaN')
+    checkImportance(importance)
     for (const [b, sequence] of this.#sequences.entries()) {
       const part = (array: Float32Array, size: number) => array.subarray(b * T * size, (b + 1) * T * size)
       const tokens = {

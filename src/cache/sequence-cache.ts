@@ -1,4 +1,5 @@
 /** All layers of one sequence, as one cache. */
+import { invalidArgument } from '../tensor/error.ts'
 import type { CacheInfo, KvCache, LayerCache } from './contract.ts'
 
 export class SequenceCache implements KvCache {
@@ -18,7 +19,7 @@ export class SequenceCache implements KvCache {
 
   layer(index: number): LayerCache {
     const layer = this.#layers[index]
-    if (!layer) throw new RangeError(`layer ${index} of ${this.numLayers}`)
+    if (!layer) throw invalidArgument('cache', `expected a layer below ${this.numLayers}, got ${index}`)
     return layer
   }
 

@@ -2,8 +2,9 @@
  * What a backend computes. Letters: T new tokens, S cached tokens, H query heads, K KV heads, G = H / K, D head dim of
  * queries and keys, E head dim of values, C rows of storage a head, W keep window. Arrays are row-major.
  *
- * Calls are synchronous and allocate nothing in proportion to their input. Arguments are checked once, in `index.ts`;
- * a backend may trust shapes. `reference.ts` (f64) says what the right answer is.
+ * Calls are synchronous. The compiled backends check types, sizes and indices (KvasirError `invalid-argument`);
+ * `reference.ts` (f64) checks nothing and says what the right answer is. An array that a call writes must not overlap
+ * any other. NaN and infinite logits make their outputs NaN.
  */
 
 /** How K and V are stored. f16 is IEEE binary16, held in a Uint16Array. */
@@ -147,7 +148,7 @@ export interface RetainArgs {
   readonly slots: Int32Array
 }
 
-/** The best `window` of `numRows` scores for each head, by (score, row), without -Infinity. Row order is ascending. */
+/** The best `window` of `numRows` scores (no NaN) for each head, by (score, row), without -Infinity; rows ascend. */
 export interface SelectArgs {
   /** `[K, C]` */
   readonly scores: Float32Array

@@ -15,7 +15,7 @@ export { NEVER } from './contract.ts'
 
 export interface KernelOptions {
   readonly backend?: BackendName
-  /** Threads that compute, the caller's included (default: all cores). */
+  /** Threads of the native backend, the caller's included (default: all cores). The others run on one. */
   readonly threads?: number
 }
 
@@ -51,6 +51,14 @@ export function openKernels(options: KernelOptions = {}): Kernels {
   }
   const name = backendNames.find((candidate) => backends[candidate].probe() === true) ?? 'reference'
   return backends[name].open(threads)
+}
+
+let shared: Kernels | undefined
+
+/** The kernels that functions and caches use when they are given none: opened once, since a backend owns threads. */
+export function defaultKernels(): Kernels {
+  shared ??= openKernels()
+  return shared
 }
 
 /** Why attention does not run on the native addon, or nothing when it can. */

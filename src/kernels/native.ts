@@ -1,10 +1,11 @@
 /** The C++ kernels as a Node addon, on a pool of threads. Arguments are checked by the addon itself. */
 import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { KvasirError } from '../tensor/error.ts'
+import { KvasirError, type KvasirErrorCode } from '../tensor/error.ts'
 import { attendCall, type CallValue, retainCall, rotateCall, selectCall, storeCall } from './calls.ts'
-import type { Kernels, Memory } from './contract.ts'
+import type { Kernels } from './contract.ts'
 import { builtFile } from './files.ts'
+import { allocateHostMemory } from './host-memory.ts'
 import { checkStatus } from './status.ts'
 
 /** What the addon exports; `engine` is opaque. */
@@ -61,7 +62,8 @@ export function openNative(threads: number, instructionSet?: string): NativeKern
   return {
     name: 'native',
     description: `native (${instructionSet ?? addon.instructionSets()[0]}, ${threads} ${plural})`,
-    alloc: (byteLength) => alloc(addon, byteLength),
+    // Cache lines begin at 64 bytes; a row of K that straddles two costs twice.
+    alloc: (byteLength) => allocateHostMemory(byteLength, (buffer) => addon.prepare(buffer)),
     attend: (args) => call(() => addon.attend(engine, ...attendCall(args))),
     store: (args) => call(() => addon.store(engine, ...storeCall(args))),
     rotate: (args) => call(() => addon.rotate(engine, ...rotateCall(args))),
@@ -72,34 +74,17 @@ export function openNative(threads: number, instructionSet?: string): NativeKern
   }
 }
 
-/** Cache lines begin at 64 bytes; a row of K that straddles two costs twice. */
-function alloc(addon: Addon, byteLength: number): Memory {
-  const length = Math.ceil(byteLength / 8) * 8
-  const buffer = allocate(length + 64)
-  const offset = addon.prepare(buffer)
-  return {
-    byteLength,
-    f32: new Float32Array(buffer, offset, length / 4),
-    f64: new Float64Array(buffer, offset, length / 8),
-    u16: new Uint16Array(buffer, offset, length / 2),
-    i32: new Int32Array(buffer, offset, length / 4),
-    free() {},
-  }
-}
-
-function allocate(byteLength: number): ArrayBuffer {
-  try {
-    return new ArrayBuffer(byteLength)
-  } catch (cause) {
-    throw new KvasirError('out-of-memory', 'kernels', `cannot allocate ${byteLength} bytes`, { cause })
-  }
-}
-
-/** What the addon refuses is a caller's mistake. */
+/** What the addon refuses is a caller's mistake; what it lacks is memory or threads. */
 function call<T>(run: () => T): T {
   try {
     return run()
   } catch (cause) {
-    throw new KvasirError('invalid-argument', 'kernels', (cause as Error).message, { cause })
+    const { code, message } = cause as NodeJS.ErrnoException
+    throw new KvasirError(errorCodes[code ?? ''] ?? 'internal', 'kernels', message, { cause })
   }
+}
+
+const errorCodes: Readonly<Record<string, KvasirErrorCode>> = {
+  KVASIR_NATIVE: 'invalid-argument',
+  KVASIR_MEMORY: 'out-of-memory',
 }

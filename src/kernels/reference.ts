@@ -7,7 +7,6 @@ import type {
   AttendArgs,
   Kernels,
   KeyValueSegment,
-  Memory,
   RetainArgs,
   RotateArgs,
   SelectArgs,
@@ -15,20 +14,18 @@ import type {
   StoreArgs,
 } from './contract.ts'
 import { NEVER } from './contract.ts'
+import { allocateHostMemory } from './host-memory.ts'
 
 export function openReference(): Kernels {
-  return { name: 'reference', description: 'reference (f64 TypeScript)', alloc, attend, store, retain, select, rotate }
-}
-
-function alloc(byteLength: number): Memory {
-  const buffer = new ArrayBuffer(Math.ceil(byteLength / 8) * 8)
   return {
-    byteLength,
-    f32: new Float32Array(buffer),
-    f64: new Float64Array(buffer),
-    u16: new Uint16Array(buffer),
-    i32: new Int32Array(buffer),
-    free() {},
+    name: 'reference',
+    description: 'reference (f64 TypeScript)',
+    alloc: (byteLength) => allocateHostMemory(byteLength),
+    attend,
+    store,
+    retain,
+    select,
+    rotate,
   }
 }
 
@@ -48,7 +45,8 @@ function attend(args: AttendArgs): void {
       const visible = visibleRows(args, kvHead, args.firstPosition + t)
       const logits = visible.map(({ segment, stored, bias }) => scale * dot(q, segment.keys, stored * headDim) + bias)
       const max = logits.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY)
-      const weights = logits.map((logit) => (max === Number.NEGATIVE_INFINITY ? 0 : Math.exp(logit - max)))
+      const isEmpty = max === Number.NEGATIVE_INFINITY
+      const weights = logits.map((logit) => (isEmpty ? 0 : Math.exp(logit - max)))
       const sum = weights.reduce((a, b) => a + b, 0)
       for (let e = 0; e < valueDim; e++) {
         let total = 0
@@ -56,9 +54,9 @@ function attend(args: AttendArgs): void {
           // A weight of zero hides its row altogether: 0 * NaN must not reach the sum.
           if (weights[j]) total += (weights[j] as number) * readStored(segment.values, stored * valueDim + e)
         })
-        output[at * valueDim + e] = sum > 0 ? total / sum : 0
+        output[at * valueDim + e] = isEmpty ? 0 : total / sum
       }
-      if (lse) lse[at] = sum > 0 ? max + Math.log(sum) : Number.NEGATIVE_INFINITY
+      if (lse) lse[at] = isEmpty ? max : max + Math.log(sum)
     }
   }
 }

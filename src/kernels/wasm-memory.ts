@@ -4,6 +4,7 @@
  */
 import { KvasirError } from '../tensor/error.ts'
 import type { Memory } from './contract.ts'
+import { usedAfterFree } from './host-memory.ts'
 
 const alignment = 64
 const pageBytes = 65536
@@ -46,15 +47,21 @@ export class WasmHeap {
 
   #grow(size: number): Range {
     const start = this.#memory.buffer.byteLength
-    // Grow by an eighth at least, so that many small blocks don't mean many moves.
-    const bytes = Math.max(size, start / 8)
-    try {
-      this.#memory.grow(Math.ceil(bytes / pageBytes))
-    } catch (cause) {
-      throw new KvasirError('out-of-memory', 'kernels', `WebAssembly memory cannot grow by ${size} bytes`, { cause })
+    // By an eighth at least, so that many small blocks don't mean many moves; near the limit by what is needed.
+    if (!this.#tryGrow(Math.max(size, start / 8)) && !this.#tryGrow(size)) {
+      throw new KvasirError('out-of-memory', 'kernels', `WebAssembly memory cannot grow by ${size} bytes`)
     }
     this.#release({ start, end: this.#memory.buffer.byteLength })
     return this.#free.find((range) => range.end - range.start >= size) as Range
+  }
+
+  #tryGrow(bytes: number): boolean {
+    try {
+      this.#memory.grow(Math.ceil(bytes / pageBytes))
+      return true
+    } catch {
+      return false
+    }
   }
 
   #release(range: Range): void {
@@ -103,6 +110,7 @@ class WasmBlock implements Memory {
   }
 
   #current() {
+    if (!this.#release) throw usedAfterFree()
     const { buffer } = this.#memory
     if (!this.#views || this.#buffer !== buffer) {
       const length = roundUp(this.byteLength, 8)

@@ -150,8 +150,9 @@ class WasmModule {
   #place(values: readonly Resolved[], extra: number): number {
     const needed = usedBytes(values) + extra
     if (needed > this.#scratch.byteLength) {
+      const grown = this.heap.alloc(Math.ceil(needed / 65536) * 65536)
       this.#scratch.free()
-      this.#scratch = this.heap.alloc(Math.ceil(needed / 65536) * 65536)
+      this.#scratch = grown
     }
     const { address } = this.#scratch
     const numbers = new Float64Array(this.exports.memory.buffer, address, numbersBytes / 8)

@@ -17,6 +17,12 @@ export function checkInteger(
   throw invalidArgument(area, `expected an integer ${range} for ${name}, got ${describe(value)}`)
 }
 
+/** Throws unless `value` is a finite number. */
+export function checkFinite(area: string, name: string, value: unknown): asserts value is number {
+  if (Number.isFinite(value)) return
+  throw invalidArgument(area, `expected a finite number for ${name}, got ${describe(value)}`)
+}
+
 /** Throws unless `value` is one of `choices`; the message names the nearest one. */
 export function checkChoice<T extends string>(
   area: string,
