@@ -13,7 +13,7 @@ export interface LayerConfig {
   readonly scale?: number
 }
 
-export const bytesOf = { f32: 4, f16: 2 } as const satisfies Record<StorageType, number>
+const bytesOf = { f32: 4, f16: 2 } as const satisfies Record<StorageType, number>
 
 /** K and V for `capacity` tokens of each KV head: `[K, C, D]` and `[K, C, E]`, uninitialised in meaning. */
 export class KeyValueStore {

@@ -230,8 +230,26 @@ describe('LinearKVCache', () => {
     [{ dtype: 'f15' }, /did you mean "f16"/],
     [{ sinks: 9, recent: 9, keepWindowSize: 10 }, /recent/],
     [{ device: 'gpu' }, /device/],
+    [{ softmaxScale: Number.NaN }, /softmaxScale/],
+    [{ addImportance: 'no' }, /addImportance/],
+    [{ headDim: 70_000 }, /headDim/],
   ])('refuses %o', (options, message) => {
     expect(() => new LinearKVCache({ numHeads: 2, headDim: 4, kernels, ...options } as never)).toThrow(message)
+  })
+
+  test('a disposed cache is refused rather than written into what belongs to another', () => {
+    for (const backend of available) {
+      const cache = new LinearKVCache({ numHeads: 1, headDim: 4, kernels: openKernels({ backend }) })
+      const token = {
+        key: new Float32Array(4),
+        value: new Float32Array(4),
+        importance: new Float32Array(1),
+        numTokens: 1,
+      }
+      cache.update(token)
+      cache.dispose()
+      expect(() => cache.update(token)).toThrow(/freed/)
+    }
   })
 
   test('refuses arrays of the wrong size', () => {
@@ -277,7 +295,7 @@ describe('linearKvCacheAttention', () => {
         cache,
         keepWindowSize: 6,
         sequencePosition: t,
-        kernels,
+        kernels: cache ? undefined : kernels,
       })
       cache = step.cache
       expect(step.output.dims).toEqual([B, H, 1, D])
@@ -302,6 +320,9 @@ describe('linearKvCacheAttention', () => {
     await expect(linearKvCacheAttention(query, key, value, importance, { cache })).rejects.toThrow(
       /expected a cache of/,
     )
+    const own = new LinearKVCache({ numHeads: H, numKvHeads: K, headDim: D, batchSize: B, kernels })
+    const conflicting = { cache: own, addImportance: false }
+    await expect(linearKvCacheAttention(query, key, value, importance, conflicting)).rejects.toThrow(/addImportance/)
     await expect(linearKvCacheAttention(query, key, value, importance, { keepWindow: 3 } as never)).rejects.toThrow(
       /did you mean/,
     )

@@ -253,6 +253,6 @@ function unusedRows(
   })
 }
 
-export function toStorage(values: Float32Array, storage: StorageType = 'f32'): StorageArray {
+function toStorage(values: Float32Array, storage: StorageType = 'f32'): StorageArray {
   return storage === 'f16' ? Uint16Array.from(values, f32ToF16) : values
 }

@@ -162,7 +162,7 @@ describe.each(candidates)('$name', ({ open }) => {
 
   test('widens every f16 as the reference does', () => {
     const halves = Uint16Array.from({ length: 65536 }, (_, i) => i).filter((half) => (half & 0x7c00) !== 0x7c00)
-    for (const bits of halves) expect(f32ToF16(f16ToF32(bits))).toBe(bits)
+    expect(halves.map((bits) => f32ToF16(f16ToF32(bits)))).toEqual(halves)
     const lengths = Int32Array.of(1)
     for (let start = 0; start < halves.length; start += 512) {
       const values = halves.subarray(start, start + 512)
@@ -254,6 +254,77 @@ describe.each(candidates)('$name', ({ open }) => {
     }
   })
 
+  /** Causal attention of 12 tokens over 12 rows, changed by `change`; the rows of the result that hold a NaN. */
+  const rowsWithNaN = (change: (args: AttendArgs) => void): number[] => {
+    const shape = { name: '', numTokens: 12, numHeads: 2, numKvHeads: 1, headDim: 16, segments: [12] } as const
+    const args = createAttendCase({ ...shape, visibility: 'causal' }, 5)
+    change(args)
+    kernels.attend(args)
+    const exact = { ...args, output: new Float32Array(args.output.length) }
+    reference.attend(exact)
+    const holds = ({ output }: AttendArgs) => {
+      const rows = Array.from({ length: 24 }, (_, row) => row)
+      return rows.filter((row) => output.subarray(row * 16, (row + 1) * 16).some(Number.isNaN))
+    }
+    expect(holds(args)).toEqual(holds(exact))
+    return holds(args)
+  }
+
+  test('NaN and infinity reach those who see them and nobody else', () => {
+    expect(rowsWithNaN(({ query }) => query.fill(Number.NaN, 16, 32))).toEqual([1])
+    const keyOf7 = rowsWithNaN(({ segments }) => segments[0]?.keys.fill(Number.NaN, 7 * 16, 8 * 16))
+    expect(keyOf7).toEqual([14, 15, 16, 17, 18, 19, 20, 21, 22, 23])
+    expect(rowsWithNaN(({ segments }) => segments[0]?.values.fill(Number.NaN, 7 * 16, 8 * 16))).toEqual(keyOf7)
+    expect(rowsWithNaN(({ segments }) => segments[0]?.values.fill(Infinity, 7 * 16, 8 * 16))).toEqual([])
+  })
+
+  test('one query that is NaN, over one row and over many splits', () => {
+    for (const rows of [1, 5, 3000]) {
+      const args = createAttendCase(
+        { name: '', numTokens: 1, numHeads: 4, numKvHeads: 1, headDim: 16, segments: [rows] },
+        1,
+      )
+      args.query.fill(Number.NaN, 0, 16)
+      kernels.attend(args)
+      expect(args.output.subarray(0, 16).every(Number.isNaN)).toBe(true)
+      expect(args.lse?.[0]).toBeNaN()
+      expect(args.output.subarray(16).some(Number.isNaN)).toBe(false)
+    }
+  })
+
+  test('rows that all carry the lowest finite bias are attended to evenly', () => {
+    for (const numTokens of [1, 20]) {
+      const shape = {
+        name: '',
+        numTokens,
+        numHeads: 2,
+        numKvHeads: 2,
+        headDim: 16,
+        segments: [9],
+        bias: 'random',
+      } as const
+      const [expected, actual] = [createAttendCase(shape, 3), createAttendCase(shape, 3)]
+      for (const args of [expected, actual]) args.segments[0]?.bias?.fill(-3.4028234663852886e38)
+      reference.attend(expected)
+      kernels.attend(actual)
+      expect(worst(actual.output, expected.output)).toBeLessThanOrEqual(1e-5)
+    }
+  })
+
+  test('a kept set that makes no sense is refused', () => {
+    for (const spoil of [
+      (kept: KeptSet) => kept.accepted.fill(1e300),
+      (kept: KeptSet) => kept.accepted.fill(Number.NaN),
+      (kept: KeptSet) => kept.lengths.fill(99),
+      (kept: KeptSet) => kept.lengths.fill(-1),
+      (kept: KeptSet) => kept.heapLengths.fill(9),
+    ]) {
+      const kept = createKept(8, 1, 3)
+      spoil(kept)
+      expect(() => kernels.retain(retainArgs(kept, Float32Array.of(1, 2), 1, 0))).toThrow(/corrupt/)
+    }
+  })
+
   test('a NaN score is refused and changes nothing', () => {
     const kept = createKept(4, 0, 0)
     kernels.retain(retainArgs(kept, Float32Array.of(1, 2, 3, 4), 2, 0))
@@ -270,6 +341,7 @@ describe.each(candidates)('$name', ({ open }) => {
       { query: new Float32Array(63) },
       { output: new Float32Array(1) },
       { lse: new Float32Array(3) },
+      { query: new Float64Array(64) as never },
       { numTokens: -1 },
       { numTokens: 1.5 },
       { numHeads: 3 },
@@ -281,6 +353,9 @@ describe.each(candidates)('$name', ({ open }) => {
       { segments: [{ ...segment, keys: new Float32Array(9) }] },
       { segments: [{ ...segment, keys: new Uint16Array(2 * 14 * 16) }] },
       { segments: [{ ...segment, bias: new Float32Array(3) }] },
+      { segments: [{ ...segment, bias: new Float32Array(0) }] },
+      { segments: [{ ...segment, deaths: new Int32Array(0) }] },
+      { segments: [{ ...segment, lengths: new Uint8Array(2) as never }] },
       { segments: [{ ...segment, rows: new Int32Array(28).fill(14) }] },
     ]
     kernels.attend(good())

@@ -22,7 +22,7 @@ interface Addon {
   multiplyAdd(engine: object, iterations: number): number
 }
 
-export const addonPath = builtFile('Release', 'kvasir.node')
+const addonPath = builtFile('Release', 'kvasir.node')
 
 let loaded: Addon | undefined
 

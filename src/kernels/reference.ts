@@ -30,7 +30,7 @@ export function openReference(): Kernels {
 }
 
 /** Element `index` of storage, as a number. */
-export function readStored(array: StorageArray, index: number): number {
+function readStored(array: StorageArray, index: number): number {
   const value = array[index] as number
   return array instanceof Uint16Array ? f16ToF32(value) : value
 }

@@ -92,6 +92,20 @@ describe.each(backendNames.filter((name) => backends[name].probe() === true))('%
     })
   })
 
+  test.each(cases)('NaN, +Infinity and missing importance are refused and change nothing: %o', (options) => {
+    const cache = createKvCache(kernels, shape, options)
+    run(cache, [30])
+    const before = cache.getCacheInfo()
+    const input = tokens(createRandom(4), 2)
+    const output = new Float32Array(2 * shape.numHeads * shape.valueDim)
+    const spoiled = [Number.NaN, Number.POSITIVE_INFINITY].map((value) => Float32Array.of(1, 2, value, 4))
+    for (const importance of [...spoiled, undefined, new Float32Array(3)]) {
+      expect(() => cache.layer(0).attend({ ...input, importance }, output)).toThrow(/importance/)
+    }
+    expect(() => cache.layer(0).attend({ ...input, value: new Float32Array(3) }, output)).toThrow(/value/)
+    expect(cache.getCacheInfo()).toEqual(before)
+  })
+
   test('linear agrees with full under the same dynamic mask', () => {
     const linear = createKvCache(kernels, shape, { policy: 'linear', window: 20 })
     const full = createKvCache(kernels, shape, { policy: 'full', window: 20 })
