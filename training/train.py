@@ -1,7 +1,7 @@
 """
 Trains the bundled model on generated stories; it resumes from its last checkpoint.
 
-    OMP_NUM_THREADS=2 python3 training/train.py --run /tmp/kvasir-run --steps 6000
+    OMP_NUM_THREADS=2 python3 training/train.py --run /tmp/kvasir-run
 
 Loss: next-token cross entropy, mostly on the values in answers, and a loss that makes the memory heads' importance
 high for the value tokens of facts and low for the rest. The stages below go from short text with full attention to
@@ -31,7 +31,7 @@ from model import Config, Doge, fuse
 SAMPLES_COMMAND = os.environ.get("SAMPLES_COMMAND", "npx tsx training/samples.ts")
 TEXT, ANSWER, VALUE = 0, 1, 2  # roles, as in samples.ts
 KEEP, FORGET = 1, 2
-ROLE_WEIGHTS = torch.tensor([0.1, 0.5, 2.0, 0.0])
+ROLE_WEIGHTS = torch.tensor([0.1, 2.0, 2.0, 0.0])
 TEXT_SHARE = 0.15  # of running-text positions whose loss is computed
 IMPORTANCE_WEIGHT, IMPORTANCE_MARGIN, HARDEST_SHARE = 0.5, 2.0, 0.01
 LARGEST_JUMP = 1_000_000
@@ -54,7 +54,7 @@ STAGES = [
     Stage(300, 192, 40, "3-5", 256, 256, 0.05, 0.0),
     Stage(600, 256, 32, "4-7", 256, 256, 0.0, 0.5),
     Stage(1000, 512, 16, "7-14", 64, 128, 0.0, 0.8),
-    Stage(2500, 1024, 4, "12-28", 128, 256, 0.0, 0.8),
+    Stage(2350, 1024, 4, "12-28", 128, 256, 0.0, 0.8),
     Stage(100_000, 1024, 4, "12-28", 256, 256, 0.0, 0.8),
 ]
 
@@ -160,8 +160,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--run", type=Path, required=True, help="folder for checkpoints and the exported model")
     parser.add_argument("--tokenizer", type=Path, default=Path("models/kvasir-tiny/tokenizer.json"))
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--peak", type=float, default=2e-3, help="highest learning rate")
+    parser.add_argument("--steps", type=int, default=2800)
+    parser.add_argument("--peak", type=float, default=1.6e-3, help="highest learning rate")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--float32", action="store_true", help="matrix products in float32 instead of bfloat16")
     parser.add_argument("--fuse", action="store_true", help="compile the element-wise parts (PyTorch 2, a C++ compiler)")
