@@ -44,7 +44,7 @@ export interface Statement {
 }
 
 /** Times that a thing can be moved: each version has its own wording. */
-export const maxMoves = 2
+const maxMoves = 2
 
 /** A subject is something that facts are about; it is stated `numStatements` times in all. */
 export interface Subject {
