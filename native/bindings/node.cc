@@ -8,20 +8,19 @@
 #include <cstring>
 #include <exception>
 #include <new>
-#include <string>
 #include <vector>
 
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
 
+#include "call.h"
 #include "dispatch.h"
 #include "thread_pool.h"
 
 namespace kvasir {
 namespace {
 
-constexpr int kMaxArguments = 64;
 constexpr int kMaxThreads = 256;
 constexpr size_t kHugePageBytes = 4 << 20;
 
@@ -39,120 +38,6 @@ struct Engine {
     if ((int64_t)block.size() < bytes + 64) block.resize(bytes + 64);
     return (char*)(((uintptr_t)block.data() + 63) & ~(uintptr_t)63);
   }
-};
-
-struct View {
-  void* data = nullptr;
-  int64_t length = 0;  // elements
-  bool given = false;
-  napi_typedarray_type type = napi_uint8_array;
-  template <typename X>
-  X* as() const {
-    return (X*)data;
-  }
-};
-
-// The arguments of one call. After the first failure everything returns zeros and `ok()` is false.
-class Call {
- public:
-  Call(napi_env env, napi_callback_info info) : env_(env) {
-    count_ = kMaxArguments;
-    if (napi_get_cb_info(env, info, &count_, values_, nullptr, nullptr) != napi_ok) fail("cannot read arguments");
-  }
-
-  bool ok() const { return !failed_; }
-
-  void fail(const std::string& message) {
-    if (failed_) return;
-    failed_ = true;
-    napi_throw_error(env_, "KVASIR_NATIVE", message.c_str());
-  }
-
-  Engine* engine() {
-    void* data = nullptr;
-    napi_valuetype type;
-    napi_value value = next("engine");
-    if (!value || napi_typeof(env_, value, &type) != napi_ok || type != napi_external ||
-        napi_get_value_external(env_, value, &data) != napi_ok || !data) {
-      fail("expected an engine of this addon as first argument");
-      return nullptr;
-    }
-    return (Engine*)data;
-  }
-
-  double number(const char* name) {
-    double result = 0;
-    napi_value value = next(name);
-    if (!value || napi_get_value_double(env_, value, &result) != napi_ok) fail(std::string("expected a number for ") + name);
-    return result;
-  }
-
-  int32_t integer(const char* name, double low, double high) {
-    const double value = number(name);
-    if (failed_) return 0;
-    if (!(value >= low && value <= high) || value != (double)(int64_t)value) {
-      fail(std::string("expected an integer in range for ") + name);
-      return 0;
-    }
-    return (int32_t)value;
-  }
-
-  bool boolean(const char* name) {
-    bool result = false;
-    napi_value value = next(name);
-    if (!value || napi_get_value_bool(env_, value, &result) != napi_ok) fail(std::string("expected a boolean for ") + name);
-    return result;
-  }
-
-  // A typed array of one of the wanted types with at least `least` elements; undefined gives an empty view if allowed.
-  View view(const char* name, std::initializer_list<napi_typedarray_type> wanted, int64_t least, bool optional = false) {
-    View view;
-    napi_value value = next(name);
-    if (failed_ || !value) return view;
-    napi_valuetype kind;
-    napi_typeof(env_, value, &kind);
-    if (kind == napi_undefined && optional) return view;
-    view.given = true;
-    bool is_array = false;
-    napi_is_typedarray(env_, value, &is_array);
-    size_t length = 0, offset;
-    napi_value buffer;
-    if (!is_array || napi_get_typedarray_info(env_, value, &view.type, &length, &view.data, &buffer, &offset) != napi_ok) {
-      fail(std::string("expected a typed array for ") + name);
-      return View();
-    }
-    bool matches = false;
-    for (napi_typedarray_type type : wanted) matches = matches || type == view.type;
-    view.length = (int64_t)length;
-    if (!matches) fail(std::string("wrong element type of ") + name);
-    else if (view.length < least) {
-      fail(std::string("expected at least ") + std::to_string(least) + " elements in " + name + ", got " + std::to_string(length));
-    }
-    return failed_ ? View() : view;
-  }
-  View floats(const char* name, int64_t least, bool optional = false) {
-    return view(name, {napi_float32_array}, least, optional);
-  }
-  View doubles(const char* name, int64_t least) { return view(name, {napi_float64_array}, least); }
-  View ints(const char* name, int64_t least, bool optional = false) {
-    return view(name, {napi_int32_array}, least, optional);
-  }
-  View stored(const char* name, int64_t least) { return view(name, {napi_float32_array, napi_uint16_array}, least); }
-
- private:
-  napi_value next(const char* name) {
-    if (failed_) return nullptr;
-    if (at_ >= count_) {
-      fail(std::string("missing argument ") + name);
-      return nullptr;
-    }
-    return values_[at_++];
-  }
-
-  napi_env env_;
-  napi_value values_[kMaxArguments];
-  size_t count_ = 0, at_ = 0;
-  bool failed_ = false;
 };
 
 constexpr double kMaxDim = 1 << 16, kMaxCount = 0x7ffffffe;
@@ -230,7 +115,7 @@ napi_value guarded(napi_env env, napi_callback_info info) {
 
 napi_value attend(napi_env env, napi_callback_info info) {
   Call call(env, info);
-  Engine* engine = call.engine();
+  Engine* engine = (Engine*)call.external();
   AttendArgs args{};
   args.num_tokens = call.integer("numTokens", 0, kMaxCount);
   args.num_heads = call.integer("numHeads", 1, kMaxDim);
@@ -272,7 +157,7 @@ napi_value attend(napi_env env, napi_callback_info info) {
 
 napi_value store(napi_env env, napi_callback_info info) {
   Call call(env, info);
-  Engine* engine = call.engine();
+  Engine* engine = (Engine*)call.external();
   StoreArgs args{};
   const int64_t T = call.integer("numTokens", 0, kMaxCount);
   const int64_t K = args.num_kv_heads = call.integer("numKvHeads", 1, kMaxDim);
@@ -300,7 +185,7 @@ napi_value store(napi_env env, napi_callback_info info) {
 
 napi_value rotate(napi_env env, napi_callback_info info) {
   Call call(env, info);
-  Engine* engine = call.engine();
+  Engine* engine = (Engine*)call.external();
   RotateArgs args{};
   const int64_t T = args.num_tokens = call.integer("numTokens", 0, kMaxCount);
   args.num_heads = call.integer("numHeads", 1, kMaxDim);
@@ -316,7 +201,7 @@ napi_value rotate(napi_env env, napi_callback_info info) {
 // Returns a Status.
 napi_value retain(napi_env env, napi_callback_info info) {
   Call call(env, info);
-  Engine* engine = call.engine();
+  Engine* engine = (Engine*)call.external();
   RetainArgs args{};
   const int64_t K = args.num_kv_heads = call.integer("numKvHeads", 1, kMaxDim);
   const int64_t W = args.window = call.integer("window", 1, kMaxCount);
@@ -357,7 +242,7 @@ napi_value retain(napi_env env, napi_callback_info info) {
 
 napi_value select(napi_env env, napi_callback_info info) {
   Call call(env, info);
-  Engine* engine = call.engine();
+  Engine* engine = (Engine*)call.external();
   SelectArgs args{};
   const int64_t K = call.integer("numKvHeads", 1, kMaxDim);
   args.capacity = call.integer("capacity", 0, kMaxCount);
@@ -376,7 +261,7 @@ napi_value select(napi_env env, napi_callback_info info) {
 // Reads all of a Float32Array with all threads; the caller takes the time.
 napi_value read(napi_env env, napi_callback_info info) {
   Call call(env, info);
-  Engine* engine = call.engine();
+  Engine* engine = (Engine*)call.external();
   const View data = call.floats("data", 0);
   if (!call.ok()) return nullptr;
   const int parts = engine->pool.num_threads() * 4;
@@ -395,7 +280,7 @@ napi_value read(napi_env env, napi_callback_info info) {
 // Runs fused multiply-adds on all threads and returns how many floating point operations that was.
 napi_value multiply_add(napi_env env, napi_callback_info info) {
   Call call(env, info);
-  Engine* engine = call.engine();
+  Engine* engine = (Engine*)call.external();
   const double iterations = call.integer("iterations", 0, kMaxCount);
   if (!call.ok()) return nullptr;
   const int parts = engine->pool.num_threads();
