@@ -1,5 +1,5 @@
 // Attention of one query token: the G query heads of a KV head in one pass over its rows, split over rows
-// (flash-decoding), online softmax over blocks of 64 rows. Bound by memory up to G = 4; nothing is written per row.
+// (flash-decoding), online softmax over blocks of 32 rows. Bound by memory up to G = 4; nothing is written per row.
 #pragma once
 #include "rows.h"
 

@@ -13,7 +13,7 @@ namespace kvasir {
 namespace KVASIR_ISA {
 
 constexpr int kTileQueries = 64;  // columns of a tile, a multiple of every kLanes * kTileVectors
-constexpr int kTileBlock = 2 * kBlockRows;
+constexpr int kTileBlock = 128;  // rows of a tile step
 
 template <typename X>
 struct Tile {

@@ -14,6 +14,7 @@ export class KeptState {
   readonly #options: KeptStateOptions
   readonly #doubles: Memory
   readonly #words: Memory
+  #view: KeptSet | undefined
 
   constructor(options: KeptStateOptions) {
     const { kernels, shape, window, recent } = options
@@ -23,7 +24,13 @@ export class KeptState {
     this.reset()
   }
 
+  /** Made anew only when the memory has moved, so that a step makes no views. */
   get view(): KeptSet {
+    if (this.#view?.scores.buffer !== this.#words.f32.buffer) this.#view = this.#createView()
+    return this.#view
+  }
+
+  #createView(): KeptSet {
     const { shape, window, sinks, recent } = this.#options
     const K = shape.numKvHeads
     const { f32, i32 } = this.#words

@@ -10,8 +10,8 @@
 namespace kvasir {
 
 constexpr int32_t kNever = 0x7fffffff;
-// Births, deaths and skipping go by blocks of this many rows.
-constexpr int kBlockRows = 64;
+// Rows are looked at in blocks of this many: K and V of a block fit in the first-level cache, with those of the next.
+constexpr int kBlockRows = 32;
 
 enum class Storage : int32_t { f32 = 0, f16 = 1 };
 
