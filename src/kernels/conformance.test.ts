@@ -3,22 +3,24 @@ import { f16ToF32, f32ToF16 } from '../tensor/float16.ts'
 import { type AttendShape, attendShapes, createAttendCase, createRandom, normal } from './cases.ts'
 import type { AttendArgs, KeptSet, Kernels, KeyValueSegment, RetainArgs } from './contract.ts'
 import { NEVER } from './contract.ts'
+import { backendNames, backends } from './index.ts'
 import { instructionSets, openNative, probeNative } from './native.ts'
 import { openReference } from './reference.ts'
-import { openWasm, probeWasm } from './wasm.ts'
 
 const reference = openReference()
 
-/** Every backend, instruction set and a few numbers of threads. What is missing on a machine is skipped aloud. */
+/** Every backend of the table, every instruction set, a few numbers of threads. What is missing is skipped aloud. */
 const candidates: { name: string; open: () => Kernels }[] = []
+for (const name of backendNames.filter((candidate) => candidate !== 'reference')) {
+  const probed = backends[name].probe()
+  if (probed === true) candidates.push({ name, open: () => backends[name].open(2) })
+  else test(`${name} agrees with the reference`, (context) => context.skip(probed))
+}
 if (probeNative() === true) {
   for (const set of instructionSets()) candidates.push({ name: `native ${set}`, open: () => openNative(2, set) })
-  candidates.push({ name: 'native, 1 thread', open: () => openNative(1) })
-  candidates.push({ name: 'native, 5 threads', open: () => openNative(5) })
+  for (const threads of [1, 5]) candidates.push({ name: `native, ${threads} threads`, open: () => openNative(threads) })
 }
-if (probeWasm() === true) candidates.push({ name: 'wasm', open: openWasm })
 
-test.skipIf(probeNative() === true)('native addon is there', (context) => context.skip(String(probeNative())))
 test('at least one compiled backend is held to the reference', () => expect(candidates.length).toBeGreaterThan(0))
 
 /** What the reference says and how far off a backend may be; worked out once for all of them. */
