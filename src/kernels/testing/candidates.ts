@@ -1,0 +1,24 @@
+/** What the conformance tests run on, and how they compare. */
+import { test } from 'vitest'
+import { backendNames, backends, type Kernels } from '../index.ts'
+import { instructionSets, openNative, probeNative } from '../native.ts'
+
+/** Every backend of the table, every instruction set, a few numbers of threads. What is missing is skipped aloud. */
+export const candidates: { name: string; open: () => Kernels }[] = []
+for (const name of backendNames.filter((candidate) => candidate !== 'reference')) {
+  const probed = backends[name].probe()
+  if (probed === true) candidates.push({ name, open: () => backends[name].open(2) })
+  else test(`${name} agrees with the reference`, (context) => context.skip(probed))
+}
+if (probeNative() === true) {
+  for (const set of instructionSets()) candidates.push({ name: `native ${set}`, open: () => openNative(2, set) })
+  for (const threads of [1, 5]) candidates.push({ name: `native, ${threads} threads`, open: () => openNative(threads) })
+}
+
+/** Largest difference; NaN anywhere counts as infinite. */
+export function worst(actual: Float32Array, expected: Float32Array): number {
+  return actual.reduce((most, value, i) => {
+    const difference = Object.is(value, expected[i]) ? 0 : Math.abs(value - (expected[i] as number))
+    return difference <= most ? most : Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference
+  }, 0)
+}
