@@ -70,7 +70,7 @@ export interface BatchEntry {
 
 /** A loaded model. */
 export interface CausalLM {
-  readonly shape: CacheShape & { readonly hasImportance: boolean }
+  readonly shape: CacheShape
   readonly vocabSize: number
   readonly tokenizer: TextTokenizer
   /** What the model's options resolved to. */

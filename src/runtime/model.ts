@@ -35,7 +35,7 @@ export interface ModelParts {
 }
 
 export class LoadedModel implements CausalLM {
-  readonly shape: CacheShape & { readonly hasImportance: boolean }
+  readonly shape: CacheShape
   readonly vocabSize: number
   readonly tokenizer: TextTokenizer
   readonly cacheOptions: CacheOptions

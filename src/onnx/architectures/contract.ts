@@ -1,19 +1,13 @@
 /** What an architecture gives: its numbers from config.json, and its graph. */
+import type { CacheShape } from '../../cache/contract.ts'
 import type { GraphBuilder } from '../builder.ts'
 import type { ConfigReader } from '../config-reader.ts'
 
 /** The numbers of a model that the layers above need. */
-export interface ModelSpec {
+export interface ModelSpec extends CacheShape {
   readonly architecture: string
   readonly vocabSize: number
   readonly hiddenSize: number
-  readonly numLayers: number
-  readonly numHeads: number
-  readonly numKvHeads: number
-  readonly headDim: number
-  readonly valueDim: number
-  /** Attention nodes have an importance for each token. */
-  readonly hasImportance: boolean
   /** W that the model was trained with. */
   readonly window?: number
 }
