@@ -1,6 +1,6 @@
 /**
  * One layer of one sequence in a fixed number of rows: for each KV head, W tokens of the stream, chosen by a static
- * score (DESIGN, idea 2). An evicted token can never come back, so every key has one lifetime and a chunk of T tokens
+ * score (docs/caches.md). An evicted token can never come back, so every key has one lifetime and a chunk of T tokens
  * gives what T single tokens give: old rows live until their death, new tokens from birth to death.
  */
 import type { KeyValueSegment, Memory } from '../kernels/index.ts'
@@ -46,7 +46,7 @@ export class BoundedCache implements LayerCache {
   }
 
   attend(input: LayerInput, output: Float32Array): void {
-    checkInput(this.#options, this.#needsImportance, input)
+    checkInput(this.#options, this.#needsImportance, input, output)
     if (input.numTokens === 1) this.#attendOne(input, output)
     else if (input.numTokens > 1) this.#attendChunk(input, output)
   }
@@ -54,7 +54,10 @@ export class BoundedCache implements LayerCache {
   /** Takes tokens in without attending. */
   append(input: Omit<LayerInput, 'query'>): void {
     checkInput(this.#options, this.#needsImportance, input)
-    if (input.numTokens === 0) return
+    if (input.numTokens > 0) this.#take(input)
+  }
+
+  #take(input: Omit<LayerInput, 'query'>): void {
     const { shape, window } = this.#options
     const plan = input.numTokens === 1 ? this.#step : createPlan(shape.numKvHeads, window, input.numTokens)
     this.#retain(input, plan)
@@ -63,7 +66,7 @@ export class BoundedCache implements LayerCache {
 
   /** Decode: the cache is brought up to date first, then holds exactly what the new token sees. */
   #attendOne(input: LayerInput, output: Float32Array): void {
-    this.append(input)
+    this.#take(input)
     this.#runAttention(input, output, [this.#segment(this.#state.view.lengths)])
   }
 
@@ -75,22 +78,25 @@ export class BoundedCache implements LayerCache {
     const plan = createPlan(shape.numKvHeads, window, numTokens)
     // What can run out of memory comes before what changes the kept set.
     const chunk = new KeyValueStore(this.#options, numTokens)
-    const rows = consecutiveRows(shape.numKvHeads, numTokens, 0)
-    chunk.write(input.key, input.value, numTokens, rows)
-    this.#retain(input, plan)
-    this.#runAttention(input, output, [
-      { ...this.#segment(this.#lengths), deaths: plan.rowDeaths },
-      {
-        keys: chunk.keys,
-        values: chunk.values,
-        capacity: numTokens,
-        lengths: rows.counts,
-        bias: this.#bias && headMajor(input.importance, shape.numKvHeads, numTokens),
-        births: rows.tokens,
-        deaths: plan.tokenDeaths,
-      },
-    ])
-    chunk.free()
+    try {
+      const rows = consecutiveRows(shape.numKvHeads, numTokens, 0)
+      chunk.write(input.key, input.value, numTokens, rows)
+      this.#retain(input, plan)
+      this.#runAttention(input, output, [
+        { ...this.#segment(this.#lengths), deaths: plan.rowDeaths },
+        {
+          keys: chunk.keys,
+          values: chunk.values,
+          capacity: numTokens,
+          lengths: rows.counts,
+          bias: this.#bias && headMajor(input.importance, shape.numKvHeads, numTokens),
+          births: rows.tokens,
+          deaths: plan.tokenDeaths,
+        },
+      ])
+    } finally {
+      chunk.free()
+    }
     this.#commit(input, plan)
   }
 

@@ -31,7 +31,7 @@ export class FullCache implements LayerCache {
   }
 
   attend(input: LayerInput, output: Float32Array): void {
-    checkInput(this.#options, this.#hasImportance, input)
+    checkInput(this.#options, this.#hasImportance, input, output)
     this.#write(input)
     if (this.#options.window === undefined) this.#attendAll(input, output)
     else this.#attendMasked(input, output, this.#options.window)

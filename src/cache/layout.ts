@@ -99,11 +99,17 @@ export function consecutiveRows(numKvHeads: number, numTokens: number, firstRow:
  * Checks what a layer is given, before anything changes.
  * @throws KvasirError `invalid-argument`: arrays too short; importance absent where the cache needs it, NaN, +Infinity
  */
-export function checkInput({ shape }: LayerConfig, needsImportance: boolean, input: Partial<LayerInput>): void {
+export function checkInput(
+  { shape }: LayerConfig,
+  needsImportance: boolean,
+  input: Partial<LayerInput>,
+  output?: Float32Array,
+): void {
   const { numTokens: T = 0, query, key, value, importance } = input
   const { numHeads: H, numKvHeads: K, headDim: D, valueDim: E } = shape
   checkInteger('cache', 'numTokens', T, 0)
   if (query) atLeast('query', query, T * H * D)
+  if (output) atLeast('output', output, T * H * E)
   atLeast('key', key, T * K * D)
   atLeast('value', value, T * K * E)
   if (needsImportance) atLeast('importance', importance, T * K)

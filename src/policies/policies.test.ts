@@ -103,6 +103,7 @@ describe.each(backendNames.filter((name) => backends[name].probe() === true))('%
       expect(() => cache.layer(0).attend({ ...input, importance }, output)).toThrow(/importance/)
     }
     expect(() => cache.layer(0).attend({ ...input, value: new Float32Array(3) }, output)).toThrow(/value/)
+    expect(() => cache.layer(0).attend(input, output.subarray(1))).toThrow(/output/)
     expect(cache.getCacheInfo()).toEqual(before)
   })
 
