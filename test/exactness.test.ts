@@ -56,7 +56,8 @@ describe('the linear cache on kvasir-tiny', () => {
       for (let from = 0; from < story.length; from += chunkSize) {
         ;[logits] = await logitsAfter([{ cache, tokens: story.slice(from, from + chunkSize) }])
       }
-      const { numKvHeads, numLayers } = model.shape
+      const { layers, numLayers } = model.shape
+      const { numKvHeads } = layers[0]!
       const kept = Array.from({ length: numLayers * numKvHeads }, (_, i) => {
         return cache.layer(Math.floor(i / numKvHeads)).positions(i % numKvHeads)
       })

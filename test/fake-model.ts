@@ -46,7 +46,11 @@ export function createFakeModel(respond: Respond, options: LoadOptions = {}): Ca
     }
   }
   return {
-    shape: { numLayers: 1, numHeads: 1, numKvHeads: 1, headDim: 1, valueDim: 1, hasImportance: true },
+    shape: {
+      numLayers: 1,
+      layers: [{ numHeads: 1, numKvHeads: 1, headDim: 1, valueDim: 1 }],
+      hasImportance: true,
+    },
     vocabSize: 1000,
     tokenizer,
     cacheOptions,

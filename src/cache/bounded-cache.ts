@@ -6,7 +6,15 @@
 import type { KeyValueSegment, Memory } from '../kernels/index.ts'
 import type { CacheInfo, LayerCache, LayerInput } from './contract.ts'
 import { createPlan, KeptState, type RetainPlan } from './kept-state.ts'
-import { bytesPerToken, checkInput, consecutiveRows, headMajor, KeyValueStore, type LayerConfig } from './layout.ts'
+import {
+  bytesPerToken,
+  checkInput,
+  consecutiveRows,
+  headMajor,
+  KeyValueStore,
+  type LayerConfig,
+  sizesOf,
+} from './layout.ts'
 
 export interface BoundedCacheOptions extends LayerConfig {
   /** W */
@@ -133,8 +141,9 @@ export class BoundedCache implements LayerCache {
   }
 
   #runAttention({ query, numTokens }: LayerInput, output: Float32Array, segments: KeyValueSegment[]): void {
-    const { kernels, shape, scale = 1 / Math.sqrt(shape.headDim) } = this.#options
-    kernels.attend({ query, output, numTokens, ...shape, scale, firstPosition: 0, segments })
+    const { kernels, shape } = this.#options
+    const { scale = 1 / Math.sqrt(shape.headDim) } = shape
+    kernels.attend({ query, output, numTokens, ...sizesOf(shape), scale, firstPosition: 0, segments })
   }
 
   positions(head: number): number[] {

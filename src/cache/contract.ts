@@ -51,13 +51,33 @@ export interface KvCache {
   dispose(): void
 }
 
+/** One layer as its cache sees it: sizes, and what its attention does besides. */
+export interface LayerShape {
+  /** H */
+  readonly numHeads: number
+  /** K */
+  readonly numKvHeads: number
+  /** D of queries and keys */
+  readonly headDim: number
+  /** E, the head dim of values */
+  readonly valueDim: number
+  /** Factor of q . k; 1 / sqrt(D) when absent. */
+  readonly scale?: number
+  /** Logits become softcap * tanh(logit / softcap). */
+  readonly softcap?: number
+  /** Keys that a query sees, itself included; absent: all before it. */
+  readonly window?: number
+  /** `[H]`: logit of a virtual key whose value is zero. */
+  readonly sinkLogits?: Float32Array
+  /** `[H]`: subtracted from the logits, times the distance in tokens. */
+  readonly alibiSlopes?: Float32Array
+}
+
 /** The shape of a model as its cache sees it. */
 export interface CacheShape {
   readonly numLayers: number
-  readonly numHeads: number
-  readonly numKvHeads: number
-  readonly headDim: number
-  readonly valueDim: number
+  /** `[L]`: the layers that have a cache of their own. */
+  readonly layers: readonly LayerShape[]
   /** Whether the model computes an importance for each token and KV head. */
   readonly hasImportance: boolean
 }

@@ -5,7 +5,7 @@
  */
 import type { KeyValueSegment, Memory } from '../kernels/index.ts'
 import type { CacheInfo, LayerCache, LayerInput } from './contract.ts'
-import { bytesPerToken, checkInput, consecutiveRows, KeyValueStore, type LayerConfig } from './layout.ts'
+import { bytesPerToken, checkInput, consecutiveRows, KeyValueStore, type LayerConfig, sizesOf } from './layout.ts'
 
 export interface FullCacheOptions extends LayerConfig {
   /** W of the dynamic mask; absent: a query sees everything before it. */
@@ -98,8 +98,9 @@ export class FullCache implements LayerCache {
   }
 
   #run({ query, numTokens }: LayerInput, output: Float32Array, segments: KeyValueSegment[]): void {
-    const { kernels, shape, scale = 1 / Math.sqrt(shape.headDim) } = this.#options
-    kernels.attend({ query, output, numTokens, ...shape, scale, firstPosition: 0, segments })
+    const { kernels, shape } = this.#options
+    const { scale = 1 / Math.sqrt(shape.headDim) } = shape
+    kernels.attend({ query, output, numTokens, ...sizesOf(shape), scale, firstPosition: 0, segments })
   }
 
   #write({ key, value, importance, numTokens }: Omit<LayerInput, 'query'>): void {

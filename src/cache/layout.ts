@@ -2,15 +2,18 @@
 import type { Kernels, Memory, StorageArray, StorageType } from '../kernels/index.ts'
 import { checkInteger, describe } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
-import type { CacheShape, LayerInput } from './contract.ts'
+import type { LayerInput, LayerShape } from './contract.ts'
 
-/** One layer: heads and dims of `CacheShape`, the storage type, the scale of the logits, the backend. */
+/** One layer: its shape, the storage type, the backend. */
 export interface LayerConfig {
   readonly kernels: Kernels
-  readonly shape: Omit<CacheShape, 'numLayers' | 'hasImportance'>
+  readonly shape: LayerShape
   readonly kvDtype: StorageType
-  /** Factor of q . k; 1 / sqrt(D) when absent. */
-  readonly scale?: number
+}
+
+/** The sizes of a layer, which every kernel call needs. */
+export function sizesOf({ numHeads, numKvHeads, headDim, valueDim }: LayerShape) {
+  return { numHeads, numKvHeads, headDim, valueDim }
 }
 
 const bytesOf = { f32: 4, f16: 2 } as const satisfies Record<StorageType, number>

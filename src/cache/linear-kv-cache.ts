@@ -93,9 +93,8 @@ export class LinearKVCache {
     this.batchSize = batchSize
     const config = {
       kernels: options.kernels ?? defaultKernels(),
-      shape: { numHeads, numKvHeads, headDim, valueDim: headDim },
+      shape: { numHeads, numKvHeads, headDim, valueDim: headDim, scale: softmaxScale },
       kvDtype: options.dtype ?? 'f32',
-      scale: softmaxScale,
       ...{ window: keepWindowSize, sinks, recent, rankBy: 'importance' as const, addImportance },
     }
     this.#sequences = Array.from({ length: batchSize }, () => new BoundedCache(config, true))

@@ -23,6 +23,7 @@ export interface NodeOptions {
 export type AttributeValue =
   | { readonly int: number }
   | { readonly float: number }
+  | { readonly string: string }
   | { readonly ints: readonly number[] }
 
 /** TensorProto types of the dtypes that can be weights. */
@@ -146,8 +147,11 @@ export function valueInfo(name: string, dataType: number, dims: Dims): OnnxValue
   return make('ValueInfo', { name, type: make('Type', { tensorType }) })
 }
 
-function toAttribute(name: string, value: AttributeValue): OnnxAttribute {
+export function toAttribute(name: string, value: AttributeValue): OnnxAttribute {
   if ('int' in value) return make('Attribute', { name, type: attributeTypes.int, i: value.int })
   if ('float' in value) return make('Attribute', { name, type: attributeTypes.float, f: value.float })
+  if ('string' in value) {
+    return make('Attribute', { name, type: attributeTypes.string, s: new TextEncoder().encode(value.string) })
+  }
   return make('Attribute', { name, type: attributeTypes.ints, ints: [...value.ints] })
 }

@@ -6,6 +6,7 @@ export { type Checkpoint, openCheckpoint, readJson } from './checkpoint.ts'
 export { byteRange, decodeModel, encodeModel, make } from './codec.ts'
 export { type CutModel, cutModel, type Segment } from './cut.ts'
 export { externalInitializer, externalRoot, initializerBytes } from './external.ts'
+export { layerShapes } from './layer-shapes.ts'
 export { openOnnxFile } from './onnx-file.ts'
 export {
   blockSize as quantizedBlockSize,

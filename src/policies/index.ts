@@ -8,13 +8,13 @@
  * | linear | the first `sinks`, the last `recent` and the most important of the rest | W rows a head |
  */
 import { BoundedCache } from '../cache/bounded-cache.ts'
-import type { CacheOptions, CacheShape, KvCache, LayerCache, PolicyName } from '../cache/contract.ts'
+import type { CacheOptions, CacheShape, KvCache, LayerCache, LayerShape, PolicyName } from '../cache/contract.ts'
 import { FullCache } from '../cache/full-cache.ts'
 import type { LayerConfig } from '../cache/layout.ts'
 import { SequenceCache } from '../cache/sequence-cache.ts'
 import type { Kernels } from '../kernels/index.ts'
 import { checkChoice, checkInteger, checkKeys } from '../tensor/check.ts'
-import { invalidArgument } from '../tensor/error.ts'
+import { invalidArgument, KvasirError } from '../tensor/error.ts'
 
 /** What a policy makes of one layer. `window` is checked; it is absent where the policy doesn't need it. */
 interface PolicyEntry {
@@ -72,11 +72,19 @@ export function createKvCache(kernels: Kernels, shape: CacheShape, options: Cach
       `policy "${options.policy}" with a window ranks tokens by importance, which this model does not compute`,
     )
   }
-  const config: LayerConfig = { kernels, shape, kvDtype: options.kvDtype ?? 'f32' }
+  for (const [index, layer] of shape.layers.entries()) checkSupported(layer, index)
   const { hasImportance } = shape
+  const kvDtype = options.kvDtype ?? 'f32'
   return new SequenceCache(
-    Array.from({ length: shape.numLayers }, () => policy.createLayer(config, options, hasImportance)),
+    shape.layers.map((layer) => policy.createLayer({ kernels, shape: layer, kvDtype }, options, hasImportance)),
   )
+}
+
+/** @throws KvasirError `unsupported` for what the caches do not pass on to the kernels */
+function checkSupported(layer: LayerShape, index: number): void {
+  const found = (['softcap', 'window', 'sinkLogits', 'alibiSlopes'] as const).find((name) => layer[name] !== undefined)
+  if (found === undefined) return
+  throw new KvasirError('unsupported', 'cache', `expected plain attention in layer ${index}, got one with ${found}`)
 }
 
 /** @throws KvasirError `invalid-argument`, naming the option. */

@@ -1,13 +1,14 @@
 import { describe, expect, test } from 'vitest'
-import type { CacheOptions, CacheShape, KvCache, LayerInput } from '../cache/contract.ts'
+import type { CacheOptions, CacheShape, KvCache, LayerInput, LayerShape } from '../cache/contract.ts'
 import { createRandom, normal } from '../kernels/cases.ts'
 import { backendNames, backends, openKernels } from '../kernels/index.ts'
 import { createKvCache, policies, policyNames } from './index.ts'
 
-const shape: CacheShape = { numLayers: 2, numHeads: 4, numKvHeads: 2, headDim: 16, valueDim: 12, hasImportance: true }
+const layerShape: LayerShape = { numHeads: 4, numKvHeads: 2, headDim: 16, valueDim: 12 }
+const shape: CacheShape = { numLayers: 2, layers: [layerShape, layerShape], hasImportance: true }
 
 function tokens(random: () => number, numTokens: number): LayerInput {
-  const { numHeads, numKvHeads, headDim, valueDim } = shape
+  const { numHeads, numKvHeads, headDim, valueDim } = layerShape
   return {
     numTokens,
     query: normal(random, numTokens * numHeads * headDim),
@@ -34,7 +35,7 @@ function run(cache: KvCache, chunks: readonly number[], seed = 1): number[] {
       importance: part(all.importance as Float32Array),
     }
     for (let layer = 0; layer < cache.numLayers; layer++) {
-      const output = new Float32Array(numTokens * shape.numHeads * shape.valueDim)
+      const output = new Float32Array(numTokens * layerShape.numHeads * layerShape.valueDim)
       cache.layer(layer).attend(input, output)
       if (layer === 0) outputs.push(...output)
     }
@@ -97,7 +98,7 @@ describe.each(backendNames.filter((name) => backends[name].probe() === true))('%
     run(cache, [30])
     const before = cache.getCacheInfo()
     const input = tokens(createRandom(4), 2)
-    const output = new Float32Array(2 * shape.numHeads * shape.valueDim)
+    const output = new Float32Array(2 * layerShape.numHeads * layerShape.valueDim)
     const spoiled = [Number.NaN, Number.POSITIVE_INFINITY].map((value) => Float32Array.of(1, 2, value, 4))
     for (const importance of [...spoiled, undefined, new Float32Array(3)]) {
       expect(() => cache.layer(0).attend({ ...input, importance }, output)).toThrow(/importance/)

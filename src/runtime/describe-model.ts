@@ -1,4 +1,5 @@
 /** What `kvasir inspect` shows of a model. */
+import type { CacheShape } from '../cache/contract.ts'
 import type { Kernels } from '../kernels/contract.ts'
 import { type Checkpoint, type CutModel, initializerBytes, type OnnxTensor } from '../onnx/index.ts'
 import type { ModelDescription } from './contract.ts'
@@ -6,6 +7,7 @@ import type { ModelDescription } from './contract.ts'
 export function describeModel(
   { spec, model: uncut }: Checkpoint,
   cut: CutModel,
+  { layers }: CacheShape,
   kernels: Kernels,
   kvDtype: 'f32' | 'f16' | undefined,
 ): ModelDescription {
@@ -14,7 +16,7 @@ export function describeModel(
   const weights = new Map<string, OnnxTensor>()
   for (const { model } of parts) for (const tensor of model.graph!.initializer) weights.set(tensor.name ?? '', tensor)
   const tensors = [...weights.values()].filter(isWeight)
-  const perLayer = spec.numKvHeads * (spec.headDim + spec.valueDim) * (kvDtype === 'f16' ? 2 : 4)
+  const kvNumbers = sum(layers.map(({ numKvHeads, headDim, valueDim }) => numKvHeads * (headDim + valueDim)))
   return {
     architecture: spec.architecture,
     // Of the graph before quantization, whose tensors have their plain shapes.
@@ -32,7 +34,7 @@ export function describeModel(
       numKvHeads,
       headDim,
     })),
-    kvBytesPerToken: spec.numLayers * perLayer,
+    kvBytesPerToken: kvNumbers * (kvDtype === 'f16' ? 2 : 4),
     backend: kernels.description,
   }
 }

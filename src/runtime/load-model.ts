@@ -1,10 +1,11 @@
 /** From a folder on disk to a model that runs. */
 import { stat } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
+import type { CacheShape } from '../cache/contract.ts'
 import { openKernels } from '../kernels/index.ts'
-import { cutModel, externalRoot, openCheckpoint } from '../onnx/index.ts'
+import { type Checkpoint, type CutModel, cutModel, externalRoot, layerShapes, openCheckpoint } from '../onnx/index.ts'
 import { checkCacheOptions } from '../policies/index.ts'
-import { rotaryEncoding } from '../positions/index.ts'
+import { type RotaryEncoding, rotaryEncoding } from '../positions/index.ts'
 import { checkChoice, checkInteger, checkKeys, describe } from '../tensor/check.ts'
 import { invalidArgument, KvasirError } from '../tensor/error.ts'
 import { cacheKeys, resolveCacheOptions } from './cache-options.ts'
@@ -36,12 +37,13 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
   await checkFolder(path)
   const checkpoint = await openCheckpoint(path)
   const { spec, config, model, ends } = checkpoint
-  const rotary = rotaryEncoding(config, spec.headDim)
   const cacheOptions = resolveCacheOptions(spec, chosen)
   checkCacheOptions(cacheOptions)
   const tokenizer = await openTokenizer(path, config)
   const kernels = openKernels({ ...(backend && { backend }), threads })
   const cut = cutModel(quantize ? await quantizedModel(checkpoint, quantize) : model, ends)
+  const shape = await cacheShape(checkpoint, cut)
+  const rotary = rotaryEncodings(checkpoint, cut)
   const sessions: SegmentSession[] = []
   const release = async (): Promise<void> => {
     for (const session of sessions) await session.release()
@@ -54,8 +56,32 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
     throw error
   }
   const runner = new Runner({ spec, cut, sessions, kernels, rotary, ends })
-  const description = describeModel(checkpoint, cut, kernels, cacheOptions.kvDtype)
-  return new LoadedModel({ spec, tokenizer, kernels, runner, chunkSize, chosen, description, release })
+  const description = describeModel(checkpoint, cut, shape, kernels, cacheOptions.kvDtype)
+  return new LoadedModel({ spec, shape, tokenizer, kernels, runner, chunkSize, chosen, description, release })
+}
+
+/** The layers that have a cache of their own. */
+async function cacheShape({ spec, model }: Checkpoint, { attention }: CutModel): Promise<CacheShape> {
+  const alibi = attention.find((node) => node.alibi || node.sharesKeyValueWith !== undefined)
+  if (alibi) {
+    throw new KvasirError('unsupported', 'runtime', `expected attention with keys of its own at "${alibi.name}"`)
+  }
+  const layers = await layerShapes(model, attention)
+  return { numLayers: layers.length, layers, hasImportance: spec.hasImportance }
+}
+
+/** The position encoding of each attention node; undefined where positions do nothing. */
+function rotaryEncodings({ spec, config }: Checkpoint, { attention }: CutModel): (RotaryEncoding | undefined)[] {
+  const known = new Map<string, RotaryEncoding>()
+  return attention.map(({ name, rotary = '', headDim }) => {
+    if (rotary === 'none') return undefined
+    const source = spec.rotary ? spec.rotary[rotary] : rotary === '' ? config : undefined
+    if (!source) throw new KvasirError('internal', 'runtime', `no position encoding "${rotary}" for "${name}"`)
+    const key = `${headDim} ${rotary}`
+    const encoding = known.get(key) ?? rotaryEncoding(source, headDim)
+    known.set(key, encoding)
+    return encoding
+  })
 }
 
 function checkLoadOptions(options: LoadOptions): LoadOptions {

@@ -25,6 +25,7 @@ import type { Runner } from './runner.ts'
 
 export interface ModelParts {
   readonly spec: ModelSpec
+  readonly shape: CacheShape
   readonly tokenizer: TextTokenizer
   readonly kernels: Kernels
   readonly runner: Runner
@@ -47,10 +48,9 @@ export class LoadedModel implements CausalLM {
   #disposed: Promise<void> | undefined
 
   constructor(parts: ModelParts) {
-    const { numLayers, numHeads, numKvHeads, headDim, valueDim, hasImportance, vocabSize } = parts.spec
     this.#parts = parts
-    this.shape = { numLayers, numHeads, numKvHeads, headDim, valueDim, hasImportance }
-    this.vocabSize = vocabSize
+    this.shape = parts.shape
+    this.vocabSize = parts.spec.vocabSize
     this.tokenizer = parts.tokenizer
     this.chunkSize = parts.chunkSize
     this.cacheOptions = resolveCacheOptions(parts.spec, parts.chosen)
@@ -92,7 +92,11 @@ export class LoadedModel implements CausalLM {
   }
 
   async #forward(batch: readonly BatchEntry[]): Promise<Tensor> {
-    const { steps, numRows } = planSteps(batch, { ...this.#parts.spec, chunkSize: this.chunkSize })
+    const { steps, numRows } = planSteps(batch, {
+      vocabSize: this.vocabSize,
+      numLayers: this.shape.numLayers,
+      chunkSize: this.chunkSize,
+    })
     for (const { cache } of batch) this.#checkWhole(cache)
     const logits = allocate(numRows, this.vocabSize)
     try {

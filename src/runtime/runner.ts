@@ -19,7 +19,8 @@ export interface RunnerParts {
   /** L + 1 segments and the head. */
   readonly sessions: readonly SegmentSession[]
   readonly kernels: Kernels
-  readonly rotary: RotaryEncoding
+  /** Of each attention node; undefined where positions do nothing. */
+  readonly rotary: readonly (RotaryEncoding | undefined)[]
   /** Names of the token input and of the residual stream before the head. */
   readonly ends: { readonly tokens: string; readonly hidden: string; readonly logits: string }
 }
@@ -41,20 +42,23 @@ export class Runner {
   async run(step: Step, logits: Float32Array): Promise<void> {
     const { cut, sessions, ends } = this.#parts
     const numTokens = step.tokens.length
-    const rotation = this.#rotation(step)
+    const rotations = this.#rotations(step)
     const values: Values = new Map([[ends.tokens, new Tensor('int32', step.tokens, [numTokens])]])
     try {
       for (const [layer, attention] of cut.attention.entries()) {
         await sessions[layer]!.run(values, numTokens, this.#pool)
         this.#release(values, 2 * layer)
-        this.#attend(attention, layer, step, values, rotation)
+        this.#attend(attention, layer, step, values, rotations[layer])
         this.#release(values, 2 * layer + 1)
       }
       if (step.rows.length > 0) await this.#finish(step, values, logits)
     } finally {
       for (const tensor of values.values()) this.#pool.give(tensor.data as Float32Array)
-      this.#pool.give(rotation.cos)
-      this.#pool.give(rotation.sin)
+      for (const rotation of new Set(rotations)) {
+        if (!rotation) continue
+        this.#pool.give(rotation.cos)
+        this.#pool.give(rotation.sin)
+      }
     }
   }
 
@@ -74,18 +78,20 @@ export class Runner {
     }
   }
 
-  #attend(node: AttentionNode, layer: number, step: Step, values: Values, rotation: Rotation): void {
-    const { kernels, rotary, spec } = this.#parts
-    const { numHeads, numKvHeads, headDim } = node
+  #attend(node: AttentionNode, layer: number, step: Step, values: Values, rotation: Rotation | undefined): void {
+    const { kernels } = this.#parts
+    const { numHeads, numKvHeads, headDim, valueDim = headDim } = node
     const numTokens = step.tokens.length
     const query = this.#dataToChange(values, node.query, layer)
-    const key = this.#dataToChange(values, node.key, layer)
-    const value = values.get(node.value)!.data as Float32Array
+    const key = this.#dataToChange(values, node.key!, layer)
+    const value = values.get(node.value!)!.data as Float32Array
     const importance = node.importance ? (values.get(node.importance)!.data as Float32Array) : undefined
-    const turn = { ...rotation, numTokens, headDim, rotaryPairs: rotary.inverseFrequencies.length }
-    kernels.rotate({ ...turn, vectors: query, numHeads })
-    kernels.rotate({ ...turn, vectors: key, numHeads: numKvHeads })
-    const output = this.#pool.tensor([numTokens, numHeads * spec.valueDim])
+    if (rotation) {
+      const turn = { ...rotation, numTokens, headDim }
+      kernels.rotate({ ...turn, vectors: query, numHeads })
+      kernels.rotate({ ...turn, vectors: key, numHeads: numKvHeads })
+    }
+    const output = this.#pool.tensor([numTokens, numHeads * valueDim])
     values.set(node.output, output)
     for (const { cache, start, end } of step.slices) {
       const rows = (data: Float32Array, size: number): Float32Array => data.subarray(start * size, end * size)
@@ -93,11 +99,11 @@ export class Runner {
         {
           query: rows(query, numHeads * headDim),
           key: rows(key, numKvHeads * headDim),
-          value: rows(value, numKvHeads * spec.valueDim),
+          value: rows(value, numKvHeads * valueDim),
           ...(importance && { importance: rows(importance, numKvHeads) }),
           numTokens: end - start,
         },
-        rows(output.data as Float32Array, numHeads * spec.valueDim),
+        rows(output.data as Float32Array, numHeads * valueDim),
       )
     }
   }
@@ -109,15 +115,24 @@ export class Runner {
   }
 
   /** cos and sin of every token's position: the number of tokens its sequence had before. */
-  #rotation({ tokens, slices }: Step): Rotation {
-    const { rotary } = this.#parts
+  #rotations({ tokens, slices }: Step): (Rotation | undefined)[] {
     const positions = new Float64Array(tokens.length)
     for (const { cache, start, end } of slices) {
       const first = cache.seenTokens
       for (let t = start; t < end; t++) positions[t] = first + t - start
     }
-    const size = tokens.length * rotary.inverseFrequencies.length
-    const rotation = { cos: this.#pool.take(size), sin: this.#pool.take(size) }
+    const known = new Map<RotaryEncoding, Rotation>()
+    return this.#parts.rotary.map((rotary) => {
+      const rotation = rotary && (known.get(rotary) ?? this.#table(rotary, positions))
+      if (rotary && rotation) known.set(rotary, rotation)
+      return rotation
+    })
+  }
+
+  #table(rotary: RotaryEncoding, positions: Float64Array): Rotation {
+    const rotaryPairs = rotary.inverseFrequencies.length
+    const size = positions.length * rotaryPairs
+    const rotation = { cos: this.#pool.take(size), sin: this.#pool.take(size), rotaryPairs }
     fillRotaryTable(rotary, positions, rotation.cos, rotation.sin)
     return rotation
   }
@@ -159,6 +174,7 @@ interface Rotation {
   readonly cos: Float32Array
   /** `[T, R]` */
   readonly sin: Float32Array
+  readonly rotaryPairs: number
 }
 
 /** When each value is read last: segment s is point 2 s, attention s is 2 s + 1, the head comes last. */

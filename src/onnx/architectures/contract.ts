@@ -1,15 +1,21 @@
 /** What an architecture gives: its numbers from config.json, and its graph. */
-import type { CacheShape } from '../../cache/contract.ts'
 import type { GraphBuilder } from '../builder.ts'
 import type { ConfigReader } from '../config-reader.ts'
 
-/** The numbers of a model that the layers above need. */
-export interface ModelSpec extends CacheShape {
+/** What the layers above need of a model and its attention nodes don't say. */
+export interface ModelSpec {
   readonly architecture: string
   readonly vocabSize: number
   readonly hiddenSize: number
   /** W that the model was trained with. */
   readonly window?: number
+  /** Whether the model computes an importance for each token and KV head. */
+  readonly hasImportance: boolean
+  /**
+   * For each `rotary` of the attention nodes, what its encoding is read from, with the keys of config.json. Absent:
+   * config.json itself, one encoding for all.
+   */
+  readonly rotary?: Readonly<Record<string, Readonly<Record<string, unknown>>>>
 }
 
 /** The values of a graph that have a meaning outside it. */

@@ -13,6 +13,10 @@ import { sameTensor } from '../weights.ts'
 import type { Architecture, GraphEnds, ModelSpec } from './contract.ts'
 
 interface DogeSpec extends ModelSpec {
+  readonly numLayers: number
+  readonly numHeads: number
+  readonly numKvHeads: number
+  readonly headDim: number
   readonly intermediateSize: number
   readonly epsilon: number
   readonly attentionBias: boolean
@@ -47,7 +51,6 @@ function readConfig(config: ConfigReader): DogeSpec {
     numHeads,
     numKvHeads,
     headDim,
-    valueDim: headDim,
     hasImportance: true,
     window: exponential ? config.count('keep_window_size', 2048) : config.count('window_size'),
     intermediateSize: config.count('intermediate_size', 2048),
