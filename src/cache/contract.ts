@@ -21,6 +21,8 @@ export interface LayerCache {
   positions(head: number): number[]
   info(): CacheInfo
   reset(): void
+  /** Forgets the tokens from position `length` on; only where all of those before are still held. */
+  truncate?(length: number): void
   /** A copy that goes its own way. */
   fork(): LayerCache
   dispose(): void
@@ -46,6 +48,8 @@ export interface KvCache {
   readonly seenTokens: number
   layer(index: number): LayerCache
   getCacheInfo(): CacheInfo
+  /** Forgets the tokens from position `length` on; absent for caches that can't bring back what they evicted. */
+  readonly truncate?: ((length: number) => void) | undefined
   reset(): void
   fork(): KvCache
   dispose(): void

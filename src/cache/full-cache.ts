@@ -163,6 +163,10 @@ export class FullCache implements LayerCache {
     }
   }
 
+  truncate(length: number): void {
+    this.#seen = Math.min(this.#seen, length)
+  }
+
   reset(): void {
     this.#seen = 0
   }

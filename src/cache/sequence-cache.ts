@@ -1,12 +1,15 @@
 /** All layers of one sequence, as one cache. */
+import { checkInteger } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
 import type { CacheInfo, KvCache, LayerCache } from './contract.ts'
 
 export class SequenceCache implements KvCache {
+  readonly truncate: ((length: number) => void) | undefined
   readonly #layers: readonly LayerCache[]
 
   constructor(layers: readonly LayerCache[]) {
     this.#layers = layers
+    if (layers.every((layer) => layer.truncate)) this.truncate = (length) => this.#truncate(length)
   }
 
   get numLayers(): number {
@@ -38,6 +41,11 @@ export class SequenceCache implements KvCache {
       fullBytes: sum('fullBytes'),
       evictedTokens: seenTokens - keptTokens,
     }
+  }
+
+  #truncate(length: number): void {
+    checkInteger('cache', 'length', length, 0, this.seenTokens)
+    for (const layer of this.#layers) layer.truncate?.(length)
   }
 
   reset(): void {
