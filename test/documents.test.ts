@@ -72,7 +72,7 @@ test('docs/cli.md describes every command', () => {
 test('docs/cli.md names every option', async () => {
   const text = readFileSync(join(root, 'docs/cli.md'), 'utf8')
   const lines = [['generate'], ['eval', 'recall'], ['eval', 'memory'], ['bench', 'decode'], ['bench', 'linear']]
-  for (const words of [...lines, ['inspect'], ['demo']]) {
+  for (const words of [...lines, ['inspect'], ['plan'], ['demo']]) {
     const help: string[] = []
     const output = { columns: 100, write: (part: string) => help.push(part) > 0 }
     const unused = { stdin: (async function* () {})(), env: {}, signal: new AbortController().signal }
@@ -87,7 +87,7 @@ test('docs/cli.md names every option', async () => {
 
 test('links in the documents lead somewhere', () => {
   const names = readdirSync(root, { recursive: false, encoding: 'utf8' }).filter((name) => name.endsWith('.md'))
-  const files = [...names, ...['cli.md', 'decisions/0001-dependencies.md'].map((name) => `docs/${name}`)]
+  const files = [...names, ...['cli.md', 'plan.md', 'decisions/0001-dependencies.md'].map((name) => `docs/${name}`)]
   const broken = files.flatMap((file) =>
     extractLinks(readFileSync(join(root, file), 'utf8'))
       .filter((link) => !existsSync(join(root, dirname(file), link)))

@@ -6,11 +6,13 @@ import { demoCommand } from './demo.ts'
 import { evalCommand } from './eval.ts'
 import { generateCommand } from './generate.ts'
 import { inspectCommand } from './inspect.ts'
+import { planCommand } from './plan.ts'
 
 export const commands = {
   generate: generateCommand,
   eval: evalCommand,
   bench: benchCommand,
   inspect: inspectCommand,
+  plan: planCommand,
   demo: demoCommand,
 } as const satisfies Record<string, (context: CliContext) => Command>
