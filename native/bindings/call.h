@@ -2,13 +2,38 @@
 #pragma once
 #include <node_api.h>
 
+#include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <initializer_list>
 #include <string>
 
 namespace kvasir {
 
-constexpr int kMaxArguments = 64;
+constexpr int kMaxArguments = 160;
+
+inline std::string text_of(double value) {
+  char text[32];
+  snprintf(text, sizeof text, "%.17g", value);
+  return text;
+}
+
+inline const char* name_of(napi_typedarray_type type) {
+  switch (type) {
+    case napi_float32_array: return "Float32Array";
+    case napi_float64_array: return "Float64Array";
+    case napi_int32_array: return "Int32Array";
+    case napi_uint16_array: return "Uint16Array";
+    case napi_uint8_array: return "Uint8Array";
+    default: return "typed array of another type";
+  }
+}
+
+inline std::string names_of(std::initializer_list<napi_typedarray_type> types) {
+  std::string names;
+  for (napi_typedarray_type type : types) names += std::string(names.empty() ? "" : " or ") + name_of(type);
+  return names;
+}
 
 struct View {
   void* data = nullptr;
@@ -57,11 +82,20 @@ class Call {
     return result;
   }
 
+  float finite(const char* name) {
+    const double value = number(name);
+    if (!failed_ && !std::isfinite((float)value)) {
+      fail(std::string("expected a finite number for ") + name + ", got " + text_of(value));
+    }
+    return failed_ ? 0 : (float)value;
+  }
+
   int32_t integer(const char* name, double low, double high) {
     const double value = number(name);
     if (failed_) return 0;
     if (!(value >= low && value <= high) || value != (double)(int64_t)value) {
-      fail(std::string("expected an integer in range for ") + name);
+      fail(std::string("expected an integer from ") + text_of(low) + " to " + text_of(high) + " for " + name + ", got " +
+           text_of(value));
       return 0;
     }
     return (int32_t)value;
@@ -94,7 +128,7 @@ class Call {
     bool matches = false;
     for (napi_typedarray_type type : wanted) matches = matches || type == view.type;
     view.length = (int64_t)length;
-    if (!matches) fail(std::string("wrong element type of ") + name);
+    if (!matches) fail("expected a " + names_of(wanted) + " for " + name + ", got a " + name_of(view.type));
     else if (view.length < least) {
       fail(std::string("expected at least ") + std::to_string(least) + " elements in " + name + ", got " + std::to_string(length));
     }
@@ -108,6 +142,14 @@ class Call {
     return view(name, {napi_int32_array}, least, optional);
   }
   View stored(const char* name, int64_t least) { return view(name, {napi_float32_array, napi_uint16_array}, least); }
+
+  // All arguments as one JavaScript array: holding it keeps the memory of the call alive.
+  napi_value all() const {
+    napi_value array;
+    napi_create_array_with_length(env_, count_, &array);
+    for (size_t i = 0; i < count_; i++) napi_set_element(env_, array, (uint32_t)i, values_[i]);
+    return array;
+  }
 
  private:
   napi_value next(const char* name) {

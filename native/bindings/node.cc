@@ -7,6 +7,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <memory>
+#include <mutex>
 #include <new>
 #include <vector>
 
@@ -14,7 +16,7 @@
 #include <sys/mman.h>
 #endif
 
-#include "call.h"
+#include "attend_call.h"
 #include "dispatch.h"
 #include "thread_pool.h"
 
@@ -30,6 +32,7 @@ struct Engine {
   ThreadPool pool;
   std::vector<char> partials;
   std::vector<std::vector<char>> workspaces;
+  std::mutex busy;  // one call at a time: a call in the background keeps others waiting
 
   Engine(const KernelTable* chosen, int threads) : table(chosen), pool(threads), workspaces(threads) {}
 
@@ -40,65 +43,8 @@ struct Engine {
   }
 };
 
-constexpr double kMaxDim = 1 << 16, kMaxCount = 0x7ffffffe;
-
-// Each of `count` entries in [0, limit).
-bool within(const int32_t* entries, int64_t count, int64_t limit) {
-  for (int64_t i = 0; i < count; i++) {
-    if (entries[i] < 0 || entries[i] >= limit) return false;
-  }
-  return true;
-}
-
-bool holds(const View& view, Storage storage) {
-  return view.type == (storage == Storage::f16 ? napi_uint16_array : napi_float32_array);
-}
-
-void read_segment(Call& call, const AttendArgs& args, Segment* segment) {
-  const int64_t K = args.num_kv_heads, D = args.head_dim, E = args.value_dim;
-  const bool token_major = call.boolean("isTokenMajor");
-  const int64_t C = call.integer("capacity", 0, kMaxCount);
-  const View lengths = call.ints("lengths", K);
-  const View keys = call.stored("keys", 0), values = call.stored("values", 0);
-  const View bias = call.floats("bias", 0, true), births = call.ints("births", 0, true);
-  const View deaths = call.ints("deaths", 0, true), rows = call.ints("rows", 0, true);
-  if (!call.ok()) return;
-  if (!holds(keys, args.storage) || !holds(values, args.storage)) return call.fail("keys and values are not of the storage type");
-  if (token_major) *segment = Segment{keys.data, values.data, D, K * D, E, K * E, C, {}, {}, {}, {}, {}};
-  else *segment = Segment{keys.data, values.data, C * D, D, C * E, E, C, {}, {}, {}, {}, {}};
-  segment->lengths = lengths.as<int32_t>();
-  segment->bias = bias.as<float>();
-  segment->births = births.as<int32_t>();
-  segment->deaths = deaths.as<int32_t>();
-  segment->rows = rows.as<int32_t>();
-  // Heads may end short of the array (a view into the middle of a store): what is used must lie within.
-  for (int64_t k = 0; k < K; k++) {
-    const int64_t length = segment->lengths[k];
-    if (length < 0 || length > C) return call.fail("expected lengths within the capacity");
-    if (length == 0) continue;
-    const int64_t used = rows.given ? C : length, end = k * C + used;
-    const int64_t last = token_major ? (used - 1) * K + k + 1 : end;
-    if (last * D > keys.length || last * E > values.length) return call.fail("keys or values are shorter than their lengths say");
-    for (const View* view : {&bias, &births, &deaths}) {
-      if (view->given && end > view->length) return call.fail("bias, births or deaths are shorter than the lengths say");
-    }
-    if (rows.given && (k * C + length > rows.length || !within(segment->rows + k * C, length, C))) {
-      return call.fail("expected rows within the capacity");
-    }
-  }
-}
-
-// Below this, waking threads costs more than they save.
-constexpr double kLeastParallelWork = 1 << 20;
-
-double multiply_adds(const AttendArgs& args) {
-  double rows = 0;
-  for (int s = 0; s < args.num_segments; s++) {
-    for (int k = 0; k < args.num_kv_heads; k++) rows += args.segments[s].lengths[k];
-  }
-  const double group = args.num_heads / args.num_kv_heads;
-  return rows * group * args.num_tokens * (args.head_dim + args.value_dim);
-}
+// Below this, waking threads costs more than they save; from the second on, leaving the caller's thread is worth it.
+constexpr double kLeastParallelWork = 1 << 20, kLeastAsyncWork = 1 << 24;
 
 // Runs a function of this file; what the standard library throws (no memory, no thread) becomes a JavaScript error.
 template <napi_value (*kFunction)(napi_env, napi_callback_info)>
@@ -113,46 +59,91 @@ napi_value guarded(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-napi_value attend(napi_env env, napi_callback_info info) {
-  Call call(env, info);
-  Engine* engine = (Engine*)call.external();
-  AttendArgs args{};
-  args.num_tokens = call.integer("numTokens", 0, kMaxCount);
-  args.num_heads = call.integer("numHeads", 1, kMaxDim);
-  args.num_kv_heads = call.integer("numKvHeads", 1, kMaxDim);
-  args.head_dim = call.integer("headDim", 1, kMaxDim);
-  args.value_dim = call.integer("valueDim", 1, kMaxDim);
-  args.scale = (float)call.number("scale");
-  args.first_position = call.integer("firstPosition", -kMaxCount, kMaxCount);
-  if (call.ok() && args.num_heads % args.num_kv_heads != 0) call.fail("expected numHeads to be a multiple of numKvHeads");
-  if (call.ok() && (double)args.first_position + args.num_tokens >= kNever) call.fail("positions exceed 2^31");
-  const int64_t rows = (int64_t)args.num_tokens * args.num_heads;
-  args.query = call.floats("query", rows * args.head_dim).as<float>();
-  args.output = call.floats("output", rows * args.value_dim).as<float>();
-  args.lse = call.floats("lse", rows, true).as<float>();  // too short a one is refused, an empty one too
-  args.storage = (Storage)call.integer("storage", 0, 1);
-  const int num_segments = call.integer("numSegments", 0, 4);
-  Segment segments[4];
-  for (int s = 0; s < num_segments && call.ok(); s++) read_segment(call, args, &segments[s]);
-  if (!call.ok() || args.num_tokens == 0) return nullptr;
-  args.segments = segments;
-  args.num_segments = num_segments;
-
+void run_attend(Engine* engine, const AttendCall& call) {
+  std::lock_guard<std::mutex> lock(engine->busy);
+  const AttendArgs& args = call.args;
   AttendPlan plan;
-  engine->table->attend_plan(args, engine->pool.num_threads(), &plan);
+  engine->table->attend_plan(args, &plan);
   char* partials = Engine::grown(engine->partials, plan.partial_bytes);
   std::vector<char*> workspaces;
   for (std::vector<char>& block : engine->workspaces) workspaces.push_back(Engine::grown(block, plan.workspace_bytes));
   const auto run_task = [&](int task, int thread) {
     engine->table->attend_task(args, plan, task, partials, workspaces[thread]);
   };
-  if (multiply_adds(args) < kLeastParallelWork) {
+  if (call.multiply_adds() < kLeastParallelWork) {
     for (int task = 0; task < plan.num_tasks; task++) run_task(task, 0);
   } else {
     engine->pool.run(plan.num_tasks, run_task);
   }
-  engine->table->attend_merge(args, plan, partials);
+  engine->table->attend_merge(args, plan, partials, workspaces[0]);
+}
+
+napi_value attend(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  Engine* engine = (Engine*)call.external();
+  AttendCall attend;
+  attend.read(call);
+  if (call.ok() && attend.args.num_tokens > 0) run_attend(engine, attend);
   return nullptr;
+}
+
+// A call in the background. `arguments` keeps the engine and the arrays alive.
+struct AttendWork {
+  AttendCall call;
+  Engine* engine = nullptr;
+  napi_ref arguments = nullptr;
+  napi_deferred deferred = nullptr;
+  napi_async_work work = nullptr;
+  bool out_of_memory = false;
+};
+
+void finish_attend(napi_env env, napi_status status, void* data) {
+  std::unique_ptr<AttendWork> work((AttendWork*)data);
+  napi_value value, code, message;
+  if (status == napi_ok && !work->out_of_memory) {
+    napi_get_undefined(env, &value);
+    napi_resolve_deferred(env, work->deferred, value);
+  } else {
+    napi_create_string_utf8(env, work->out_of_memory ? "KVASIR_MEMORY" : "KVASIR_FAILURE", NAPI_AUTO_LENGTH, &code);
+    napi_create_string_utf8(env, work->out_of_memory ? "not enough memory for the call's scratch" : "the call was cancelled",
+                            NAPI_AUTO_LENGTH, &message);
+    napi_create_error(env, code, message, &value);
+    napi_reject_deferred(env, work->deferred, value);
+  }
+  napi_delete_reference(env, work->arguments);
+  napi_delete_async_work(env, work->work);
+}
+
+// As `attend`, on another thread: returns a promise. A short call is done at once and returns undefined.
+napi_value attend_async(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  std::unique_ptr<AttendWork> work(new AttendWork);
+  work->engine = (Engine*)call.external();
+  work->call.read(call);
+  if (!call.ok() || work->call.args.num_tokens == 0) return nullptr;
+  if (work->call.multiply_adds() < kLeastAsyncWork) {
+    run_attend(work->engine, work->call);
+    return nullptr;
+  }
+  napi_value promise, name;
+  napi_create_reference(env, call.all(), 1, &work->arguments);
+  napi_create_promise(env, &work->deferred, &promise);
+  napi_create_string_utf8(env, "kvasir.attend", NAPI_AUTO_LENGTH, &name);
+  const auto execute = [](napi_env, void* data) {
+    AttendWork* work = (AttendWork*)data;
+    try {
+      run_attend(work->engine, work->call);
+    } catch (const std::bad_alloc&) {
+      work->out_of_memory = true;
+    }
+  };
+  napi_create_async_work(env, nullptr, name, execute, finish_attend, work.get(), &work->work);
+  if (napi_queue_async_work(env, work->work) != napi_ok) {
+    call.fail("cannot queue work");
+    return nullptr;
+  }
+  work.release();
+  return promise;
 }
 
 napi_value store(napi_env env, napi_callback_info info) {
@@ -161,25 +152,31 @@ napi_value store(napi_env env, napi_callback_info info) {
   StoreArgs args{};
   const int64_t T = call.integer("numTokens", 0, kMaxCount);
   const int64_t K = args.num_kv_heads = call.integer("numKvHeads", 1, kMaxDim);
-  args.head_dim = call.integer("headDim", 1, kMaxDim);
-  args.capacity = call.integer("capacity", 0, kMaxCount);
+  const int64_t D = args.head_dim = call.integer("headDim", 1, kMaxDim);
+  const int layout = call.integer("layout", 0, 2);
+  const int64_t C = call.integer("capacity", 0, kMaxCount);
   args.stride = call.integer("stride", 0, kMaxCount);
-  args.source = call.floats("source", T * K * args.head_dim).as<float>();
-  const View target = call.stored("target", K * args.capacity * args.head_dim);
+  args.source = call.floats("source", T * K * D).as<float>();
+  const View target = call.stored("target", (layout == kShared ? 1 : K) * C * D);
   args.counts = call.ints("counts", K).as<int32_t>();
   args.tokens = call.ints("tokens", K * args.stride).as<int32_t>();
   args.slots = call.ints("slots", K * args.stride).as<int32_t>();
-  args.storage = (Storage)call.integer("storage", 0, 1);
-  if (call.ok() && !holds(target, args.storage)) call.fail("target is not of the storage type");
+  args.storage = (Storage)call.integer("storage", 0, 2);
+  args.rotation = read_rotation(call, T, (int)D);
+  if (call.ok() && !holds(target, args.storage)) call.fail("expected a target of the storage type, got another");
   for (int64_t k = 0; k < K && call.ok(); k++) {
     const int64_t count = args.counts[k], at = k * args.stride;
-    if (count < 0 || count > args.stride) call.fail("expected counts within the stride");
-    else if (!within(args.tokens + at, count, T)) call.fail("expected tokens below numTokens");
-    else if (!within(args.slots + at, count, args.capacity)) call.fail("expected slots below the capacity");
+    if (count < 0 || count > args.stride) call.fail("expected counts within the stride, got " + std::to_string(count));
+    else if (!within(args.tokens + at, count, T)) call.fail("expected tokens below numTokens, got others");
+    else if (!within(args.slots + at, count, C)) call.fail("expected slots below the capacity, got others");
   }
   if (!call.ok()) return nullptr;
-  args.target = target.data;
-  engine->table->store(args);
+  const int64_t row = D * bytes_of(args.storage);
+  args.target = (char*)target.data;
+  args.head_stride = layout == kHeadMajor ? C * row : layout == kTokenMajor ? row : 0;
+  args.row_stride = layout == kTokenMajor ? K * row : row;
+  std::lock_guard<std::mutex> lock(engine->busy);
+  engine->table->store(args, Engine::grown(engine->workspaces[0], D * 4));
   return nullptr;
 }
 
@@ -190,11 +187,10 @@ napi_value rotate(napi_env env, napi_callback_info info) {
   const int64_t T = args.num_tokens = call.integer("numTokens", 0, kMaxCount);
   args.num_heads = call.integer("numHeads", 1, kMaxDim);
   args.head_dim = call.integer("headDim", 1, kMaxDim);
-  args.rotary_pairs = call.integer("rotaryPairs", 0, args.head_dim / 2);
   args.vectors = call.floats("vectors", T * args.num_heads * args.head_dim).as<float>();
-  args.cos = call.floats("cos", T * args.rotary_pairs).as<float>();
-  args.sin = call.floats("sin", T * args.rotary_pairs).as<float>();
-  if (call.ok()) engine->table->rotate(args);
+  args.is_inverse = call.boolean("isInverse");
+  args.rotation = read_rotation(call, T, args.head_dim);
+  if (call.ok() && args.rotation.cos) engine->table->rotate(args);
   return nullptr;
 }
 
@@ -224,6 +220,7 @@ napi_value retain(napi_env env, napi_callback_info info) {
   args.tokens = call.ints("tokens", K * stride).as<int32_t>();
   args.slots = call.ints("slots", K * stride).as<int32_t>();
   if (!call.ok()) return nullptr;
+  std::lock_guard<std::mutex> lock(engine->busy);
   Status status = retain_check(args);
   if (status == Status::ok) {
     std::vector<Status> statuses(K, Status::ok);
@@ -252,6 +249,7 @@ napi_value select(napi_env env, napi_callback_info info) {
   args.rows = call.ints("rows", K * args.capacity).as<int32_t>();
   args.lengths = call.ints("lengths", K).as<int32_t>();
   if (!call.ok()) return nullptr;
+  std::lock_guard<std::mutex> lock(engine->busy);
   std::vector<char*> workspaces;
   for (std::vector<char>& block : engine->workspaces) workspaces.push_back(Engine::grown(block, 8 * (int64_t)args.num_rows));
   engine->pool.run((int)K, [&](int head, int thread) { select_head(args, head, workspaces[thread]); });
@@ -264,6 +262,7 @@ napi_value read(napi_env env, napi_callback_info info) {
   Engine* engine = (Engine*)call.external();
   const View data = call.floats("data", 0);
   if (!call.ok()) return nullptr;
+  std::lock_guard<std::mutex> lock(engine->busy);
   const int parts = engine->pool.num_threads() * 4;
   std::vector<float> sums(parts);
   engine->pool.run(parts, [&](int part, int) {
@@ -283,6 +282,7 @@ napi_value multiply_add(napi_env env, napi_callback_info info) {
   Engine* engine = (Engine*)call.external();
   const double iterations = call.integer("iterations", 0, kMaxCount);
   if (!call.ok()) return nullptr;
+  std::lock_guard<std::mutex> lock(engine->busy);
   const int parts = engine->pool.num_threads();
   std::vector<double> flops(parts);
   std::vector<float> sums(parts);
@@ -361,6 +361,7 @@ napi_value init(napi_env env, napi_value exports) {
       {"instructionSets", guarded<instruction_sets>},
       {"prepare", guarded<prepare>},
       {"attend", guarded<attend>},
+      {"attendAsync", guarded<attend_async>},
       {"store", guarded<store>},
       {"rotate", guarded<rotate>},
       {"retain", guarded<retain>},

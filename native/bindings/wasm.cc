@@ -25,6 +25,50 @@ struct Row {
 };
 
 constexpr int kMaxSegments = 4;
+enum Layout { kHeadMajor = 0, kTokenMajor = 1, kShared = 2 };
+
+int64_t bytes_of(Storage storage) { return storage == Storage::f32 ? 4 : 2; }
+
+Rotation read_rotation(Row& row) {
+  Rotation rotation;
+  rotation.rotary_pairs = row.integer();
+  rotation.is_interleaved = row.integer();
+  rotation.cos = row.pointer<float>();
+  rotation.sin = row.pointer<float>();
+  return rotation;
+}
+
+void read_segment(Row& row, const AttendArgs& args, Segment* segment) {
+  const int64_t K = args.num_kv_heads;
+  const int64_t D = args.head_dim * bytes_of(args.storage), E = args.value_dim * bytes_of(args.storage);
+  const int layout = row.integer();
+  const int64_t C = segment->capacity = row.integer();
+  segment->lengths = row.pointer<int32_t>();
+  segment->keys = row.pointer<char>();
+  segment->values = row.pointer<char>();
+  segment->bias = row.pointer<float>();
+  segment->births = row.pointer<int32_t>();
+  segment->deaths = row.pointer<int32_t>();
+  segment->rows = row.pointer<int32_t>();
+  segment->pages = row.pointer<int32_t>();
+  segment->page_size = row.integer();
+  segment->pages_stride = row.integer();
+  segment->has_positions = row.integer();
+  segment->first_position = row.integer();
+  segment->positions = row.pointer<int32_t>();
+  if (segment->positions) segment->has_positions = 1;
+  segment->mask.values = row.pointer<char>();
+  segment->mask.head_stride = row.integer();
+  segment->mask.token_stride = row.integer();
+  segment->mask.is_bytes = row.integer();
+  segment->num_rows = row.integer();
+  const int64_t head_rows = layout == kHeadMajor ? C : layout == kTokenMajor ? 1 : 0;
+  const int64_t row_rows = layout == kTokenMajor ? K : 1;
+  segment->key_head_stride = head_rows * D;
+  segment->value_head_stride = head_rows * E;
+  segment->key_row_stride = row_rows * D;
+  segment->value_row_stride = row_rows * E;
+}
 
 void read_attend(Row row, AttendArgs* args, Segment* segments) {
   args->num_tokens = row.integer();
@@ -34,29 +78,21 @@ void read_attend(Row row, AttendArgs* args, Segment* segments) {
   args->value_dim = row.integer();
   args->scale = (float)row.number();
   args->first_position = row.integer();
-  args->query = row.pointer<float>();
-  args->output = row.pointer<float>();
+  args->left = row.integer();
+  args->right = row.integer();
+  args->sinks = row.integer();
+  args->softcap = (float)row.number();
+  args->query_storage = (Storage)row.integer();
+  args->query = row.pointer<char>();
+  args->output = row.pointer<char>();
   args->lse = row.pointer<float>();
+  args->alibi_slopes = row.pointer<float>();
+  args->sink_logits = row.pointer<float>();
+  args->rotation = read_rotation(row);
   args->storage = (Storage)row.integer();
   args->num_segments = row.integer();
   args->segments = segments;
-  const int64_t K = args->num_kv_heads, D = args->head_dim, E = args->value_dim;
-  for (int s = 0; s < args->num_segments && s < kMaxSegments; s++) {
-    const bool token_major = row.integer() != 0;
-    Segment& segment = segments[s];
-    const int64_t C = segment.capacity = row.integer();
-    segment.key_head_stride = token_major ? D : C * D;
-    segment.key_row_stride = token_major ? K * D : D;
-    segment.value_head_stride = token_major ? E : C * E;
-    segment.value_row_stride = token_major ? K * E : E;
-    segment.lengths = row.pointer<int32_t>();
-    segment.keys = row.pointer<char>();
-    segment.values = row.pointer<char>();
-    segment.bias = row.pointer<float>();
-    segment.births = row.pointer<int32_t>();
-    segment.deaths = row.pointer<int32_t>();
-    segment.rows = row.pointer<int32_t>();
-  }
+  for (int s = 0; s < args->num_segments && s < kMaxSegments; s++) read_segment(row, *args, &segments[s]);
 }
 
 }  // namespace
@@ -67,7 +103,7 @@ EXPORT(attend_scratch) extern "C" double attend_scratch(const double* numbers) {
   Segment segments[kMaxSegments];
   read_attend(Row{numbers}, &args, segments);
   AttendPlan plan;
-  vec4::table.attend_plan(args, 1, &plan);
+  vec4::table.attend_plan(args, &plan);
   return (double)(plan.partial_bytes + 64 + plan.workspace_bytes);
 }
 
@@ -76,18 +112,21 @@ EXPORT(attend) extern "C" void attend(const double* numbers, char* scratch) {
   Segment segments[kMaxSegments];
   read_attend(Row{numbers}, &args, segments);
   AttendPlan plan;
-  vec4::table.attend_plan(args, 1, &plan);
+  vec4::table.attend_plan(args, &plan);
   char* workspace = scratch + (plan.partial_bytes + 63) / 64 * 64;
   for (int task = 0; task < plan.num_tasks; task++) vec4::table.attend_task(args, plan, task, scratch, workspace);
-  vec4::table.attend_merge(args, plan, scratch);
+  vec4::table.attend_merge(args, plan, scratch, workspace);
 }
 
-EXPORT(store) extern "C" void store(const double* numbers) {
+// `scratch`: head_dim * 4 bytes.
+EXPORT(store) extern "C" void store(const double* numbers, char* scratch) {
   Row row{numbers};
   StoreArgs args;
-  args.num_kv_heads = row.integer();
+  row.integer();  // numTokens
+  const int64_t K = args.num_kv_heads = row.integer();
   args.head_dim = row.integer();
-  args.capacity = row.integer();
+  const int layout = row.integer();
+  const int64_t C = row.integer();
   args.stride = row.integer();
   args.source = row.pointer<float>();
   args.target = row.pointer<char>();
@@ -95,7 +134,11 @@ EXPORT(store) extern "C" void store(const double* numbers) {
   args.tokens = row.pointer<int32_t>();
   args.slots = row.pointer<int32_t>();
   args.storage = (Storage)row.integer();
-  vec4::table.store(args);
+  args.rotation = read_rotation(row);
+  const int64_t bytes = args.head_dim * bytes_of(args.storage);
+  args.head_stride = layout == kHeadMajor ? C * bytes : layout == kTokenMajor ? bytes : 0;
+  args.row_stride = layout == kTokenMajor ? K * bytes : bytes;
+  vec4::table.store(args, scratch);
 }
 
 EXPORT(rotate) extern "C" void rotate(const double* numbers) {
@@ -104,11 +147,10 @@ EXPORT(rotate) extern "C" void rotate(const double* numbers) {
   args.num_tokens = row.integer();
   args.num_heads = row.integer();
   args.head_dim = row.integer();
-  args.rotary_pairs = row.integer();
   args.vectors = row.pointer<float>();
-  args.cos = row.pointer<float>();
-  args.sin = row.pointer<float>();
-  vec4::table.rotate(args);
+  args.is_inverse = row.integer();
+  args.rotation = read_rotation(row);
+  if (args.rotation.cos) vec4::table.rotate(args);
 }
 
 EXPORT(retain) extern "C" int32_t retain(const double* numbers) {

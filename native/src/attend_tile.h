@@ -7,7 +7,8 @@
 //
 // K and V are widened to f32 once per block and tile and shared by all heads of the group.
 #pragma once
-#include "rows.h"
+#include "logits.h"
+#include "row_kernels.h"
 
 namespace kvasir {
 namespace KVASIR_ISA {
@@ -15,7 +16,8 @@ namespace KVASIR_ISA {
 constexpr int kTileQueries = 64;  // columns of a tile, a multiple of every kLanes * kTileVectors
 constexpr int kTileBlock = 128;  // rows of a tile step
 
-template <typename X>
+using TileRows = VisibleRows<kTileBlock, true>;
+
 struct Tile {
   float* q;       // [D, 64] transposed and scaled
   float* scores;  // [128, 64]
@@ -25,11 +27,12 @@ struct Tile {
   float* keys;    // [128, D]
   float* values;  // [128, padded E]
   int32_t* positions;  // [64]
-  VisibleRows<X, kTileBlock, true>* rows;
-  int num_queries, head_dim, value_dim;
+  TileRows* rows;
+  int head, first_token, num_queries, group, head_dim, value_dim;
 
   static int64_t place(const AttendArgs& args, char* base, Tile* tile) {
     Arena arena{base};
+    tile->group = args.num_heads / args.num_kv_heads;
     tile->head_dim = args.head_dim;
     tile->value_dim = args.value_dim;
     tile->q = arena.take<float>((int64_t)args.head_dim * kTileQueries);
@@ -37,12 +40,16 @@ struct Tile {
     tile->out = arena.take<float>((int64_t)kTileQueries * padded(args.value_dim));
     tile->max = arena.take<float>(kTileQueries);
     tile->sum = arena.take<float>(kTileQueries);
-    tile->keys = arena.take<float>((int64_t)kTileBlock * args.head_dim);
+    tile->keys = arena.take<float>((int64_t)kTileBlock * padded(args.head_dim));
     tile->values = arena.take<float>((int64_t)kTileBlock * padded(args.value_dim));
     tile->positions = arena.take<int32_t>(kTileQueries);
-    tile->rows = arena.take<VisibleRows<X, kTileBlock, true>>(1);
+    tile->rows = arena.take<TileRows>(1);
     return arena.used;
   }
+
+  // Column m is token first_token + m / G, head m % G of the group.
+  int token_of(int m) const { return first_token + m / group; }
+  int head_of(int m) const { return head * group + m % group; }
 };
 
 // c[i, n] (+)= sum_k a(i, k) b[k, n] for kRows rows and kVectors vectors; a(i, k) = a[i * row_step + k * inner_step].
@@ -93,26 +100,28 @@ static void multiply(const float* a, int64_t row_step, int64_t inner_step, const
   }
 }
 
-// Rows of storage as f32 rows of `stride` elements, zeros past `dim`.
-template <typename X>
-static void widen_rows(const X* const* rows, int count, int dim, float* out, int stride) {
-  const int whole = dim / kLanes * kLanes;
-  for (int j = 0; j < count; j++) {
-    float* to = out + (int64_t)j * stride;
-    for (int d = 0; d < whole; d += kLanes) store(to + d, load(rows[j] + d));
-    if (whole == dim) continue;
-    const F last = load_part(rows[j] + whole, dim - whole);
-    if (whole + kLanes <= stride) store(to + whole, last);
-    else store_part(to + whole, last, dim - whole);
+// Soft cap, ALiBi and mask of the scores.
+static void shape_tile(const AttendArgs& args, Tile& tile) {
+  const TileRows& rows = *tile.rows;
+  for (int j = 0; j < rows.count; j++) {
+    float* scores = tile.scores + (int64_t)j * kTileQueries;
+    for (int m = 0; args.softcap > 0 && m < tile.num_queries; m += kLanes) {
+      store(scores + m, soft_capped(load(scores + m), args.softcap));
+    }
+    for (int m = 0; args.alibi_slopes && m < tile.num_queries; m++) {
+      scores[m] -= args.alibi_slopes[tile.head_of(m)] * distance(tile.positions[m], rows.positions[j]);
+    }
+    for (int m = 0; rows.mask && m < tile.num_queries; m++) {
+      scores[m] = masked(scores[m], mask_at(*rows.mask, tile.head_of(m), tile.token_of(m), rows.entries[j]));
+    }
   }
 }
 
 constexpr float kLowest = -3.40282347e38f;  // the lowest finite f32: some models mask with it
 
 // Scores to weights for one vector of queries: bias and lifetimes, running maximum, exponentials, running sum.
-template <typename X>
-static void soften_column(Tile<X>& tile, int m) {
-  const VisibleRows<X, kTileBlock, true>& rows = *tile.rows;
+static void soften_column(Tile& tile, int m) {
+  const TileRows& rows = *tile.rows;
   float* column = tile.scores + m;
   const F old = load(tile.max + m);
   F top = old;
@@ -151,8 +160,7 @@ static bool all_finite(const float* values, int64_t count) {
 
 // The second product where V holds infinities or NaN: a query must not meet those of rows that it does not see, and a
 // weight of 0 would make them NaN.
-template <typename X>
-static void add_visible_values(Tile<X>& tile) {
+static void add_visible_values(Tile& tile) {
   const int stride = padded(tile.value_dim);
   for (int m = 0; m < tile.num_queries; m++) {
     float* out = tile.out + (int64_t)m * stride;
@@ -164,17 +172,23 @@ static void add_visible_values(Tile<X>& tile) {
   }
 }
 
+// Rows as f32 rows of `stride` elements, zeros past `dim`.
+static void widen_rows(const RowKernels& kernels, const char* const* rows, int count, int dim, float* out, int stride) {
+  for (int j = 0; j < count; j++) kernels.widen(out + (int64_t)j * stride, rows[j], dim);
+}
+
 // Attends to the rows collected so far and forgets them.
-template <typename X>
-static void flush(Tile<X>& tile) {
-  VisibleRows<X, kTileBlock, true>& rows = *tile.rows;
+static void flush(const AttendArgs& args, Tile& tile) {
+  TileRows& rows = *tile.rows;
   if (rows.count == 0) return;
-  const int columns = padded(tile.num_queries), out_stride = padded(tile.value_dim);
-  widen_rows(rows.keys, rows.count, tile.head_dim, tile.keys, tile.head_dim);
-  multiply<false>(tile.keys, tile.head_dim, 1, tile.q, kTileQueries, rows.count, tile.head_dim, columns, tile.scores,
+  const RowKernels& kernels = kRowKernels[(int)args.storage];
+  const int columns = padded(tile.num_queries), key_stride = padded(tile.head_dim), out_stride = padded(tile.value_dim);
+  widen_rows(kernels, rows.keys, rows.count, tile.head_dim, tile.keys, key_stride);
+  multiply<false>(tile.keys, key_stride, 1, tile.q, kTileQueries, rows.count, tile.head_dim, columns, tile.scores,
                   kTileQueries);
+  if (shapes_logits(args, rows.mask)) shape_tile(args, tile);
   for (int m = 0; m < columns; m += kLanes) soften_column(tile, m);
-  widen_rows(rows.values, rows.count, tile.value_dim, tile.values, out_stride);
+  widen_rows(kernels, rows.values, rows.count, tile.value_dim, tile.values, out_stride);
   if (!rows.all_visible && !all_finite(tile.values, (int64_t)rows.count * out_stride)) {
     add_visible_values(tile);
   } else {
@@ -184,59 +198,60 @@ static void flush(Tile<X>& tile) {
   rows.clear();
 }
 
-// Column m of the tile is token first_token + m / G, head m % G of the group.
-template <typename X>
-static void open_tile(const AttendArgs& args, int head, int first_token, Tile<X>& tile) {
-  const int group = args.num_heads / args.num_kv_heads;
+static void open_tile(const AttendArgs& args, Tile& tile) {
   const int columns = padded(tile.num_queries);
+  float* q = tile.keys;  // not in use yet
   for (int m = 0; m < columns; m++) {
     // Columns past the last query repeat it; their results are dropped.
     const int n = m < tile.num_queries ? m : tile.num_queries - 1;
-    const int token = first_token + n / group;
-    const float* q = args.query + ((int64_t)token * args.num_heads + head * group + n % group) * args.head_dim;
-    for (int d = 0; d < args.head_dim; d++) tile.q[(int64_t)d * kTileQueries + m] = q[d] * args.scale;
-    tile.positions[m] = args.first_position + token;
+    load_query(args, tile.token_of(n), tile.head_of(n), q);
+    for (int d = 0; d < args.head_dim; d++) tile.q[(int64_t)d * kTileQueries + m] = q[d];
+    tile.positions[m] = args.first_position + tile.token_of(n);
     tile.max[m] = -__builtin_inff();
     tile.sum[m] = 0.0f;
   }
   for (int64_t e = 0; e < (int64_t)kTileQueries * padded(args.value_dim); e++) tile.out[e] = 0.0f;
 }
 
-template <typename X>
-static void close_tile(const AttendArgs& args, int head, int first_token, const Tile<X>& tile) {
-  const int group = args.num_heads / args.num_kv_heads;
+static void close_tile(const AttendArgs& args, const Tile& tile) {
   for (int m = 0; m < tile.num_queries; m++) {
-    const int64_t at = (int64_t)(first_token + m / group) * args.num_heads + head * group + m % group;
-    const float* from = tile.out + (int64_t)m * padded(args.value_dim);
-    float* to = args.output + at * args.value_dim;
-    const bool empty = tile.max[m] == -__builtin_inff() && tile.sum[m] == 0.0f;
-    for (int e = 0; e < args.value_dim; e++) to[e] = empty ? 0.0f : from[e] / tile.sum[m];
-    if (args.lse) args.lse[at] = empty ? tile.max[m] : tile.max[m] + __builtin_logf(tile.sum[m]);
+    const int64_t at = (int64_t)tile.token_of(m) * args.num_heads + tile.head_of(m);
+    float* out = tile.out + (int64_t)m * padded(args.value_dim);
+    // Sums are made before NaN maxima are looked at: a maximum of -infinity with a sum is a NaN behind it.
+    float highest = tile.max[m], total = tile.sum[m];
+    const bool hides_nan = highest == -__builtin_inff() && total != 0.0f;
+    const float of_rows = hides_nan ? 1.0f : add_sink(args, tile.head_of(m), &highest, &total);
+    const bool empty = highest == -__builtin_inff() && total == 0.0f;
+    for (int e = 0; e < args.value_dim; e++) out[e] = empty ? 0.0f : out[e] * of_rows / total;
+    store_output(args, at, out);
+    if (args.lse) args.lse[at] = empty ? highest : highest + __builtin_logf(total);
   }
 }
 
-template <typename X>
 static void tile_task(const AttendArgs& args, const AttendPlan& plan, int task, char* workspace) {
-  const int group = args.num_heads / args.num_kv_heads;
   // The last tiles of a causal call are the longest: they go first, so that threads finish together.
-  const int head = task % args.num_kv_heads, number = plan.num_tiles - 1 - task / args.num_kv_heads;
-  const int first_token = number * plan.tile_tokens;
-  const int num_tokens = (int)min64(plan.tile_tokens, args.num_tokens - first_token);
-  Tile<X> tile;
-  Tile<X>::place(args, workspace, &tile);
-  tile.num_queries = num_tokens * group;
+  const int number = plan.num_tiles - 1 - task / args.num_kv_heads;
+  Tile tile;
+  Tile::place(args, workspace, &tile);
+  tile.head = task % args.num_kv_heads;
+  tile.first_token = number * plan.tile_tokens;
+  const int num_tokens = (int)min64(plan.tile_tokens, args.num_tokens - tile.first_token);
+  tile.num_queries = num_tokens * tile.group;
   tile.rows->clear();
-  open_tile(args, head, first_token, tile);
-  const int32_t first = args.first_position + first_token, last = first + num_tokens - 1;
+  open_tile(args, tile);
+  const int32_t first = args.first_position + tile.first_token;
+  const Sight sight(args, first, first + num_tokens - 1);
   for (int s = 0; s < args.num_segments; s++) {
-    const int64_t length = args.segments[s].lengths[head];
+    const Segment& segment = args.segments[s];
+    if (segment.mask.values || tile.rows->mask) flush(args, tile);
+    const int64_t length = segment.lengths[tile.head];
     for (int64_t j = 0; j < length; j += kBlockRows) {
-      tile.rows->gather(args.segments[s], head, j, min64(length, j + kBlockRows), first, last);
-      if (!tile.rows->has_room_for_block()) flush(tile);
+      tile.rows->gather(segment, tile.head, j, min64(length, j + kBlockRows), sight);
+      if (!tile.rows->has_room_for_block()) flush(args, tile);
     }
   }
-  flush(tile);
-  close_tile(args, head, first_token, tile);
+  flush(args, tile);
+  close_tile(args, tile);
 }
 
 }  // namespace KVASIR_ISA

@@ -1,52 +1,32 @@
 // Storing rows, rotating heads, and what the machine can do at best.
 #pragma once
-#include "math.h"
+#include "storage.h"
 
 namespace kvasir {
 namespace KVASIR_ISA {
 
-static inline void store_row(float* to, const float* from, int dim) { __builtin_memcpy(to, from, (size_t)dim * 4); }
-static inline void store_row(uint16_t* to, const float* from, int dim) {
-  const int whole = dim / kLanes * kLanes;
-  for (int d = 0; d < whole; d += kLanes) store_half(to + d, load(from + d));
-  if (whole == dim) return;
-  uint16_t last[kLanes];
-  store_half(last, load_part(from + whole, dim - whole));
-  for (int d = whole; d < dim; d++) to[d] = last[d - whole];
-}
-
-template <typename X>
-static void store_rows(const StoreArgs& args) {
+static void store_rows(const StoreArgs& args, char* workspace) {
+  float* rotated = (float*)workspace;
   for (int k = 0; k < args.num_kv_heads; k++) {
     for (int64_t n = k * args.stride; n < k * args.stride + args.counts[k]; n++) {
-      const float* from = args.source + ((int64_t)args.tokens[n] * args.num_kv_heads + k) * args.head_dim;
-      store_row((X*)args.target + (k * args.capacity + args.slots[n]) * args.head_dim, from, args.head_dim);
+      const int64_t token = args.tokens[n];
+      const float* from = args.source + (token * args.num_kv_heads + k) * args.head_dim;
+      if (args.rotation.cos) {
+        __builtin_memcpy(rotated, from, (size_t)args.head_dim * 4);
+        rotate_head(rotated, args.rotation, token, 1.0f);
+        from = rotated;
+      }
+      char* to = args.target + k * args.head_stride + args.slots[n] * args.row_stride;
+      narrow_any(to, from, args.head_dim, args.storage);
     }
   }
 }
 
-static void store_any(const StoreArgs& args) {
-  args.storage == Storage::f16 ? store_rows<uint16_t>(args) : store_rows<float>(args);
-}
-
 static void rotate(const RotateArgs& args) {
-  const int pairs = args.rotary_pairs;
-  for (int t = 0; t < args.num_tokens; t++) {
-    const float *cos = args.cos + (int64_t)t * pairs, *sin = args.sin + (int64_t)t * pairs;
+  for (int64_t t = 0; t < args.num_tokens; t++) {
     for (int h = 0; h < args.num_heads; h++) {
-      float* a = args.vectors + ((int64_t)t * args.num_heads + h) * args.head_dim;
-      float* b = a + pairs;
-      int i = 0;
-      for (; i + kLanes <= pairs; i += kLanes) {
-        const F x = load(a + i), y = load(b + i), c = load(cos + i), s = load(sin + i);
-        store(a + i, sub(mul(x, c), mul(y, s)));
-        store(b + i, add(mul(y, c), mul(x, s)));
-      }
-      for (; i < pairs; i++) {
-        const float x = a[i], y = b[i];
-        a[i] = x * cos[i] - y * sin[i];
-        b[i] = y * cos[i] + x * sin[i];
-      }
+      float* head = args.vectors + (t * args.num_heads + h) * args.head_dim;
+      rotate_head(head, args.rotation, t, args.is_inverse ? -1.0f : 1.0f);
     }
   }
 }

@@ -24,8 +24,11 @@ static inline F exp_nonpositive(F x) {
   return scale_or_zero(p, n, x, kLowestExp);
 }
 
-static inline F load(const uint16_t* p) { return load_half(p); }
-static inline F load_part(const uint16_t* p, int n) { return load_half_part(p, n); }
+// tanh to 1e-7 absolute, which is what a softcapped logit needs.
+static inline F tanh_of(F x) {
+  const F e = exp_nonpositive(sub(zero(), magnitude(mul(x, broadcast(2.0f)))));
+  return with_sign_of(divide(sub(broadcast(1.0f), e), add(broadcast(1.0f), e)), x);
+}
 
 static inline int vectors_of(int dim) { return (dim + kLanes - 1) / kLanes; }
 // Elements that `dim` floats take when each row begins a new vector.

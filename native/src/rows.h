@@ -1,18 +1,108 @@
 // Which stored rows a query, or a tile of queries, has to look at.
 #pragma once
-#include "math.h"
+#include "storage.h"
 
 namespace kvasir {
 namespace KVASIR_ISA {
 
+// The queries at positions [first, last] of a call, and what they see by position.
+struct Sight {
+  int32_t first, last;
+  int64_t left, right, sinks;
+  Sight(const AttendArgs& args, int32_t first_, int32_t last_)
+      : first(first_), last(last_), left(args.left), right(args.right), sinks(args.sinks) {}
+};
+
+// When a row is visible: births <= position < deaths.
+struct Lifetime {
+  int64_t birth, death;
+};
+
+// Entries [begin, end) of one head of a segment; row-wise questions about them.
+struct Stretch {
+  const Segment& segment;
+  const int32_t *births, *deaths, *rows, *positions;
+  const float* bias;
+  const int32_t* pages;
+
+  Stretch(const Segment& segment_, int head) : segment(segment_) {
+    const int64_t base = head * segment.capacity;
+    births = segment.births ? segment.births + base : nullptr;
+    deaths = segment.deaths ? segment.deaths + base : nullptr;
+    rows = segment.rows ? segment.rows + base : nullptr;
+    positions = segment.positions ? segment.positions + base : nullptr;
+    bias = segment.bias ? segment.bias + base : nullptr;
+    pages = segment.pages ? segment.pages + head * segment.pages_stride : nullptr;
+  }
+
+  // Which row of storage holds entry j; negative: none, the table is broken.
+  int64_t row_of(int64_t j) const {
+    int64_t row = j;
+    if (rows) row = rows[j];
+    else if (pages) row = pages[j / segment.page_size] * segment.page_size + j % segment.page_size;
+    return row < segment.num_rows ? row : -1;
+  }
+  // Where the arrays speak of entry j, which lies in `row`.
+  int64_t index_of(int64_t j, int64_t row) const { return rows ? row : j; }
+  int64_t position_of(int64_t index) const { return positions ? positions[index] : segment.first_position + index; }
+
+  Lifetime lifetime(int64_t index, const Sight& sight) const {
+    Lifetime life = {births ? births[index] : -(int64_t)kNever, deaths ? deaths[index] : kNever};
+    if (!segment.has_positions) return life;
+    const int64_t position = position_of(index);
+    if (sight.right != kNever) life.birth = max64(life.birth, position - sight.right);
+    if (sight.left != kNever && position >= sight.sinks) life.death = min64(life.death, position + sight.left + 1);
+    return life;
+  }
+
+  // True when no query sees any of the entries: what makes windows and linear caches cheap.
+  bool is_hidden(int64_t begin, int64_t end, const Sight& sight) const {
+    if (rows) return false;
+    int64_t earliest = births ? kNever : -(int64_t)kNever, latest = deaths ? -(int64_t)kNever : kNever;
+    if (births) {
+      for (int64_t j = begin; j < end; j++) earliest = births[j] < earliest ? births[j] : earliest;
+    }
+    if (deaths) {
+      for (int64_t j = begin; j < end; j++) latest = deaths[j] > latest ? deaths[j] : latest;
+    }
+    if (segment.has_positions && !positions) {
+      const int64_t low = segment.first_position + begin, high = segment.first_position + end - 1;
+      if (sight.right != kNever) earliest = max64(earliest, low - sight.right);
+      if (sight.left != kNever && low >= sight.sinks) latest = min64(latest, high + sight.left + 1);
+    }
+    return earliest > sight.last || latest <= sight.first;
+  }
+
+  // True when, without looking at single rows, all queries are known to see all entries.
+  bool is_plain(int64_t begin, int64_t end, const Sight& sight) const {
+    if (births || deaths || rows || segment.mask.values) return false;
+    if (segment.has_positions) {
+      if (positions && (sight.left != kNever || sight.right != kNever)) return false;
+      const int64_t low = segment.first_position + begin, high = segment.first_position + end - 1;
+      if (!positions && sight.right != kNever && high > sight.first + sight.right) return false;
+      if (!positions && sight.left != kNever && low < sight.last - sight.left) return false;
+    }
+    bool hidden = false;
+    for (int64_t j = begin; bias && j < end; j++) hidden |= bias[j] == -__builtin_inff();
+    return !hidden;
+  }
+};
+
+static inline int32_t clamp_position(int64_t position) {
+  return (int32_t)max64(-(int64_t)kNever, min64(kNever, position));
+}
+
 // Rows of one KV head that some query at positions [first, last] sees, in order, as pointers. Rows that none of them
 // sees are never read: their memory may hold anything. kDated: births and deaths are wanted too.
-template <typename X, int kCapacity, bool kDated>
+template <int kCapacity, bool kDated>
 struct VisibleRows {
-  const X* keys[kCapacity];
-  const X* values[kCapacity];
+  const char* keys[kCapacity];
+  const char* values[kCapacity];
   float bias[kCapacity];
   int32_t births[kDated ? kCapacity : 1], deaths[kDated ? kCapacity : 1];
+  int32_t positions[kCapacity];  // for ALiBi
+  int64_t entries[kCapacity];    // for the mask
+  const LogitMask* mask = nullptr;
   int count = 0;
   bool all_visible = true;  // by every query in [first, last]
 
@@ -20,62 +110,55 @@ struct VisibleRows {
   void clear() {
     count = 0;
     all_visible = true;
+    mask = nullptr;
   }
 
-  // Adds entries [begin, end) of a segment, at most kBlockRows of them.
-  void gather(const Segment& segment, int head, int64_t begin, int64_t end, int32_t first, int32_t last) {
-    const int64_t base = head * segment.capacity;
-    const int32_t* birth_of = segment.births ? segment.births + base : nullptr;
-    const int32_t* death_of = segment.deaths ? segment.deaths + base : nullptr;
-    const int32_t* row_of = segment.rows ? segment.rows + base : nullptr;
-    if (!row_of && block_is_hidden(birth_of, death_of, begin, end, first, last)) return;
-    const X* key = (const X*)segment.keys + head * segment.key_head_stride;
-    const X* value = (const X*)segment.values + head * segment.value_head_stride;
-    const float* bias_of = segment.bias ? segment.bias + base : nullptr;
-    if (!kDated && !row_of && !birth_of && !death_of && !any_hidden(bias_of, begin, end)) {
-      const int rows = (int)(end - begin);
-      for (int j = 0; j < rows; j++) keys[count + j] = key + (begin + j) * segment.key_row_stride;
-      for (int j = 0; j < rows; j++) values[count + j] = value + (begin + j) * segment.value_row_stride;
-      for (int j = 0; j < rows; j++) bias[count + j] = bias_of ? bias_of[begin + j] : 0.0f;
-      count += rows;
+  // Adds entries [begin, end) of a segment, at most kBlockRows of them. Rows of segments with different masks must not
+  // be mixed.
+  void gather(const Segment& segment, int head, int64_t begin, int64_t end, const Sight& sight) {
+    const Stretch stretch(segment, head);
+    if (stretch.is_hidden(begin, end, sight)) return;
+    const char* key = segment.keys + head * segment.key_head_stride;
+    const char* value = segment.values + head * segment.value_head_stride;
+    if (stretch.is_plain(begin, end, sight)) {
+      for (int64_t j = begin; j < end; j++) {
+        const int64_t row = stretch.row_of(j);
+        if (row < 0) continue;
+        add(stretch, j, key + row * segment.key_row_stride, value + row * segment.value_row_stride);
+        date(-kNever, kNever);
+        count++;
+      }
       return;
     }
+    if (segment.mask.values) {
+      mask = &segment.mask;
+      all_visible = false;
+    }
     for (int64_t j = begin; j < end; j++) {
-      const int64_t row = row_of ? row_of[j] : j;
-      if (row < 0 || row >= segment.capacity) continue;
-      const int32_t birth = birth_of ? birth_of[row] : -kNever, death = death_of ? death_of[row] : kNever;
-      const float row_bias = bias_of ? bias_of[row] : 0.0f;
-      if (birth > last || death <= first || row_bias == -__builtin_inff()) continue;
-      all_visible = all_visible && birth <= first && death > last;
-      keys[count] = key + row * segment.key_row_stride;
-      values[count] = value + row * segment.value_row_stride;
-      bias[count] = row_bias;
-      if (kDated) {
-        births[count] = birth;
-        deaths[count] = death;
-      }
+      const int64_t row = stretch.row_of(j), index = stretch.index_of(j, row);
+      if (row < 0) continue;
+      const Lifetime life = stretch.lifetime(index, sight);
+      if (life.birth > sight.last || life.death <= sight.first) continue;
+      if (stretch.bias && stretch.bias[index] == -__builtin_inff()) continue;
+      all_visible = all_visible && life.birth <= sight.first && life.death > sight.last;
+      add(stretch, index, key + row * segment.key_row_stride, value + row * segment.value_row_stride);
+      entries[count] = j;
+      date(clamp_position(life.birth), clamp_position(life.death));
       count++;
     }
   }
 
  private:
-  static bool any_hidden(const float* bias, int64_t begin, int64_t end) {
-    bool hidden = false;
-    for (int64_t j = begin; bias && j < end; j++) hidden |= bias[j] == -__builtin_inff();
-    return hidden;
+  void add(const Stretch& stretch, int64_t index, const char* key, const char* value) {
+    keys[count] = key;
+    values[count] = value;
+    bias[count] = stretch.bias ? stretch.bias[index] : 0.0f;
+    positions[count] = stretch.segment.has_positions ? (int32_t)stretch.position_of(index) : 0;
   }
-
-  // The skip that makes windows and linear caches cheap: by the earliest birth and the latest death of the block.
-  static bool block_is_hidden(const int32_t* births, const int32_t* deaths, int64_t begin, int64_t end, int32_t first,
-                              int32_t last) {
-    int32_t earliest = births ? kNever : -kNever, latest = deaths ? -kNever : kNever;
-    if (births) {
-      for (int64_t j = begin; j < end; j++) earliest = births[j] < earliest ? births[j] : earliest;
-    }
-    if (deaths) {
-      for (int64_t j = begin; j < end; j++) latest = deaths[j] > latest ? deaths[j] : latest;
-    }
-    return earliest > last || latest <= first;
+  void date(int32_t birth, int32_t death) {
+    if (!kDated) return;
+    births[count] = birth;
+    deaths[count] = death;
   }
 };
 

@@ -28,6 +28,9 @@ static inline F zero() { return broadcast(0.0f); }
 static inline F add(F a, F b) { return a + b; }
 static inline F sub(F a, F b) { return a - b; }
 static inline F mul(F a, F b) { return a * b; }
+static inline F divide(F a, F b) { return a / b; }
+static inline F magnitude(F a) { return (F)((I)a & 0x7fffffff); }
+static inline F with_sign_of(F a, F sign) { return (F)((I)a | ((I)sign & (int32_t)0x80000000)); }
 static inline F select(I mask, F a, F b) { return (F)(((I)a & mask) | ((I)b & ~mask)); }
 #if defined(__wasm_relaxed_simd__)
 static inline F fma(F a, F b, F c) { return (F)wasm_f32x4_relaxed_madd((v128_t)a, (v128_t)b, (v128_t)c); }
@@ -55,6 +58,13 @@ static inline F load_half(const uint16_t* p) {
   return widen((I)wasm_i32x4_load16x4(p));
 #else
   return widen(I{(int16_t)p[0], (int16_t)p[1], (int16_t)p[2], (int16_t)p[3]});
+#endif
+}
+static inline F load_brain(const uint16_t* p) {
+#if defined(__wasm_simd128__)
+  return (F)wasm_i32x4_shl(wasm_u32x4_load16x4(p), 16);
+#else
+  return (F)(I{(int32_t)p[0], (int32_t)p[1], (int32_t)p[2], (int32_t)p[3]} << 16);
 #endif
 }
 // f32 to f16, nearest even.

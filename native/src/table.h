@@ -11,64 +11,56 @@
 namespace kvasir {
 namespace KVASIR_ISA {
 
-// Fewer rows a task than this and starting it costs more than it saves.
-constexpr int64_t kLeastRowsPerSplit = 512;
-
 static void plan_tiles(const AttendArgs& args, AttendPlan* plan) {
   const int group = args.num_heads / args.num_kv_heads;
   plan->is_tiled = 1;
   plan->tile_tokens = kTileQueries / group;
   plan->num_tiles = (args.num_tokens - 1) / plan->tile_tokens + 1;
   plan->num_tasks = plan->num_tiles * args.num_kv_heads;
-  Tile<float> tile;
-  plan->workspace_bytes = Tile<float>::place(args, nullptr, &tile);
+  Tile tile;
+  plan->workspace_bytes = Tile::place(args, nullptr, &tile);
 }
 
-static void plan_splits(const AttendArgs& args, int num_threads, AttendPlan* plan) {
-  int64_t longest = 0, all = 0;
+// Fewer rows a task than this and starting it costs more than it saves; more splits than that and merging them does.
+constexpr int64_t kLeastRowsPerSplit = 512, kMostSplits = 16;
+
+// Splits follow from the longest head alone, not from threads or batch: so does every bit of the result.
+static void plan_splits(const AttendArgs& args, AttendPlan* plan) {
+  int64_t longest = 1;
   for (int k = 0; k < args.num_kv_heads; k++) {
     int64_t rows = 0;
     for (int s = 0; s < args.num_segments; s++) rows += args.segments[s].lengths[k];
     longest = max64(longest, rows);
-    all += rows;
   }
-  // About eight tasks a thread even out what threads get; whole blocks, so that all splits but the last are full.
-  const int64_t wanted = num_threads > 1 ? all * args.num_tokens / (8 * num_threads) : longest;
-  const int64_t rows = min64(max64(longest, 1), max64(wanted, kLeastRowsPerSplit));
+  const int64_t rows = max64(kLeastRowsPerSplit, (longest + kMostSplits - 1) / kMostSplits);
   plan->rows_per_split = (rows + kBlockRows - 1) / kBlockRows * kBlockRows;
-  plan->num_splits = (int32_t)max64(1, (longest + plan->rows_per_split - 1) / plan->rows_per_split);
+  plan->num_splits = (int32_t)((longest + plan->rows_per_split - 1) / plan->rows_per_split);
   plan->num_tasks = args.num_tokens * args.num_kv_heads * plan->num_splits;
   plan->partial_bytes =
       4 * (int64_t)plan->num_tasks * Partial::floats(args.num_heads / args.num_kv_heads, args.value_dim);
-  float *q, *scores;
-  plan->workspace_bytes = decode_workspace(args, nullptr, &q, &scores);
+  plan->workspace_bytes = Decode::place(args, nullptr, nullptr);
 }
 
-static void attend_plan(const AttendArgs& args, int num_threads, AttendPlan* plan) {
+static void attend_plan(const AttendArgs& args, AttendPlan* plan) {
   const int group = args.num_heads / args.num_kv_heads;
   *plan = AttendPlan{};
   // A tile pays once its columns fill a vector or two; a group wider than a tile goes token by token.
   const bool fits = group <= kTileQueries && args.num_tokens > 1 && args.num_tokens * group >= 8;
   if (fits) plan_tiles(args, plan);
-  else plan_splits(args, num_threads, plan);
+  else plan_splits(args, plan);
 }
 
 static void attend_task(const AttendArgs& args, const AttendPlan& plan, int task, char* partials, char* workspace) {
-  const bool half = args.storage == Storage::f16;
-  if (plan.is_tiled) {
-    half ? tile_task<uint16_t>(args, plan, task, workspace) : tile_task<float>(args, plan, task, workspace);
-  } else {
-    half ? decode_task<uint16_t>(args, plan, task, partials, workspace)
-         : decode_task<float>(args, plan, task, partials, workspace);
-  }
+  if (plan.is_tiled) tile_task(args, plan, task, workspace);
+  else decode_task(args, plan, task, partials, workspace);
 }
 
-static void attend_merge(const AttendArgs& args, const AttendPlan& plan, const char* partials) {
-  if (!plan.is_tiled) decode_merge(args, plan, partials);
+static void attend_merge(const AttendArgs& args, const AttendPlan& plan, char* partials, char* workspace) {
+  if (!plan.is_tiled) decode_merge(args, plan, partials, workspace);
 }
 
 extern const KernelTable table = {
-    KVASIR_STRING(KVASIR_ISA), attend_plan, attend_task, attend_merge, store_any, rotate, read_all, multiply_add,
+    KVASIR_STRING(KVASIR_ISA), attend_plan, attend_task, attend_merge, store_rows, rotate, read_all, multiply_add,
 };
 
 }  // namespace KVASIR_ISA

@@ -98,7 +98,14 @@ function attendRow(
     ...{ numTokens: 1, numHeads: H, numKvHeads: K, headDim: D, valueDim: D, scale: softmaxScale, firstPosition: 0 },
     segments: [
       {
-        ...{ keys: stored(arrays.key), values: stored(arrays.value), isTokenMajor: true, capacity: S, lengths, rows },
+        ...{
+          keys: stored(arrays.key),
+          values: stored(arrays.value),
+          layout: 'token-major',
+          capacity: S,
+          lengths,
+          rows,
+        },
         bias: addBias ? scores : undefined,
       },
     ],

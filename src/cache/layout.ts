@@ -16,7 +16,7 @@ export function sizesOf({ numHeads, numKvHeads, headDim, valueDim }: LayerShape)
   return { numHeads, numKvHeads, headDim, valueDim }
 }
 
-const bytesOf = { f32: 4, f16: 2 } as const satisfies Record<StorageType, number>
+const bytesOf = { f32: 4, f16: 2, bf16: 2 } as const satisfies Record<StorageType, number>
 
 /** K and V for `capacity` tokens of each KV head: `[K, C, D]` and `[K, C, E]`, uninitialised in meaning. */
 export class KeyValueStore {
@@ -35,11 +35,11 @@ export class KeyValueStore {
   }
 
   get keys(): StorageArray {
-    return this.#config.kvDtype === 'f16' ? this.#keys.u16 : this.#keys.f32
+    return this.#config.kvDtype === 'f32' ? this.#keys.f32 : this.#keys.u16
   }
 
   get values(): StorageArray {
-    return this.#config.kvDtype === 'f16' ? this.#values.u16 : this.#values.f32
+    return this.#config.kvDtype === 'f32' ? this.#values.f32 : this.#values.u16
   }
 
   get bytes(): number {

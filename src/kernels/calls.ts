@@ -1,42 +1,74 @@
 /**
- * Calls as flat lists of values, in the order in which native/bindings/node.cc and wasm.cc read them. The addon takes
- * them as arguments; for WebAssembly arrays become addresses.
+ * Calls as flat lists of values, in the order in which native/bindings reads them. The addon takes them as arguments;
+ * for WebAssembly arrays become addresses.
  */
-import type { AttendArgs, RetainArgs, RotateArgs, SelectArgs, StorageArray, StoreArgs } from './contract.ts'
+import type {
+  AttendArgs,
+  KeyValueSegment,
+  RetainArgs,
+  RotateArgs,
+  Rotation,
+  RowLayout,
+  SelectArgs,
+  StorageType,
+  StoreArgs,
+} from './contract.ts'
+import { NEVER } from './contract.ts'
+import { storageOf } from './storage.ts'
 
-export type KernelArray = Float32Array | Float64Array | Int32Array | Uint16Array
+export type KernelArray = Float32Array | Float64Array | Int32Array | Uint16Array | Uint8Array
 export type CallValue = number | boolean | KernelArray | undefined
 
-const storageOf = (array: StorageArray | undefined) => (array instanceof Uint16Array ? 1 : 0)
+const storageCodes = { f32: 0, f16: 1, bf16: 2 } as const satisfies Record<StorageType, number>
+const layoutCodes = { 'head-major': 0, 'token-major': 1, shared: 2 } as const satisfies Record<RowLayout, number>
 
-export function attendCall(args: AttendArgs): CallValue[] {
+/** An unknown name gives -1, which the checks refuse. */
+function code(codes: Readonly<Record<string, number>>, name: string): number {
+  return Object.hasOwn(codes, name) ? (codes[name] as number) : -1
+}
+
+/** @param describe what the receiver wants to know of a segment beyond the arrays themselves */
+export function attendCall(args: AttendArgs, describe?: (segment: KeyValueSegment) => CallValue[]): CallValue[] {
   const { numTokens, numHeads, numKvHeads, headDim, valueDim, scale, firstPosition, segments } = args
+  const { left = NEVER, right = NEVER, sinks = 0, softcap = 0 } = args
+  const [first] = segments
   const values: CallValue[] = [numTokens, numHeads, numKvHeads, headDim, valueDim, scale, firstPosition]
-  values.push(args.query, args.output, args.lse, storageOf(segments[0]?.keys), segments.length)
-  for (const {
-    isTokenMajor = false,
-    capacity,
-    lengths,
-    keys,
-    values: stored,
-    bias,
-    births,
-    deaths,
-    rows,
-  } of segments) {
-    values.push(isTokenMajor, capacity, lengths, keys, stored, bias, births, deaths, rows)
+  values.push(left, right, sinks, softcap, code(storageCodes, storageOf(args.query, args.queryStorage)))
+  values.push(args.query, args.output, args.lse, args.alibiSlopes, args.sinkLogits)
+  pushRotation(values, args.rotation)
+  values.push(code(storageCodes, storageOf(first?.keys, first?.storage)), segments.length)
+  for (const segment of segments) {
+    pushSegment(values, segment)
+    if (describe) values.push(...describe(segment))
   }
   return values
 }
 
+function pushSegment(values: CallValue[], segment: KeyValueSegment): void {
+  const { layout = 'head-major', pageSize = 0, pagesStride = 0, firstPosition, mask } = segment
+  values.push(code(layoutCodes, layout), segment.capacity, segment.lengths, segment.keys, segment.values)
+  values.push(segment.bias, segment.births, segment.deaths, segment.rows, segment.pages, pageSize, pagesStride)
+  values.push(firstPosition !== undefined, firstPosition ?? 0, segment.positions)
+  values.push(mask?.values, mask?.headStride ?? 0, mask?.tokenStride ?? 0)
+}
+
+function pushRotation(values: CallValue[], rotation: Rotation | undefined): void {
+  values.push(rotation?.rotaryPairs ?? 0, rotation?.isInterleaved ?? false, rotation?.cos, rotation?.sin)
+}
+
 export function storeCall(args: StoreArgs): CallValue[] {
-  const { numTokens, numKvHeads, headDim, capacity, stride, source, target, counts, tokens, slots } = args
-  return [numTokens, numKvHeads, headDim, capacity, stride, source, target, counts, tokens, slots, storageOf(target)]
+  const { numTokens, numKvHeads, headDim, layout = 'head-major', capacity, stride, target } = args
+  const values: CallValue[] = [numTokens, numKvHeads, headDim, code(layoutCodes, layout), capacity, stride]
+  values.push(args.source, target, args.counts, args.tokens, args.slots)
+  values.push(code(storageCodes, storageOf(target, args.storage)))
+  pushRotation(values, args.rotation)
+  return values
 }
 
 export function rotateCall(args: RotateArgs): CallValue[] {
-  const { numTokens, numHeads, headDim, rotaryPairs, vectors, cos, sin } = args
-  return [numTokens, numHeads, headDim, rotaryPairs, vectors, cos, sin]
+  const values: CallValue[] = [args.numTokens, args.numHeads, args.headDim, args.vectors, args.isInverse ?? false]
+  pushRotation(values, args)
+  return values
 }
 
 export function retainCall({ kept, ...args }: RetainArgs): CallValue[] {

@@ -1,66 +1,143 @@
 /** The checks of each op for backends that can't check by themselves, as the addon makes them: types and sizes. */
-import { checkInteger, describe } from '../tensor/check.ts'
-import { invalidArgument } from '../tensor/error.ts'
+import { checkChoice, checkFinite, checkInteger, describe } from '../tensor/check.ts'
+import { invalidArgument, type KvasirError } from '../tensor/error.ts'
 import type { KernelArray } from './calls.ts'
-import type { AttendArgs, KeyValueSegment, RetainArgs, RotateArgs, SelectArgs, StoreArgs } from './contract.ts'
+import type {
+  AttendArgs,
+  KeyValueSegment,
+  LogitMask,
+  RetainArgs,
+  RotateArgs,
+  Rotation,
+  SelectArgs,
+  StorageType,
+  StoreArgs,
+} from './contract.ts'
 import { NEVER } from './contract.ts'
+import { storageCodecs, storageOf } from './storage.ts'
 
 const maxDim = 65536
 const maxCount = NEVER - 1
 
 export function checkAttend(args: AttendArgs): void {
-  const { numTokens, numHeads, numKvHeads, headDim, valueDim, firstPosition, segments } = args
+  const { numTokens, numHeads, numKvHeads, headDim, valueDim, firstPosition, segments, softcap = 0 } = args
   count('numTokens', numTokens)
   for (const [name, value] of Object.entries({ numHeads, numKvHeads, headDim, valueDim })) dimension(name, value)
-  if (numHeads % numKvHeads !== 0) throw invalidArgument('kernels', 'expected numHeads to be a multiple of numKvHeads')
+  if (numHeads % numKvHeads !== 0) {
+    throw invalid(`numHeads to be a multiple of numKvHeads, got ${numHeads} and ${numKvHeads}`)
+  }
   checkInteger('kernels', 'firstPosition', firstPosition, -maxCount, maxCount - numTokens)
-  if (typeof args.scale !== 'number') throw invalidArgument('kernels', 'expected a number for scale')
+  for (const name of ['left', 'right', 'sinks'] as const) if (args[name] !== undefined) count(name, args[name])
+  checkFinite('kernels', 'scale', args.scale)
+  checkFinite('kernels', 'softcap', softcap)
+  if (softcap < 0) throw invalid(`a softcap of at least 0, got ${softcap}`)
   const rows = numTokens * numHeads
-  atLeast('query', Float32Array, args.query, rows * headDim)
-  atLeast('output', Float32Array, args.output, rows * valueDim)
+  const Query = arrayTypeOf(storageOf(args.query, args.queryStorage))
+  atLeast('query', Query, args.query, rows * headDim)
+  atLeast('output', Query, args.output, rows * valueDim)
   if (args.lse) atLeast('lse', Float32Array, args.lse, rows)
-  if (segments.length > 4) throw invalidArgument('kernels', `expected at most 4 segments, got ${segments.length}`)
+  checkPerHead('alibiSlopes', args.alibiSlopes, numHeads, Number.isFinite)
+  checkPerHead('sinkLogits', args.sinkLogits, numHeads, (value) => value < Number.POSITIVE_INFINITY)
+  if (args.rotation) checkRotation(args.rotation, numTokens, headDim)
+  if (segments.length > 4) throw invalid(`at most 4 segments, got ${segments.length}`)
   for (const segment of segments) checkSegment(args, segment)
 }
 
-function checkSegment({ numKvHeads, headDim, valueDim, segments }: AttendArgs, segment: KeyValueSegment): void {
-  const { keys, values, capacity, lengths, isTokenMajor, rows } = segment
+function checkPerHead(name: string, values: unknown, heads: number, isGood: (value: number) => boolean): void {
+  if (values === undefined) return
+  atLeast(name, Float32Array, values, heads)
+  const bad = (values as Float32Array).subarray(0, heads).find((value) => !isGood(value))
+  if (bad !== undefined) throw invalid(`finite numbers in ${name}, got ${bad}`)
+}
+
+function checkRotation({ cos, sin, rotaryPairs }: Rotation, numTokens: number, headDim: number): void {
+  checkInteger('kernels', 'rotaryPairs', rotaryPairs, 0, Math.floor(headDim / 2))
+  atLeast('cos', Float32Array, cos, numTokens * rotaryPairs)
+  atLeast('sin', Float32Array, sin, numTokens * rotaryPairs)
+}
+
+/** Storage rows that the arrays of a segment hold for each head. */
+export function storedRows({ numKvHeads, headDim, valueDim }: AttendArgs, segment: KeyValueSegment): number {
+  const heads = segment.layout === 'shared' ? 1 : numKvHeads
+  return Math.floor(Math.min(segment.keys.length / (heads * headDim), segment.values.length / (heads * valueDim)))
+}
+
+function checkSegment(args: AttendArgs, segment: KeyValueSegment): void {
+  const { numKvHeads, segments } = args
+  const { keys, values, capacity, lengths, layout = 'head-major', rows, pages } = segment
+  checkChoice('kernels', 'layout', layout, ['head-major', 'token-major', 'shared'])
   count('capacity', capacity)
   atLeast('lengths', Int32Array, lengths, numKvHeads)
-  const isHalf = segments[0]?.keys instanceof Uint16Array
-  if (keys instanceof Uint16Array !== isHalf || values instanceof Uint16Array !== isHalf) {
-    throw invalidArgument('kernels', 'keys and values are not of one storage type')
+  const Stored = arrayTypeOf(storageOf(segments[0]?.keys, segments[0]?.storage))
+  atLeast('keys', Stored, keys, 0)
+  atLeast('values', Stored, values, 0)
+  if (rows && pages) throw invalid('rows or pages, got both')
+  if (args.alibiSlopes && segment.firstPosition === undefined && !segment.positions) {
+    throw invalid('positions in every segment for alibiSlopes, got none')
   }
-  for (let k = 0; k < numKvHeads; k++) {
-    const length = lengths[k] as number
-    checkInteger('kernels', `lengths[${k}]`, length, 0, capacity)
-    if (length === 0) continue
-    const used = rows ? capacity : length
-    const end = k * capacity + used
-    const last = isTokenMajor ? (used - 1) * numKvHeads + k + 1 : end
-    atLeast('keys', storageTypeOf(keys), keys, last * headDim)
-    atLeast('values', storageTypeOf(values), values, last * valueDim)
-    if (segment.bias) atLeast('bias', Float32Array, segment.bias, end)
-    for (const name of ['births', 'deaths'] as const) {
-      const array = segment[name]
-      if (array) atLeast(name, Int32Array, array, end)
-    }
-    if (rows) {
-      atLeast('rows', Int32Array, rows, k * capacity + length)
-      within('rows', rows, k * capacity, length, capacity)
-    }
+  if (segment.firstPosition !== undefined) {
+    checkInteger('kernels', 'segment.firstPosition', segment.firstPosition, -maxCount, maxCount)
   }
+  if (pages) {
+    if (layout === 'head-major') throw invalid('pages in token-major or shared layout, got head-major')
+    checkInteger('kernels', 'pageSize', segment.pageSize, 1, maxCount)
+    count('pagesStride', segment.pagesStride ?? 0)
+  }
+  for (let k = 0; k < numKvHeads; k++) checkHead(args, segment, k)
+  if (segment.mask) checkMask(args, segment)
+}
+
+/** Heads may end short of the array (a view into the middle of a store): what is used must lie within. */
+function checkHead(args: AttendArgs, segment: KeyValueSegment, k: number): void {
+  const { numKvHeads: K, headDim, valueDim } = args
+  const { keys, values, capacity: C, layout, rows, pages, pageSize = 1, pagesStride = 0 } = segment
+  const length = segment.lengths[k] as number
+  checkInteger('kernels', `lengths[${k}]`, length, 0, C)
+  if (length === 0) return
+  const stored = storedRows(args, segment)
+  if (pages) {
+    const [at, used] = [k * pagesStride, Math.ceil(length / pageSize)]
+    atLeast('pages', Int32Array, pages, at + used)
+    within('pages', pages, at, used, Math.floor(stored / pageSize))
+  } else {
+    const used = rows ? C : length
+    const shared = rows ? 0 : length
+    const last = layout === 'shared' ? shared : layout === 'token-major' ? (used - 1) * K + k + 1 : k * C + used
+    atLeast('keys', keys.constructor as ArrayType, keys, last * headDim)
+    atLeast('values', values.constructor as ArrayType, values, last * valueDim)
+  }
+  const end = k * C + (rows ? C : length)
+  if (segment.bias) atLeast('bias', Float32Array, segment.bias, end)
+  for (const name of ['births', 'deaths', 'positions'] as const) {
+    if (segment[name]) atLeast(name, Int32Array, segment[name], end)
+  }
+  if (!rows) return
+  atLeast('rows', Int32Array, rows, k * C + length)
+  within('rows', rows, k * C, length, layout === 'shared' ? Math.min(C, stored) : C)
+}
+
+function checkMask({ numTokens, numHeads, numKvHeads }: AttendArgs, { mask, lengths }: KeyValueSegment): void {
+  const { values, headStride, tokenStride } = mask as LogitMask
+  count('mask.headStride', headStride)
+  count('mask.tokenStride', tokenStride)
+  const longest = Math.max(...lengths.subarray(0, numKvHeads))
+  const last = (numHeads - 1) * headStride + (numTokens - 1) * tokenStride
+  const needed = longest === 0 || numTokens === 0 ? 0 : last + longest
+  atLeast('mask.values', values instanceof Uint8Array ? Uint8Array : Float32Array, values, needed)
 }
 
 export function checkStore(args: StoreArgs): void {
-  const { numTokens, numKvHeads, headDim, capacity, stride, counts, tokens, slots } = args
+  const { numTokens, numKvHeads, headDim, layout = 'head-major', capacity, stride, counts, tokens, slots } = args
   for (const [name, value] of Object.entries({ numTokens, capacity, stride })) count(name, value)
   for (const [name, value] of Object.entries({ numKvHeads, headDim })) dimension(name, value)
+  checkChoice('kernels', 'layout', layout, ['head-major', 'token-major', 'shared'])
+  const rows = (layout === 'shared' ? 1 : numKvHeads) * capacity
   atLeast('source', Float32Array, args.source, numTokens * numKvHeads * headDim)
-  atLeast('target', storageTypeOf(args.target), args.target, numKvHeads * capacity * headDim)
+  atLeast('target', arrayTypeOf(storageOf(args.target, args.storage)), args.target, rows * headDim)
   atLeast('counts', Int32Array, counts, numKvHeads)
   atLeast('tokens', Int32Array, tokens, numKvHeads * stride)
   atLeast('slots', Int32Array, slots, numKvHeads * stride)
+  if (args.rotation) checkRotation(args.rotation, numTokens, headDim)
   for (let k = 0; k < numKvHeads; k++) {
     checkInteger('kernels', `counts[${k}]`, counts[k], 0, stride)
     within('tokens', tokens, k * stride, counts[k] as number, numTokens)
@@ -68,13 +145,12 @@ export function checkStore(args: StoreArgs): void {
   }
 }
 
-export function checkRotate({ vectors, cos, sin, numTokens, numHeads, headDim, rotaryPairs }: RotateArgs): void {
+export function checkRotate(args: RotateArgs): void {
+  const { vectors, numTokens, numHeads, headDim } = args
   count('numTokens', numTokens)
   for (const [name, value] of Object.entries({ numHeads, headDim })) dimension(name, value)
-  checkInteger('kernels', 'rotaryPairs', rotaryPairs, 0, Math.floor(headDim / 2))
   atLeast('vectors', Float32Array, vectors, numTokens * numHeads * headDim)
-  atLeast('cos', Float32Array, cos, numTokens * rotaryPairs)
-  atLeast('sin', Float32Array, sin, numTokens * rotaryPairs)
+  checkRotation(args, numTokens, headDim)
 }
 
 export function checkRetain({ kept, numTokens, scores, rowDeaths, tokenDeaths, counts, tokens, slots }: RetainArgs) {
@@ -126,8 +202,14 @@ function atLeast(name: string, Type: ArrayType, array: unknown, length: number):
   throw invalidArgument('kernels', `expected at least ${length} elements in ${name}, got ${array.length}`)
 }
 
-function storageTypeOf(array: unknown): ArrayType {
-  return array instanceof Uint16Array ? Uint16Array : Float32Array
+/** @throws KvasirError for a storage that is unknown */
+function arrayTypeOf(storage: StorageType): ArrayType {
+  checkChoice('kernels', 'storage', storage, Object.keys(storageCodecs))
+  return storage === 'f32' ? Float32Array : Uint16Array
+}
+
+function invalid(expected: string): KvasirError {
+  return invalidArgument('kernels', `expected ${expected}`)
 }
 
 function within(name: string, entries: Int32Array, start: number, length: number, limit: number): void {

@@ -2,16 +2,22 @@
  * What a backend computes. Letters: T new tokens, S cached tokens, H query heads, K KV heads, G = H / K, D head dim of
  * queries and keys, E head dim of values, C rows of storage a head, W keep window. Arrays are row-major.
  *
- * Calls are synchronous. The compiled backends check types, sizes and indices (KvasirError `invalid-argument`);
+ * Calls are synchronous but for `attendAsync`. The compiled backends check types, sizes and indices (KvasirError `invalid-argument`);
  * `reference.ts` (f64) checks nothing and says what the right answer is. An array that a call writes must not overlap
  * any other. NaN and infinite logits make their outputs NaN.
  */
 
-/** How K and V are stored. f16 is IEEE binary16, held in a Uint16Array. */
-export type StorageType = 'f32' | 'f16'
+/** How numbers are stored: IEEE binary32 in a Float32Array; binary16 or bfloat16 as bits in a Uint16Array. */
+export type StorageType = 'f32' | 'f16' | 'bf16'
 
-/** f32 or the bits of f16. */
+/** f32, or the bits of f16 or bf16. */
 export type StorageArray = Float32Array | Uint16Array
+
+/**
+ * Where storage row r of KV head k lies: `head-major` `[K, C, D]`; `token-major` `[C, K, D]`; `shared` `[C, D]`, a pool
+ * from which heads take rows, by `rows` or `pages`.
+ */
+export type RowLayout = 'head-major' | 'token-major' | 'shared'
 
 /** "Never": a death after every query, or (negated) a birth before every query. */
 export const NEVER = 0x7fffffff
@@ -32,17 +38,20 @@ export interface Memory {
 
 /**
  * A run of stored tokens, the same number of storage rows for each KV head. Attention sees the concatenation of all
- * segments of a call; the order of rows has no meaning, lifetimes have.
+ * segments of a call; the order of rows has no meaning, lifetimes and positions have.
  */
 export interface KeyValueSegment {
-  /** `[K, C, D]`, or `[C, K, D]` when `isTokenMajor` */
+  /** `[K, C, D]`, or as `layout` says */
   readonly keys: StorageArray
-  /** `[K, C, E]`, or `[C, K, E]` when `isTokenMajor` */
+  /** `[K, C, E]`, or as `layout` says */
   readonly values: StorageArray
-  readonly isTokenMajor?: boolean
-  /** C */
+  /** Of keys and values, the same in all segments of a call (default: f32, or f16 for a Uint16Array). */
+  readonly storage?: StorageType
+  /** Default `head-major`. */
+  readonly layout?: RowLayout
+  /** C: entries of a head in the arrays below, and storage rows of a head without `pages`. */
   readonly capacity: number
-  /** `[K]`: rows in use by each head, 0 <= lengths[k] <= C; rows past it are never read. */
+  /** `[K]`: entries in use by each head, 0 <= lengths[k] <= C; what lies past them is never read. */
   readonly lengths: Int32Array
   /** `[K, C]`: added to the logits of each row; -Infinity hides the row. */
   readonly bias?: Float32Array
@@ -50,20 +59,48 @@ export interface KeyValueSegment {
   readonly births?: Int32Array
   /** `[K, C]`, absent: never dies. */
   readonly deaths?: Int32Array
+  /** Row j is at position firstPosition + j. Without it and `positions`, rows have none: `left` and `right` don't act. */
+  readonly firstPosition?: number
+  /** `[K, C]`: the position of each row, instead of `firstPosition`. */
+  readonly positions?: Int32Array
   /**
-   * `[K, C]`: when present, the j-th row of head k is storage row `rows[k * C + j]`; bias, births and deaths go by
-   * storage row too. `lengths` then counts the entries of this list.
+   * `[K, C]`: when present, the j-th entry of head k is storage row `rows[k * C + j]`; bias, births, deaths and
+   * positions go by storage row too (firstPosition + row). `lengths` then counts the entries of this list.
    */
   readonly rows?: Int32Array
+  /**
+   * When present, entry j of head k is row j % pageSize of page `pages[k * pagesStride + floor(j / pageSize)]`, which
+   * begins at storage row page * pageSize. The other arrays go by entry. Not together with `rows`.
+   */
+  readonly pages?: Int32Array
+  readonly pageSize?: number
+  /** Entries of `pages` a head; 0 (default): all heads share one table. */
+  readonly pagesStride?: number
+  /** Added to (f32) or allowed in (u8: 0 hides) each pair of query and entry. */
+  readonly mask?: LogitMask
 }
 
-/** out[t, h] = sum_j softmax_j(scale * q[t, h] . k[j] + bias[j]) v[j] over the rows visible at position first + t. */
+/** Element (head h, token t, entry j) is values[h * headStride + t * tokenStride + j]. A stride of 0 broadcasts. */
+export interface LogitMask {
+  /** Float32Array: added to the logits, -Infinity hides. Uint8Array: 0 hides. */
+  readonly values: Float32Array | Uint8Array
+  readonly headStride: number
+  readonly tokenStride: number
+}
+
+/**
+ * out[t, h] = sum_j softmax_j(logit[t, h, j]) v[j] over the rows that the query at position p = firstPosition + t sees,
+ * with logit = softcap(scale * q[t, h] . k[j]) + bias[j] - alibiSlopes[h] * |p - position[j]| + mask[h, t, j] and
+ * softcap(x) = softcap * tanh(x / softcap).
+ */
 export interface AttendArgs {
-  /** `[T, H, D]` */
-  readonly query: Float32Array
-  /** `[T, H, E]`, written whole; rows that see nothing become zeros. */
-  readonly output: Float32Array
-  /** `[T, H]`: natural log of the sum of exponentials; -Infinity for rows that see nothing. */
+  /** `[T, H, D]`; a Uint16Array holds `queryStorage` */
+  readonly query: StorageArray
+  /** `[T, H, E]`, of the same type as `query`, written whole; rows that see nothing become zeros. */
+  readonly output: StorageArray
+  /** What a Uint16Array in `query` and `output` holds (default f16). */
+  readonly queryStorage?: StorageType
+  /** `[T, H]`: natural log of the sum of exponentials, sink included; -Infinity for rows that see nothing. */
   readonly lse?: Float32Array
   readonly numTokens: number
   readonly numHeads: number
@@ -71,8 +108,22 @@ export interface AttendArgs {
   readonly headDim: number
   readonly valueDim: number
   readonly scale: number
-  /** Position of query 0 on the axis of births and deaths. */
+  /** Position of query 0 on the axis of births, deaths and positions. */
   readonly firstPosition: number
+  /** A query at p sees positions from p - left on (absent: all before it) ... */
+  readonly left?: number
+  /** ... up to p + right: 0 is causal, absent: all after it. Both act on rows that have a position. */
+  readonly right?: number
+  /** Positions below this are seen however far to the left (default 0). */
+  readonly sinks?: number
+  /** Above 0; absent: none. */
+  readonly softcap?: number
+  /** `[H]`; all segments must have positions. */
+  readonly alibiSlopes?: Float32Array
+  /** Rotates each query before it is used. */
+  readonly rotation?: Rotation
+  /** `[H]`: logit of a virtual row whose value is zero (gpt-oss); zeros are the smooth softmax. */
+  readonly sinkLogits?: Float32Array
   readonly segments: readonly KeyValueSegment[]
 }
 
@@ -80,8 +131,14 @@ export interface AttendArgs {
 export interface StoreArgs {
   /** `[T, K, D]` */
   readonly source: Float32Array
-  /** `[K, C, D]`; f16 rounds to nearest even. */
+  /** `[K, C, D]`, or as `layout` says; rounds to nearest even. */
   readonly target: StorageArray
+  /** Of `target` (default: f32, or f16 for a Uint16Array). */
+  readonly storage?: StorageType
+  /** Default `head-major`. */
+  readonly layout?: RowLayout
+  /** Rotates each row on its way into storage. */
+  readonly rotation?: Rotation
   readonly numTokens: number
   readonly numKvHeads: number
   readonly headDim: number
@@ -162,18 +219,27 @@ export interface SelectArgs {
   readonly lengths: Int32Array
 }
 
-/** Rotates the first 2 * R components of each head in place; half split: pairs (i, i + R). */
-export interface RotateArgs {
-  /** `[T, heads, D]` */
-  readonly vectors: Float32Array
+/** Rotary positions: turns the first 2 * R components of a head, pair i by the angle of (cos[t, i], sin[t, i]). */
+export interface Rotation {
   /** `[T, R]` */
   readonly cos: Float32Array
   /** `[T, R]` */
   readonly sin: Float32Array
+  /** R */
+  readonly rotaryPairs: number
+  /** Pairs (2i, 2i + 1) instead of (i, i + R). */
+  readonly isInterleaved?: boolean
+}
+
+/** Rotates in place. */
+export interface RotateArgs extends Rotation {
+  /** `[T, heads, D]` */
+  readonly vectors: Float32Array
   readonly numTokens: number
   readonly numHeads: number
   readonly headDim: number
-  readonly rotaryPairs: number
+  /** Turns back: by the negative angle. */
+  readonly isInverse?: boolean
 }
 
 /** A backend, opened. */
@@ -183,6 +249,11 @@ export interface Kernels {
   readonly description: string
   alloc(byteLength: number): Memory
   attend(args: AttendArgs): void
+  /**
+   * The same off the caller's thread where the backend can: until it settles, nothing may change the arrays of the
+   * call. Short calls run at once, since handing them over would take longer.
+   */
+  attendAsync(args: AttendArgs): Promise<void>
   store(args: StoreArgs): void
   /** @throws KvasirError `invalid-argument` on a NaN score; nothing is changed then. */
   retain(args: RetainArgs): void

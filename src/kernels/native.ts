@@ -14,6 +14,8 @@ interface Addon {
   instructionSets(): string[]
   prepare(buffer: ArrayBuffer): number
   attend(engine: object, ...values: CallValue[]): void
+  /** Undefined when the call was short and is done already. */
+  attendAsync(engine: object, ...values: CallValue[]): Promise<void> | undefined
   store(engine: object, ...values: CallValue[]): void
   rotate(engine: object, ...values: CallValue[]): void
   retain(engine: object, ...values: CallValue[]): number
@@ -65,6 +67,7 @@ export function openNative(threads: number, instructionSet?: string): NativeKern
     // Cache lines begin at 64 bytes; a row of K that straddles two costs twice.
     alloc: (byteLength) => allocateHostMemory(byteLength, (buffer) => addon.prepare(buffer)),
     attend: (args) => call(() => addon.attend(engine, ...attendCall(args))),
+    attendAsync: (args) => callAsync(() => addon.attendAsync(engine, ...attendCall(args))),
     store: (args) => call(() => addon.store(engine, ...storeCall(args))),
     rotate: (args) => call(() => addon.rotate(engine, ...rotateCall(args))),
     retain: (args) => checkStatus(call(() => addon.retain(engine, ...retainCall(args)))),
@@ -79,9 +82,21 @@ function call<T>(run: () => T): T {
   try {
     return run()
   } catch (cause) {
-    const { code, message } = cause as NodeJS.ErrnoException
-    throw new KvasirError(errorCodes[code ?? ''] ?? 'internal', 'kernels', message, { cause })
+    throw kernelError(cause)
   }
+}
+
+async function callAsync(run: () => Promise<void> | undefined): Promise<void> {
+  try {
+    await run()
+  } catch (cause) {
+    throw kernelError(cause)
+  }
+}
+
+function kernelError(cause: unknown): KvasirError {
+  const { code, message } = cause as NodeJS.ErrnoException
+  return new KvasirError(errorCodes[code ?? ''] ?? 'internal', 'kernels', message, { cause })
 }
 
 const errorCodes: Readonly<Record<string, KvasirErrorCode>> = {

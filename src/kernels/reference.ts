@@ -2,26 +2,27 @@
  * The specification of each op: f64 arithmetic, plain loops, no cleverness. Every other backend is tested against this.
  */
 import { invalidArgument } from '../tensor/error.ts'
-import { f16ToF32, f32ToF16 } from '../tensor/float16.ts'
 import type {
   AttendArgs,
   Kernels,
   KeyValueSegment,
   RetainArgs,
   RotateArgs,
+  Rotation,
   SelectArgs,
-  StorageArray,
   StoreArgs,
 } from './contract.ts'
 import { NEVER } from './contract.ts'
 import { allocateHostMemory } from './host-memory.ts'
+import { storageCodecs, storageOf } from './storage.ts'
 
 export function openReference(): Kernels {
   return {
     name: 'reference',
     description: 'reference (f64 TypeScript)',
     alloc: (byteLength) => allocateHostMemory(byteLength),
-    attend,
+    attend: (args) => attend(args),
+    attendAsync: async (args) => attend(args),
     store,
     retain,
     select,
@@ -29,72 +30,149 @@ export function openReference(): Kernels {
   }
 }
 
-/** Element `index` of storage, as a number. */
-function readStored(array: StorageArray, index: number): number {
-  const value = array[index] as number
-  return array instanceof Uint16Array ? f16ToF32(value) : value
-}
+type Round = (value: number) => number
+const exact: Round = (value) => value
 
-function attend(args: AttendArgs): void {
-  const { query, output, lse, numTokens, numHeads, numKvHeads, headDim, valueDim, scale } = args
+/**
+ * Attention by the definition. With `round` = Math.fround it is what anyone would write in f32: the measure of the error
+ * that a backend may make.
+ */
+export function attend(args: AttendArgs, round: Round = exact): void {
+  const { output, lse, numTokens, numHeads, valueDim } = args
+  // A Float32Array takes the result unrounded, whatever the queries are.
+  const { write } = storageCodecs[output instanceof Float32Array ? 'f32' : storageOf(output, args.queryStorage)]
   for (let t = 0; t < numTokens; t++) {
     for (let h = 0; h < numHeads; h++) {
-      const kvHead = Math.floor((h * numKvHeads) / numHeads)
       const at = t * numHeads + h
-      const q = query.subarray(at * headDim, (at + 1) * headDim)
-      const visible = visibleRows(args, kvHead, args.firstPosition + t)
-      const logits = visible.map(({ segment, stored, bias }) => scale * dot(q, segment.keys, stored * headDim) + bias)
-      const max = logits.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY)
+      const visible = visibleRows(args, h, t, round)
+      const sink = args.sinkLogits?.[h] ?? Number.NEGATIVE_INFINITY
+      const max = visible.reduce((most, { logit }) => Math.max(most, logit), sink)
       const isEmpty = max === Number.NEGATIVE_INFINITY
-      const weights = logits.map((logit) => (isEmpty ? 0 : Math.exp(logit - max)))
-      const sum = weights.reduce((a, b) => a + b, 0)
+      const weights = visible.map(({ logit }) => (isEmpty ? 0 : round(Math.exp(round(logit - max)))))
+      const sum = weights.reduce((a, b) => round(a + b), isEmpty ? 0 : round(Math.exp(round(sink - max))))
       for (let e = 0; e < valueDim; e++) {
         let total = 0
-        visible.forEach(({ segment, stored }, j) => {
+        visible.forEach(({ value }, j) => {
           // A weight of zero hides its row altogether: 0 * NaN must not reach the sum.
-          if (weights[j]) total += (weights[j] as number) * readStored(segment.values, stored * valueDim + e)
+          if (weights[j]) total = round(total + round((weights[j] as number) * value(e)))
         })
-        output[at * valueDim + e] = isEmpty ? 0 : total / sum
+        output[at * valueDim + e] = write(isEmpty ? 0 : total / sum)
       }
       if (lse) lse[at] = isEmpty ? max : max + Math.log(sum)
     }
   }
 }
 
-/** The rows of `kvHead` that a query at `position` sees: `stored` counts rows of K and V in memory order. */
-function visibleRows(args: AttendArgs, kvHead: number, position: number) {
-  const visible: { segment: KeyValueSegment; stored: number; bias: number }[] = []
+interface VisibleRow {
+  readonly logit: number
+  readonly value: (e: number) => number
+}
+
+/** The rows that query head h of token t sees. */
+function visibleRows(args: AttendArgs, h: number, t: number, round: Round): VisibleRow[] {
+  const { headDim, valueDim, numHeads, numKvHeads, firstPosition, softcap, scale } = args
+  const k = Math.floor((h * numKvHeads) / numHeads)
+  const query = readQuery(args, h, t)
+  const visible: VisibleRow[] = []
   for (const segment of args.segments) {
-    const base = kvHead * segment.capacity
-    for (let j = 0; j < (segment.lengths[kvHead] as number); j++) {
-      const row = segment.rows?.[base + j] ?? j
-      const birth = segment.births?.[base + row] ?? -NEVER
-      const death = segment.deaths?.[base + row] ?? NEVER
-      const bias = segment.bias?.[base + row] ?? 0
-      // A bias of -Infinity hides its row altogether, whatever K holds there.
-      if (birth > position || position >= death || bias === Number.NEGATIVE_INFINITY) continue
-      visible.push({ segment, stored: segment.isTokenMajor ? row * args.numKvHeads + kvHead : base + row, bias })
+    const { read } = storageCodecs[storageOf(segment.keys, segment.storage)]
+    for (let j = 0; j < (segment.lengths[k] as number); j++) {
+      const { row, index } = locate(segment, k, j)
+      const added = addedLogit(args, segment, { h, t, j, index })
+      if (added === Number.NEGATIVE_INFINITY || !isVisible(args, segment, index, firstPosition + t)) continue
+      const stored = storedRow(segment, k, row, numKvHeads)
+      let dot = 0
+      for (let d = 0; d < headDim; d++) {
+        dot = round(dot + round((query[d] as number) * read(segment.keys[stored * headDim + d] as number)))
+      }
+      const score = round(dot * round(scale))
+      const logit = softcap ? round(softcap * round(Math.tanh(round(score / softcap)))) : score
+      visible.push({ logit: round(logit + added), value: (e) => read(segment.values[stored * valueDim + e] as number) })
     }
   }
   return visible
 }
 
-function dot(query: Float32Array, keys: StorageArray, offset: number): number {
-  let total = 0
-  for (let d = 0; d < query.length; d++) total += (query[d] as number) * readStored(keys, offset + d)
-  return total
+function readQuery(args: AttendArgs, h: number, t: number): number[] {
+  const { headDim, numHeads, rotation } = args
+  const { read } = storageCodecs[storageOf(args.query, args.queryStorage)]
+  const at = (t * numHeads + h) * headDim
+  const query = Array.from(args.query.subarray(at, at + headDim), read)
+  if (rotation) rotateHead(query, 0, rotation, t, 1)
+  return query
+}
+
+/** The storage row of entry j, and where bias, births, deaths and positions speak of it. */
+function locate(segment: KeyValueSegment, k: number, j: number): { row: number; index: number } {
+  const { capacity, rows, pages, pageSize = 1, pagesStride = 0 } = segment
+  if (rows) {
+    const row = rows[k * capacity + j] as number
+    return { row, index: k * capacity + row }
+  }
+  const page = pages?.[k * pagesStride + Math.floor(j / pageSize)]
+  return { row: page === undefined ? j : page * pageSize + (j % pageSize), index: k * capacity + j }
+}
+
+/** The number of a storage row of a KV head, in the order of memory. */
+function storedRow({ layout, capacity }: KeyValueSegment, k: number, row: number, K: number): number {
+  if (layout === 'shared') return row
+  if (layout === 'token-major') return row * K + k
+  return k * capacity + row
+}
+
+function isVisible(args: AttendArgs, segment: KeyValueSegment, index: number, position: number): boolean {
+  if ((segment.births?.[index] ?? -NEVER) > position || position >= (segment.deaths?.[index] ?? NEVER)) return false
+  const at = positionOf(segment, index)
+  if (at === undefined) return true
+  const { left, right, sinks = 0 } = args
+  if (right !== undefined && at > position + right) return false
+  return left === undefined || at >= position - left || at < sinks
+}
+
+function positionOf({ firstPosition, positions, capacity }: KeyValueSegment, index: number): number | undefined {
+  if (positions) return positions[index]
+  return firstPosition === undefined ? undefined : firstPosition + (index % capacity)
+}
+
+/** Bias, ALiBi and mask; -Infinity hides the row, whatever K holds there. */
+function addedLogit(
+  { alibiSlopes, firstPosition }: AttendArgs,
+  segment: KeyValueSegment,
+  { h, t, j, index }: { h: number; t: number; j: number; index: number },
+): number {
+  const { bias, mask } = segment
+  let added = bias?.[index] ?? 0
+  const distance = Math.abs(firstPosition + t - (positionOf(segment, index) ?? 0))
+  if (alibiSlopes) added -= (alibiSlopes[h] as number) * distance
+  if (!mask) return added
+  const value = mask.values[h * mask.headStride + t * mask.tokenStride + j] as number
+  if (mask.values instanceof Uint8Array) return value ? added : Number.NEGATIVE_INFINITY
+  return value === Number.NEGATIVE_INFINITY ? value : added + value
 }
 
 function store(args: StoreArgs): void {
-  const { source, target, numKvHeads, headDim, capacity, counts, tokens, slots, stride } = args
-  for (let k = 0; k < numKvHeads; k++) {
+  const {
+    source,
+    target,
+    numKvHeads: K,
+    headDim,
+    layout = 'head-major',
+    capacity,
+    counts,
+    tokens,
+    slots,
+    stride,
+  } = args
+  const { write } = storageCodecs[storageOf(target, args.storage)]
+  for (let k = 0; k < K; k++) {
     for (let n = 0; n < (counts[k] as number); n++) {
-      const from = ((tokens[k * stride + n] as number) * numKvHeads + k) * headDim
-      const to = (k * capacity + (slots[k * stride + n] as number)) * headDim
-      for (let d = 0; d < headDim; d++) {
-        const value = source[from + d] as number
-        target[to + d] = target instanceof Uint16Array ? f32ToF16(value) : value
-      }
+      const token = tokens[k * stride + n] as number
+      const from = (token * K + k) * headDim
+      const slot = slots[k * stride + n] as number
+      const row = layout === 'shared' ? slot : layout === 'token-major' ? slot * K + k : k * capacity + slot
+      const values = Array.from(source.subarray(from, from + headDim))
+      if (args.rotation) rotateHead(values, 0, args.rotation, token, 1)
+      for (let d = 0; d < headDim; d++) target[row * headDim + d] = write(values[d] as number)
     }
   }
 }
@@ -178,18 +256,23 @@ function select(args: SelectArgs): void {
   }
 }
 
-function rotate({ vectors, cos, sin, numTokens, numHeads, headDim, rotaryPairs }: RotateArgs): void {
+function rotate(args: RotateArgs): void {
+  const { vectors, numTokens, numHeads, headDim } = args
   for (let t = 0; t < numTokens; t++) {
     for (let h = 0; h < numHeads; h++) {
-      const base = (t * numHeads + h) * headDim
-      for (let i = 0; i < rotaryPairs; i++) {
-        const a = vectors[base + i] as number
-        const b = vectors[base + rotaryPairs + i] as number
-        const c = cos[t * rotaryPairs + i] as number
-        const s = sin[t * rotaryPairs + i] as number
-        vectors[base + i] = a * c - b * s
-        vectors[base + rotaryPairs + i] = b * c + a * s
-      }
+      rotateHead(vectors, (t * numHeads + h) * headDim, args, t, args.isInverse ? -1 : 1)
     }
+  }
+}
+
+/** Turns the head that begins at `base` by the angles of token t; sign -1 turns back. */
+function rotateHead(x: Float32Array | number[], base: number, rotation: Rotation, t: number, sign: 1 | -1): void {
+  const { cos, sin, rotaryPairs: pairs, isInterleaved } = rotation
+  for (let i = 0; i < pairs; i++) {
+    const [first, second] = isInterleaved ? [base + 2 * i, base + 2 * i + 1] : [base + i, base + pairs + i]
+    const [a, b] = [x[first] as number, x[second] as number]
+    const [c, s] = [cos[t * pairs + i] as number, sign * (sin[t * pairs + i] as number)]
+    x[first] = a * c - b * s
+    x[second] = b * c + a * s
   }
 }

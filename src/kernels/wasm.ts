@@ -4,8 +4,8 @@
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { attendCall, type CallValue, type KernelArray, retainCall, rotateCall, selectCall, storeCall } from './calls.ts'
-import { checkAttend, checkRetain, checkRotate, checkSelect, checkStore } from './check-arguments.ts'
-import type { Kernels, Memory, RetainArgs } from './contract.ts'
+import { checkAttend, checkRetain, checkRotate, checkSelect, checkStore, storedRows } from './check-arguments.ts'
+import type { AttendArgs, Kernels, KeyValueSegment, Memory, RetainArgs } from './contract.ts'
 import { builtFile } from './files.ts'
 import { checkStatus } from './status.ts'
 import { WasmHeap } from './wasm-memory.ts'
@@ -15,7 +15,7 @@ interface Exports extends WebAssembly.Exports {
   __heap_base: WebAssembly.Global
   attend_scratch(numbers: number): number
   attend(numbers: number, scratch: number): void
-  store(numbers: number): void
+  store(numbers: number, scratch: number): void
   rotate(numbers: number): void
   retain(numbers: number): number
   select(numbers: number, scratch: number): void
@@ -53,17 +53,19 @@ export function openWasm(): WasmKernels {
   const { bytes, label } = findVariant() as { bytes: Buffer<ArrayBuffer>; label: string }
   const { exports } = new WebAssembly.Instance(new WebAssembly.Module(bytes), { env: { log: Math.log } })
   const module = new WasmModule(exports as Exports)
+  const attend = (args: AttendArgs): void => {
+    checkAttend(args)
+    if (args.numTokens > 0) module.attend(attendCall(args, describeSegment(args)), written(args.output, args.lse))
+  }
   return {
     name: 'wasm',
     description: `wasm (${label}, 1 thread)`,
     alloc: (byteLength) => module.heap.alloc(byteLength),
-    attend(args) {
-      checkAttend(args)
-      if (args.numTokens > 0) module.attend(attendCall(args), written(args.output, args.lse))
-    },
+    attend,
+    attendAsync: async (args) => attend(args),
     store(args) {
       checkStore(args)
-      module.run((numbers) => module.exports.store(numbers), storeCall(args).slice(1), written(args.target))
+      module.scratched('store', storeCall(args), args.headDim * 4, written(args.target))
     },
     rotate(args) {
       checkRotate(args)
@@ -75,12 +77,18 @@ export function openWasm(): WasmKernels {
     },
     select(args) {
       checkSelect(args)
-      module.select(selectCall(args), args.numRows * 8, written(args.rows, args.lengths))
+      module.scratched('select', selectCall(args), args.numRows * 8, written(args.rows, args.lengths))
     },
     read: (data) => module.read(data),
     multiplyAdd: (iterations) => module.exports.multiply_add(iterations),
   }
 }
+
+/** Whether the mask is of bytes, and how many storage rows a head has. */
+const describeSegment = (args: AttendArgs) => (segment: KeyValueSegment) => [
+  segment.mask?.values instanceof Uint8Array,
+  segment.pages || segment.layout === 'shared' ? storedRows(args, segment) : segment.capacity,
+]
 
 function written(...arrays: (KernelArray | undefined)[]): KernelArray[] {
   return arrays.filter((array) => array !== undefined)
@@ -91,7 +99,7 @@ function writtenByRetain({ kept, rowDeaths, tokenDeaths, counts, tokens, slots }
   return written(...state, rowDeaths, tokenDeaths, counts, tokens, slots)
 }
 
-const numbersBytes = 8 * 64
+const numbersBytes = 8 * 160
 
 /** A value of a call as the module takes it: a number (arrays of its memory: their address), or an array to copy in. */
 type Resolved = number | KernelArray
@@ -118,9 +126,9 @@ class WasmModule {
     this.#copyBack(outputs)
   }
 
-  select(values: CallValue[], scratchBytes: number, outputs: KernelArray[]): void {
+  scratched(name: 'store' | 'select', values: CallValue[], scratchBytes: number, outputs: KernelArray[]): void {
     const resolved = this.#resolve(values)
-    this.exports.select(this.#place(resolved, scratchBytes), this.#scratch.address + usedBytes(resolved))
+    this.exports[name](this.#place(resolved, scratchBytes), this.#scratch.address + usedBytes(resolved))
     this.#copyBack(outputs)
   }
 

@@ -13,29 +13,56 @@ constexpr int32_t kNever = 0x7fffffff;
 // Rows are looked at in blocks of this many: K and V of a block fit in the first-level cache, with those of the next.
 constexpr int kBlockRows = 32;
 
-enum class Storage : int32_t { f32 = 0, f16 = 1 };
+enum class Storage : int32_t { f32 = 0, f16 = 1, bf16 = 2 };
 
-// A run of stored tokens. Strides in elements.
+// Added to (f32) or allowed in (bytes: 0 hides) each logit: element values[h * head_stride + t * token_stride + j].
+struct LogitMask {
+  const void* values;  // null: none
+  int32_t is_bytes;
+  int64_t head_stride, token_stride;
+};
+
+// A run of stored tokens. Strides in bytes.
 struct Segment {
-  const void* keys;
-  const void* values;
+  const char* keys;
+  const char* values;
   int64_t key_head_stride, key_row_stride;
   int64_t value_head_stride, value_row_stride;
-  int64_t capacity;         // C
-  const int32_t* lengths;   // [K]
-  const float* bias;        // [K, C] or null
-  const int32_t* births;    // [K, C] or null
-  const int32_t* deaths;    // [K, C] or null
-  const int32_t* rows;      // [K, C] or null: entry j stands for row rows[k, j]
+  int64_t capacity;          // C
+  int64_t num_rows;          // of storage that a head may use: rows and pages that point past them are passed over
+  const int32_t* lengths;    // [K]
+  const float* bias;         // [K, C] or null
+  const int32_t* births;     // [K, C] or null
+  const int32_t* deaths;     // [K, C] or null
+  const int32_t* rows;       // [K, C] or null: entry j stands for row rows[k, j]
+  const int32_t* pages;      // or null: entry j is row j % page_size of page pages[k * pages_stride + j / page_size]
+  int64_t page_size, pages_stride;
+  int32_t has_positions;     // by `positions`, else row j is at first_position + j
+  int64_t first_position;
+  const int32_t* positions;  // [K, C] or null
+  LogitMask mask;
+};
+
+// cos and sin [T, R]; null: no rotation.
+struct Rotation {
+  const float* cos;
+  const float* sin;
+  int32_t rotary_pairs, is_interleaved;
 };
 
 struct AttendArgs {
-  const float* query;  // [T, H, D]
-  float* output;       // [T, H, E]
-  float* lse;          // [T, H] or null
+  const void* query;  // [T, H, D]
+  void* output;       // [T, H, E]
+  Storage query_storage;  // of query and output
+  float* lse;  // [T, H] or null
   int32_t num_tokens, num_heads, num_kv_heads, head_dim, value_dim;
   float scale;
   int32_t first_position;
+  int32_t left, right, sinks;  // kNever: no limit
+  float softcap;               // 0: none
+  const float* alibi_slopes;   // [H] or null
+  const float* sink_logits;    // [H] or null
+  Rotation rotation;           // of the queries
   Storage storage;
   const Segment* segments;
   int32_t num_segments;
@@ -56,21 +83,21 @@ struct AttendPlan {
 
 struct StoreArgs {
   const float* source;  // [T, K, D]
-  void* target;         // [K, C, D]
+  char* target;
+  int64_t head_stride, row_stride;  // of the target, in bytes
   int32_t num_kv_heads, head_dim;
-  int64_t capacity;
   const int32_t* counts;  // [K]
   const int32_t* tokens;  // [K, stride]
   const int32_t* slots;   // [K, stride]
   int64_t stride;
   Storage storage;
+  Rotation rotation;
 };
 
 struct RotateArgs {
-  float* vectors;    // [T, heads, D]
-  const float* cos;  // [T, R]
-  const float* sin;  // [T, R]
-  int32_t num_tokens, num_heads, head_dim, rotary_pairs;
+  float* vectors;  // [T, heads, D]
+  int32_t num_tokens, num_heads, head_dim, is_inverse;
+  Rotation rotation;
 };
 
 struct RetainArgs {
@@ -105,10 +132,11 @@ enum class Status : int32_t { ok = 0, nan_score = 1, corrupt_state = 2 };
 // What depends on the instruction set.
 struct KernelTable {
   const char* name;
-  void (*attend_plan)(const AttendArgs&, int num_threads, AttendPlan*);
+  void (*attend_plan)(const AttendArgs&, AttendPlan*);
   void (*attend_task)(const AttendArgs&, const AttendPlan&, int task, char* partials, char* workspace);
-  void (*attend_merge)(const AttendArgs&, const AttendPlan&, const char* partials);
-  void (*store)(const StoreArgs&);
+  void (*attend_merge)(const AttendArgs&, const AttendPlan&, char* partials, char* workspace);
+  // `workspace`: head_dim floats, where rows are rotated.
+  void (*store)(const StoreArgs&, char* workspace);
   void (*rotate)(const RotateArgs&);
   // Reads `count` floats and returns something of them: what memory gives at best.
   float (*read)(const float* data, int64_t count);

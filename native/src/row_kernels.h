@@ -1,0 +1,144 @@
+// The inner loops over stored rows, once for each storage type: products with a few query heads, weighted sums, and
+// widening to f32. Everything above them is the same for all types.
+#pragma once
+#include "rows.h"
+
+namespace kvasir {
+namespace KVASIR_ISA {
+
+using DecodeRows = VisibleRows<kBlockRows, false>;
+
+// Asks for what one vector of a row will need, once for each cache line, so that memory works while the block before is
+// computed: values while keys are multiplied, the keys of the next block while values are summed.
+template <typename X>
+static inline void prefetch_vector(const X* at, int vector) {
+  if (vector * kLanes * sizeof(X) % 64 < kLanes * sizeof(X)) __builtin_prefetch(at + vector * kLanes, 0, 2);
+}
+
+// sum[g, i] = lanes of q[g] . k[i] for kGroup query heads and kRows rows; `ahead`: rows of V to ask for.
+template <typename X, int kGroup, int kRows, bool kAhead>
+static inline void multiply_rows(const X* const* keys, const X* const* ahead, const float* q, int head_dim, F* sum,
+                                 int row_stride) {
+  const int q_stride = padded(head_dim), whole = head_dim / kLanes;
+  F part[kGroup][kRows];
+  for (int g = 0; g < kGroup; g++) {
+    for (int i = 0; i < kRows; i++) part[g][i] = zero();
+  }
+  for (int n = 0; n < whole; n++) {
+    for (int i = 0; i < kRows; i++) {
+      if (kAhead) prefetch_vector(ahead[i], n);
+      const F k = load(keys[i] + n * kLanes);
+      for (int g = 0; g < kGroup; g++) part[g][i] = fma(k, load(q + g * q_stride + n * kLanes), part[g][i]);
+    }
+  }
+  if (whole * kLanes < head_dim) {
+    for (int i = 0; i < kRows; i++) {
+      const F k = load_part(keys[i] + whole * kLanes, head_dim - whole * kLanes);
+      for (int g = 0; g < kGroup; g++) part[g][i] = fma(k, load(q + g * q_stride + whole * kLanes), part[g][i]);
+    }
+  }
+  for (int g = 0; g < kGroup; g++) {
+    for (int i = 0; i < kRows; i++) sum[g * row_stride + i] = part[g][i];
+  }
+}
+
+// scores[g, j] = q[g] . k[j] for kGroup query heads. Rows are read nearly in the order of memory, four at a time, for
+// the sake of the prefetcher; sums across lanes are made for kAccumulators dot products at once.
+template <typename X, int kGroup, bool kAhead>
+static void score_rows(const DecodeRows& rows, const float* q, int head_dim, float* scores) {
+  constexpr int kRows = kAccumulators / kGroup, kAtOnce = kRows < 4 ? kRows : 4;
+  static_assert(kBlockRows % kRows == 0, "the last group must not write past the block");
+  for (int j = 0; j < rows.count; j += kRows) {
+    const X *key[kRows], *value[kRows];
+    for (int i = 0; i < kRows; i++) {
+      const int row = j + i < rows.count ? j + i : rows.count - 1;
+      key[i] = (const X*)rows.keys[row];
+      value[i] = (const X*)rows.values[row];
+    }
+    F sum[kAccumulators];
+    for (int i = 0; i < kRows; i += kAtOnce) {
+      multiply_rows<X, kGroup, kAtOnce, kAhead>(key + i, value + i, q, head_dim, sum + i, kRows);
+    }
+    float total[kAccumulators];
+    for (int at = 0; at < kAccumulators; at += kLanes) store(total + at, reduce_each(sum + at));
+    for (int g = 0; g < kGroup; g++) __builtin_memcpy(scores + g * kBlockRows + j, total + g * kRows, kRows * 4);
+  }
+}
+
+// out[g, e ...] += sum_j weights[g, j] v[j, e ...] for kVectors vectors from element e on; `part` > 0: a partial one.
+// The same elements of the rows `ahead` are asked for.
+template <typename X, int kGroup, int kVectors, bool kAhead>
+static void add_vectors(const DecodeRows& rows, const char* const* ahead, const float* weights, float* out,
+                        int out_stride, int e, int part) {
+  F sum[kGroup * kVectors];
+  for (int g = 0; g < kGroup; g++) {
+    for (int n = 0; n < kVectors; n++) sum[g * kVectors + n] = load(out + g * out_stride + e + n * kLanes);
+  }
+  for (int j = 0; j < rows.count; j++) {
+    const X* value = (const X*)rows.values[j] + e;
+    F v[kVectors];
+    for (int n = 0; n < kVectors; n++) {
+      if (kAhead) prefetch_vector((const X*)ahead[j] + e, n);
+      v[n] = part ? load_part(value, part) : load(value + n * kLanes);
+    }
+    for (int g = 0; g < kGroup; g++) {
+      const F weight = broadcast(weights[g * kBlockRows + j]);
+      for (int n = 0; n < kVectors; n++) sum[g * kVectors + n] = fma(weight, v[n], sum[g * kVectors + n]);
+    }
+  }
+  for (int g = 0; g < kGroup; g++) {
+    for (int n = 0; n < kVectors; n++) store(out + g * out_stride + e + n * kLanes, sum[g * kVectors + n]);
+  }
+}
+
+// out[g] += sum_j weights[g, j] v[j] for kGroup query heads.
+template <typename X, int kGroup, bool kAhead>
+static void add_rows(const DecodeRows& rows, const char* const* ahead, const float* weights, float* out,
+                     int value_dim) {
+  constexpr int kMost = kAccumulators / kGroup > 8 ? 8 : kAccumulators / kGroup;
+  const int stride = padded(value_dim), whole = value_dim / kLanes * kLanes;
+  int e = 0;
+  for (; e + kMost * kLanes <= whole; e += kMost * kLanes) {
+    add_vectors<X, kGroup, kMost, kAhead>(rows, ahead, weights, out, stride, e, 0);
+  }
+  if constexpr (kMost > 4) {
+    for (; e + 4 * kLanes <= whole; e += 4 * kLanes) {
+      add_vectors<X, kGroup, 4, kAhead>(rows, ahead, weights, out, stride, e, 0);
+    }
+  }
+  for (; e < whole; e += kLanes) add_vectors<X, kGroup, 1, kAhead>(rows, ahead, weights, out, stride, e, 0);
+  if (whole < value_dim) add_vectors<X, kGroup, 1, false>(rows, ahead, weights, out, stride, whole, value_dim - whole);
+}
+
+template <typename X>
+static void widen_any_row(float* to, const char* from, int dim) {
+  widen_row(to, (const X*)from, dim);
+}
+
+using ScoreRows = void (*)(const DecodeRows&, const float* q, int head_dim, float* scores);
+using AddRows = void (*)(const DecodeRows&, const char* const* ahead, const float* weights, float* out, int value_dim);
+
+// `score` and `add` for 1, 2 and 4 query heads at once (by log2), without and with asking ahead.
+struct RowKernels {
+  ScoreRows score[3][2];
+  AddRows add[3][2];
+  void (*widen)(float* to, const char* from, int dim);
+};
+
+template <typename X>
+constexpr RowKernels row_kernels_of() {
+  return {
+      {{score_rows<X, 1, false>, score_rows<X, 1, true>},
+       {score_rows<X, 2, false>, score_rows<X, 2, true>},
+       {score_rows<X, 4, false>, score_rows<X, 4, true>}},
+      {{add_rows<X, 1, false>, add_rows<X, 1, true>},
+       {add_rows<X, 2, false>, add_rows<X, 2, true>},
+       {add_rows<X, 4, false>, add_rows<X, 4, true>}},
+      widen_any_row<X>,
+  };
+}
+
+static const RowKernels kRowKernels[] = {row_kernels_of<float>(), row_kernels_of<Half>(), row_kernels_of<Brain>()};
+
+}  // namespace KVASIR_ISA
+}  // namespace kvasir

@@ -1,0 +1,100 @@
+// How numbers are stored: one type for each, with its loads and stores.
+#pragma once
+#include "math.h"
+
+namespace kvasir {
+namespace KVASIR_ISA {
+
+struct Half {
+  uint16_t bits;
+};
+struct Brain {
+  uint16_t bits;
+};
+
+static inline F load(const Half* p) { return load_half(&p->bits); }
+static inline F load(const Brain* p) { return load_brain(&p->bits); }
+static inline F load_part(const Half* p, int n) { return load_half_part(&p->bits, n); }
+static inline F load_part(const Brain* p, int n) {
+  uint16_t part[kLanes] = {0};
+  __builtin_memcpy(part, p, (size_t)n * 2);
+  return load_brain(part);
+}
+
+// f32 to bf16, nearest even; NaN stays NaN.
+static inline uint16_t narrow_brain(float value) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &value, 4);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return (uint16_t)((bits >> 16) | 0x40u);
+  return (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
+// `dim` f32 to storage.
+static inline void narrow_row(float* to, const float* from, int dim) { __builtin_memcpy(to, from, (size_t)dim * 4); }
+static inline void narrow_row(Half* to, const float* from, int dim) {
+  const int whole = dim / kLanes * kLanes;
+  for (int d = 0; d < whole; d += kLanes) store_half(&to[d].bits, load(from + d));
+  if (whole == dim) return;
+  uint16_t last[kLanes];
+  store_half(last, load_part(from + whole, dim - whole));
+  for (int d = whole; d < dim; d++) to[d].bits = last[d - whole];
+}
+static inline void narrow_row(Brain* to, const float* from, int dim) {
+  for (int d = 0; d < dim; d++) to[d].bits = narrow_brain(from[d]);
+}
+
+// `dim` stored numbers to f32; writes whole vectors, zeros past the end.
+template <typename X>
+static inline void widen_row(float* to, const X* from, int dim) {
+  const int whole = dim / kLanes * kLanes;
+  for (int d = 0; d < whole; d += kLanes) store(to + d, load(from + d));
+  if (whole < dim) store(to + whole, load_part(from + whole, dim - whole));
+}
+
+static inline int64_t bytes_of(Storage storage) { return storage == Storage::f32 ? 4 : 2; }
+
+// Element `at` of an array of `storage`, as a pointer.
+static inline const char* at_element(const void* array, Storage storage, int64_t at) {
+  return (const char*)array + at * bytes_of(storage);
+}
+
+static inline void widen_any(float* to, const char* from, int dim, Storage storage) {
+  if (storage == Storage::f32) widen_row(to, (const float*)from, dim);
+  else if (storage == Storage::f16) widen_row(to, (const Half*)from, dim);
+  else widen_row(to, (const Brain*)from, dim);
+}
+
+static inline void narrow_any(char* to, const float* from, int dim, Storage storage) {
+  if (storage == Storage::f32) narrow_row((float*)to, from, dim);
+  else if (storage == Storage::f16) narrow_row((Half*)to, from, dim);
+  else narrow_row((Brain*)to, from, dim);
+}
+
+// Turns one head at token t, in place; sign -1 turns back.
+static inline void rotate_head(float* x, const Rotation& rotation, int64_t t, float sign) {
+  const int pairs = rotation.rotary_pairs;
+  const float *cos = rotation.cos + t * pairs, *sin = rotation.sin + t * pairs;
+  if (rotation.is_interleaved) {
+    for (int i = 0; i < pairs; i++) {
+      const float a = x[2 * i], b = x[2 * i + 1], s = sign * sin[i];
+      x[2 * i] = a * cos[i] - b * s;
+      x[2 * i + 1] = b * cos[i] + a * s;
+    }
+    return;
+  }
+  float *first = x, *second = x + pairs;
+  int i = 0;
+  for (; i + kLanes <= pairs; i += kLanes) {
+    const F a = load(first + i), b = load(second + i), c = load(cos + i), s = mul(broadcast(sign), load(sin + i));
+    store(first + i, sub(mul(a, c), mul(b, s)));
+    store(second + i, add(mul(b, c), mul(a, s)));
+  }
+  for (; i < pairs; i++) {
+    const float a = first[i], b = second[i], s = sign * sin[i];
+    first[i] = a * cos[i] - b * s;
+    second[i] = b * cos[i] + a * s;
+  }
+}
+
+}  // namespace KVASIR_ISA
+}  // namespace kvasir
