@@ -11,13 +11,21 @@ import type { Weights } from './weights.ts'
 
 export type Dims = readonly (number | 'T')[]
 
-export interface NodeOptions {
+interface AnyNodeOptions {
   readonly name?: string
   /** Default '': the standard operators. */
   readonly domain?: string
   readonly attributes?: Readonly<Record<string, AttributeValue>>
+}
+
+export interface NodeOptions extends AnyNodeOptions {
   /** Shape of the output. */
   readonly shape: Dims
+}
+
+export interface MultiNodeOptions extends AnyNodeOptions {
+  /** TensorProto.DataType and shape of each. */
+  readonly outputs: readonly { readonly dataType: number; readonly shape: Dims }[]
 }
 
 export type AttributeValue =
@@ -37,13 +45,18 @@ const weightTypes: Readonly<Record<string, number>> = {
 const operatorSets = { '': 21, 'com.microsoft': 1, kvasir: 1 }
 
 export class GraphBuilder {
-  readonly weights: Weights
+  readonly #weights: Map<string, TensorEntry>
   readonly #graph = make('Graph', { name: 'kvasir' })
   readonly #known = new Map<string, string>()
   #count = 0
 
   constructor(weights: Weights) {
-    this.weights = weights
+    this.#weights = new Map(weights)
+  }
+
+  /** The tensors of the checkpoint, and the parts that `splitRows` made of some. */
+  get weights(): Weights {
+    return this.#weights
   }
 
   input(name: string, dataType: number, dims: Dims): string {
@@ -51,21 +64,30 @@ export class GraphBuilder {
     return name
   }
 
-  /** Adds a node with one output and returns its name; an absent optional input is `undefined`. */
+  /** Adds a node with one f32 output and returns its name; an absent optional input is `undefined`. */
   node(opType: string, inputs: readonly (string | undefined)[], options: NodeOptions): string {
-    const output = `${options.name ?? opType}.${this.#count++}`
-    const attribute = Object.entries(options.attributes ?? {}).map(([name, value]) => toAttribute(name, value))
+    const { shape, ...rest } = options
+    return this.nodeWith(opType, inputs, { ...rest, outputs: [{ dataType: dataTypes.float, shape }] })[0] as string
+  }
+
+  /** Adds a node with any outputs and returns their names. */
+  nodeWith(opType: string, inputs: readonly (string | undefined)[], options: MultiNodeOptions): string[] {
+    const name = `${options.name ?? opType}.${this.#count++}`
+    const attribute = Object.entries(options.attributes ?? {}).map(([key, value]) => toAttribute(key, value))
+    const output = options.outputs.map((_, i) => (i === 0 ? name : `${name}:${i}`))
     this.#graph.node.push(
       make('Node', {
-        name: output,
+        name,
         opType,
         domain: options.domain ?? '',
         input: inputs.map((input) => input ?? ''),
-        output: [output],
+        output,
         attribute,
       }),
     )
-    this.#graph.valueInfo.push(valueInfo(output, dataTypes.float, options.shape))
+    for (const [i, { dataType, shape }] of options.outputs.entries()) {
+      this.#graph.valueInfo.push(valueInfo(output[i]!, dataType, shape))
+    }
     return output
   }
 
@@ -91,6 +113,22 @@ export class GraphBuilder {
     return { raw, dtype }
   }
 
+  /**
+   * Names ranges of a tensor's rows, one after the other, which are then tensors of their own in the same bytes: a
+   * fused projection is used as if the checkpoint had its parts.
+   * @throws KvasirError `invalid-file` naming the tensor when it is missing or of another shape or dtype
+   */
+  splitRows(name: string, parts: Readonly<Record<string, number>>, columns: number): void {
+    const total = Object.values(parts).reduce((sum, rows) => sum + rows, 0)
+    const whole = this.#entry(name, [total, columns])
+    let { offset } = whole
+    for (const [part, rows] of Object.entries(parts)) {
+      const byteLength = (whole.byteLength / total) * rows
+      this.#weights.set(part, { ...whole, name: part, shape: [rows, columns], offset, byteLength })
+      offset += byteLength
+    }
+  }
+
   toFloat(value: string, shape: Dims): string {
     return this.node('Cast', [value], { attributes: { to: { int: dataTypes.float } }, shape })
   }
@@ -106,8 +144,17 @@ export class GraphBuilder {
     })
   }
 
+  /** A single f32 inside the graph. */
+  number(value: number): string {
+    return this.#once(`float:${value}`, () => {
+      const name = `float.${this.#count++}`
+      this.#graph.initializer.push(make('Tensor', { name, dataType: dataTypes.float, dims: [], floatData: [value] }))
+      return name
+    })
+  }
+
   has(name: string): boolean {
-    return this.weights.has(name)
+    return this.#weights.has(name)
   }
 
   /** The finished model with one output. */
@@ -123,7 +170,7 @@ export class GraphBuilder {
   }
 
   #entry(name: string, shape: readonly number[]): TensorEntry {
-    const entry = this.weights.get(name)
+    const entry = this.#weights.get(name)
     const expected = `expected tensor "${name}" of shape [${shape.join(', ')}] in F32, F16 or BF16`
     if (!entry) throw new KvasirError('invalid-file', 'onnx', `${expected}, found no such tensor`)
     if (String(entry.shape) === String(shape) && entry.dtype in weightTypes) return entry

@@ -71,9 +71,16 @@ describe('a Doge checkpoint', () => {
   })
 
   const refused: Record<string, [DogeCheckpointOptions, string]> = {
-    'another architecture': [config({ model_type: 'llama' }), 'expected one of "doge" for "model_type"'],
-    'no architecture': [config({ model_type: undefined }), 'expected one of "doge" for "model_type"'],
-    'a mixture of experts': [config({ is_moe: true }), 'expected false for "is_moe", got true'],
+    'another architecture': [config({ model_type: 'dodge' }), '(did you mean "doge"?)'],
+    'no architecture': [config({ model_type: undefined }), 'expected one of "doge", '],
+    'a mixture of experts without its tensors': [
+      config({ is_moe: true }),
+      'mlp.router_gate.weight" of shape [256, 32]',
+    ],
+    'more experts a token than there are': [
+      config({ is_moe: true, num_experts: 17, num_experts_per_tok: 18 }),
+      'expected at most 16 for "num_experts_per_tok", got 18',
+    ],
     'a sliding window': [config({ sliding_window: 128 }), 'expected no value for "sliding_window", got 128'],
     'another activation': [config({ hidden_act: 'gelu' }), 'expected "silu" for "hidden_act", got "gelu"'],
     'quantized weights': [config({ quantization_config: {} }), 'for "quantization_config"'],

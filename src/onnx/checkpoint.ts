@@ -42,7 +42,7 @@ export async function openCheckpoint(folder: string): Promise<Checkpoint> {
     folder,
     config: config as Record<string, unknown>,
     spec,
-    weights,
+    weights: graph.weights,
     model,
     ends: { ...ends, logits: 'logits' },
   }

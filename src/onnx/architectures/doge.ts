@@ -2,14 +2,16 @@
  * Doge (transformers 5.18): a Llama-like decoder with norms on q and k, scaled residuals, and for each token and KV
  * head an importance computed from its values: exp(A * softplus(dt_proj(v))), added to the attention logits; only the
  * `keep_window_size` most important tokens are seen. Configs with `window_size` instead come from flash-dmattn, which
- * adds A * softplus(dt_proj(v)). Not here: the mixture-of-experts variants, rotary positions (src/positions).
+ * adds A * softplus(dt_proj(v)). With `is_moe`, retrieved experts (experts.ts) are added to the feed-forward block. Not
+ * here: rotary positions (src/positions).
  */
 import { addAttention } from '../attention-node.ts'
-import { embed, linear, rmsNorm, splitHeads, swiGlu } from '../blocks.ts'
+import { feedForward, linear, rmsNorm, splitHeads } from '../blocks.ts'
 import type { GraphBuilder } from '../builder.ts'
 import type { ConfigReader } from '../config-reader.ts'
+import { addExperts, type ExpertSizes } from '../decoder/experts.ts'
+import { embedTokens, projectLogits } from '../decoder/vocabulary.ts'
 import { dataTypes } from '../schema.ts'
-import { sameTensor } from '../weights.ts'
 import type { Architecture, GraphEnds, ModelSpec } from './contract.ts'
 
 interface DogeSpec extends ModelSpec {
@@ -24,6 +26,8 @@ interface DogeSpec extends ModelSpec {
   readonly tied: boolean
   /** True: importance is exp(A * softplus(dt)); false: without exp. */
   readonly exponential: boolean
+  /** Of the mixture-of-experts variants. */
+  readonly experts?: ExpertSizes
 }
 
 export const doge: Architecture = (config) => {
@@ -32,11 +36,9 @@ export const doge: Architecture = (config) => {
 }
 
 function readConfig(config: ConfigReader): DogeSpec {
-  config.supports('is_moe', false)
   config.supports('sliding_window')
   config.supports('hidden_act', 'silu')
   config.supports('quantization_config')
-  for (const key of moeKeys) config.value(key) // written by transformers for dense models too
   const hiddenSize = config.count('hidden_size', 1024)
   const numHeads = config.count('num_attention_heads', 8)
   const numKvHeads = config.count('num_key_value_heads', numHeads)
@@ -59,44 +61,51 @@ function readConfig(config: ConfigReader): DogeSpec {
     mlpBias: config.flag('mlp_bias', false),
     tied: config.flag('tie_word_embeddings', false),
     exponential,
+    ...readExperts(config),
   }
   config.refuseUnknown()
   return spec
 }
 
-/** Mixture-of-experts settings, without meaning while is_moe is false. */
-const moeKeys = `num_experts num_experts_per_tok norm_topk_prob output_router_logits router_aux_loss_coef`.split(' ')
-
-async function buildGraph(spec: DogeSpec, graph: GraphBuilder): Promise<GraphEnds> {
-  const { vocabSize, hiddenSize, numLayers, epsilon } = spec
-  const tokens = graph.input('tokens', dataTypes.int32, ['T'])
-  let hidden = embed(graph, tokens, embedding, [vocabSize, hiddenSize])
-  for (let layer = 0; layer < numLayers; layer++) hidden = addLayer(spec, graph, layer, hidden)
-  const normed = rmsNorm(graph, hidden, 'model.norm.weight', { shape: ['T', hiddenSize], epsilon })
-  const projection = (await usesEmbedding(spec, graph)) ? 'model.embed_tokens' : 'lm_head'
-  const size = { inFeatures: hiddenSize, outFeatures: vocabSize, bias: false }
-  return { tokens, hidden, logits: linear(graph, normed, projection, size) }
+/** The settings are written by transformers for dense models too, and mean nothing there. */
+function readExperts(config: ConfigReader): { experts?: ExpertSizes } {
+  for (const key of ['output_router_logits', 'router_aux_loss_coef']) config.value(key) // of the training alone
+  config.flag('norm_topk_prob', false) // divides a softmax by its sum, which is 1
+  const numExperts = config.count('num_experts', 16384)
+  const perToken = config.count('num_experts_per_tok', 64)
+  const numKeys = Math.floor(Math.sqrt(numExperts))
+  if (!config.flag('is_moe', false)) return {}
+  if (perToken <= numKeys ** 2) return { experts: { numExperts, numKeys, perToken } }
+  throw config.invalid('num_experts_per_tok', `at most ${numKeys ** 2}`, perToken)
 }
 
-const embedding = 'model.embed_tokens.weight'
-
-/** As transformers 5: a checkpoint that claims tied embeddings but stores another lm_head means that lm_head. */
-async function usesEmbedding({ tied }: DogeSpec, { weights }: GraphBuilder): Promise<boolean> {
-  const head = weights.get('lm_head.weight')
-  const table = weights.get(embedding)
-  return tied && (!head || (table !== undefined && (await sameTensor(head, table))))
+async function buildGraph(spec: DogeSpec, graph: GraphBuilder): Promise<GraphEnds> {
+  const { hiddenSize, numLayers, epsilon } = spec
+  const tokens = graph.input('tokens', dataTypes.int32, ['T'])
+  let hidden = embedTokens(graph, tokens, spec)
+  for (let layer = 0; layer < numLayers; layer++) hidden = addLayer(spec, graph, layer, hidden)
+  const normed = rmsNorm(graph, hidden, 'model.norm.weight', { shape: ['T', hiddenSize], epsilon })
+  return { tokens, hidden, logits: await projectLogits(graph, normed, spec) }
 }
 
 function addLayer(spec: DogeSpec, graph: GraphBuilder, layer: number, input: string): string {
-  const { hiddenSize, intermediateSize, mlpBias, epsilon } = spec
+  const { hiddenSize, epsilon } = spec
   const prefix = `model.layers.${layer}`
   const shape = ['T', hiddenSize] as const
   const normed = rmsNorm(graph, input, `${prefix}.input_layernorm.weight`, { shape, epsilon })
   const attended = addSelfAttention(spec, graph, layer, normed)
   const middle = addResidual(graph, input, attended, `${prefix}.input_residual`, hiddenSize)
   const normedAgain = rmsNorm(graph, middle, `${prefix}.post_attention_layernorm.weight`, { shape, epsilon })
-  const fed = swiGlu(graph, normedAgain, `${prefix}.mlp`, { hiddenSize, intermediateSize, bias: mlpBias })
+  const fed = addFeedForward(spec, graph, `${prefix}.mlp`, normedAgain)
   return addResidual(graph, middle, fed, `${prefix}.post_attention_residual`, hiddenSize)
+}
+
+function addFeedForward(spec: DogeSpec, graph: GraphBuilder, prefix: string, x: string): string {
+  const { hiddenSize, intermediateSize, mlpBias: bias, experts } = spec
+  const shared = feedForward(graph, x, prefix, { hiddenSize, intermediateSize, bias, activation: 'silu' })
+  if (!experts) return shared
+  const routed = addExperts(graph, x, prefix, { ...experts, hiddenSize })
+  return graph.node('Add', [shared, routed], { shape: ['T', hiddenSize] })
 }
 
 /** scale * skip + x: the scale acts on the skip path. */

@@ -19,7 +19,9 @@ export function dogeLogits({ sizes, tensors }: DogeCheckpoint, tokens: readonly 
     const attended = selfAttention(sizes, tensors, `${prefix}.self_attn`, normed, theta)
     stream = stream.map((x, t) => x.map((value, i) => scale('input_residual')[i]! * value + attended[t]![i]!))
     stream = stream.map((x) => {
-      const fed = feedForward(tensors, `${prefix}.mlp`, rmsNorm(x, scale('post_attention_layernorm.weight')))
+      const normed = rmsNorm(x, scale('post_attention_layernorm.weight'))
+      const routed = routedExperts(sizes, tensors, `${prefix}.mlp`, normed)
+      const fed = feedForward(tensors, `${prefix}.mlp`, normed).map((value, i) => value + routed[i]!)
       return x.map((value, i) => scale('post_attention_residual')[i]! * value + fed[i]!)
     })
   }
@@ -79,6 +81,28 @@ function feedForward(tensors: Tensors, prefix: string, x: Vector): Vector {
   const up = linear(tensors, `${prefix}.up_proj`, x)
   const product = gate.map((g, i) => (g / (1 + Math.exp(-g))) * up[i]!)
   return linear(tensors, `${prefix}.down_proj`, product)
+}
+
+/** DogeCDMoE.forward for one token: every pair of keys is an expert, and the best of all pairs are mixed. */
+function routedExperts(sizes: DogeCheckpoint['sizes'], tensors: Tensors, prefix: string, x: Vector): Vector {
+  const { experts, expertsPerToken } = sizes
+  if (experts === 0) return x.map(() => 0)
+  const scores = linear(tensors, `${prefix}.router_gate`, x)
+  const numKeys = scores.length / 2
+  const pairs = Array.from({ length: numKeys ** 2 }, (_, expert) => {
+    return { expert, score: scores[Math.floor(expert / numKeys)]! + scores[numKeys + (expert % numKeys)]! }
+  })
+  const best = pairs.sort((a, b) => b.score - a.score).slice(0, expertsPerToken)
+  const routing = softmax(best.map(({ score }) => score))
+  const rowOf = (table: string, row: number): Vector =>
+    Array.from(tensors.get(`${prefix}.${table}_embed.weight`)!.values.slice(row * x.length, (row + 1) * x.length))
+  const sum = x.map(() => 0)
+  for (const [i, { expert }] of best.entries()) {
+    const product = dot(rowOf('down', expert), x)
+    const weight = (product / (1 + Math.exp(-product))) * routing[i]!
+    for (const [d, value] of rowOf('up', expert).entries()) sum[d]! += weight * value
+  }
+  return sum
 }
 
 function linear(tensors: Tensors, prefix: string, x: Vector): Vector {
