@@ -4,7 +4,15 @@
  */
 import { Tensor } from 'onnxruntime-common'
 import type { CacheInfo, CacheOptions, KvCache, LayerCache } from '../src/cache/contract.ts'
-import type { CausalLM, GenerateOptions, GenerateResult, LoadOptions, StreamEvent } from '../src/runtime/contract.ts'
+import type {
+  CausalLM,
+  ChatMessage,
+  GenerateOptions,
+  GenerateResult,
+  LoadOptions,
+  Prompt,
+  StreamEvent,
+} from '../src/runtime/contract.ts'
 import { KvasirError } from '../src/tensor/error.ts'
 
 /** Given the text that is still known and the newest line, says what comes next. */
@@ -23,8 +31,13 @@ export function createFakeModel(respond: Respond, options: LoadOptions = {}): Ca
     onPrefill?.(tokens.length, tokens.length)
     await Promise.resolve()
   }
-  const generate = async (prompt: string | readonly number[], given: GenerateOptions = {}): Promise<GenerateResult> => {
-    const tokens = typeof prompt === 'string' ? tokenizer.encode(prompt) : prompt
+  const tokenize = async (prompt: Prompt): Promise<number[]> => {
+    if (typeof prompt === 'string') return tokenizer.encode(prompt)
+    if (typeof prompt[0] !== 'object') return [...(prompt as readonly number[])]
+    return tokenizer.encode(tokenizer.renderChat(prompt as readonly ChatMessage[]))
+  }
+  const generate = async (prompt: Prompt, given: GenerateOptions = {}): Promise<GenerateResult> => {
+    const tokens = await tokenize(prompt)
     if (tokens.length === 0)
       throw new KvasirError('invalid-argument', 'fake', 'expected a prompt of at least one token')
     const cache = (given.cache as FakeCache | undefined) ?? createCache()
@@ -34,10 +47,10 @@ export function createFakeModel(respond: Respond, options: LoadOptions = {}): Ca
     const full = respond(known, tokenizer.decode(tokens))
     const end = Math.min(...stop.map((text) => full.indexOf(text)).filter((at) => at >= 0), full.length)
     const written = tokenizer.encode(full.slice(0, end)).slice(0, given.maxNewTokens ?? 128)
+    const choice = { text: tokenizer.decode(written), tokens: written, finishReason: 'stop' as const }
     return {
-      text: tokenizer.decode(written),
-      tokens: written,
-      finishReason: 'stop',
+      ...choice,
+      choices: [choice],
       promptTokens: tokens.length,
       generatedTokens: written.length,
       prefillMs: 1,
@@ -56,11 +69,13 @@ export function createFakeModel(respond: Respond, options: LoadOptions = {}): Ca
     cacheOptions,
     createCache,
     forward: async () => new Tensor('float32', new Float32Array(1000), [1, 1000]),
+    generationDefaults: {},
     prefill,
+    tokenize,
     generate,
     async *stream(prompt, given): AsyncGenerator<StreamEvent> {
       const result = await generate(prompt, given)
-      for (const token of result.tokens) yield { type: 'token', token, text: tokenizer.decode([token]) }
+      for (const token of result.tokens) yield { type: 'token', index: 0, token, text: tokenizer.decode([token]) }
       yield { type: 'done', result }
     },
     describe: () => ({
@@ -136,6 +151,7 @@ function createWordTokenizer(): CausalLM['tokenizer'] {
   return {
     encode: (text) => (text.match(/ ?\w+|[^\w]/g) ?? []).map(idOf),
     decode: (tokens) => tokens.map((token) => words[token]).join(''),
+    renderChat: (messages) => messages.map(({ role, content }) => `${role}: ${content}\n`).join(''),
     eosTokens: [],
   }
 }

@@ -30,6 +30,8 @@ const levels: readonly (readonly string[])[] = [
 /** Packages that only one area may know. */
 const homes: Readonly<Record<string, readonly string[]>> = {
   'onnxruntime-node': ['src/runtime', 'bench'],
+  '@huggingface/hub': ['src/runtime'],
+  '@huggingface/jinja': ['src/runtime'],
   '@huggingface/tokenizers': ['src/runtime'],
   commander: ['src/cli'],
   'cli-progress': ['src/cli'],

@@ -27,6 +27,7 @@ function scripted(answer: string | Uint8Array, chunkSize = 4) {
     tokenizer: {
       encode: (text) => [...new TextEncoder().encode(text)],
       decode: (tokens) => new TextDecoder('utf-8', { ignoreBOM: true }).decode(Uint8Array.from(tokens)),
+      renderChat: (messages) => messages.map(({ content }) => content).join('|'),
       eosTokens: [end],
     },
     async forward([entry]) {

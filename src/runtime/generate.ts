@@ -1,59 +1,47 @@
 /** Text out of a model, one token at a time. Nothing here knows how a forward pass works. */
 import type { KvCache } from '../cache/contract.ts'
-import { checkInteger, checkKeys, describe } from '../tensor/check.ts'
 import { invalidArgument, isKvasirError } from '../tensor/error.ts'
-import { checkTokens } from './batch.ts'
-import type { CausalLM, FinishReason, GenerateOptions, GenerateResult, StreamEvent } from './contract.ts'
-import { createDetokenizer } from './detokenizer.ts'
+import { searchBeams } from './beam-search.ts'
+import type { GeneratedText, GenerateOptions, GenerateResult, Prompt, StreamEvent } from './contract.ts'
+import { Lane } from './lane.ts'
 import { feedTokens } from './prefill.ts'
-import { createSampler, type Sampler, samplingKeys } from './sampler.ts'
-import { createStopMatcher } from './stop-strings.ts'
+import { type Generator, type Request, readRequest } from './request.ts'
 
-/** What generation needs of a model. */
-export interface Generator extends Pick<CausalLM, 'forward' | 'createCache' | 'tokenizer' | 'vocabSize'> {
-  readonly chunkSize: number
-}
-
-const keys = ['maxNewTokens', 'stop', 'signal', 'cache', 'onPrefill', ...samplingKeys]
+export type { Generator } from './request.ts'
 
 /** Streams the continuation of `prompt`; see `CausalLM.stream`. Options are checked at the first step. */
 export async function* streamText(
   model: Generator,
-  prompt: string | readonly number[],
+  prompt: Prompt,
   options: GenerateOptions = {},
 ): AsyncGenerator<StreamEvent, void, undefined> {
-  const { maxNewTokens = 128 } = checkOptions(options)
-  const promptTokens = typeof prompt === 'string' ? model.tokenizer.encode(prompt) : [...prompt]
-  checkTokens(promptTokens, model.vocabSize)
-  const writer = createWriter(model, options)
-  writer.sampler.observe(promptTokens)
-  const cache = options.cache ?? model.createCache()
+  const request = readRequest(model, prompt, options)
+  if (request.numBeams > 1) {
+    throw invalidArgument(
+      'generate',
+      'expected numBeams 1 for a stream: the best beam is known at the end; use generate',
+    )
+  }
+  yield* streamLanes(model, request)
+}
+
+/** The whole result; see `CausalLM.generate`. */
+export async function generateText(
+  model: Generator,
+  prompt: Prompt,
+  options: GenerateOptions = {},
+): Promise<GenerateResult> {
+  const request = readRequest(model, prompt, options)
+  if (request.numBeams === 1) return await collectText(streamLanes(model, request))
+  const cache = request.cache ?? model.createCache()
   try {
-    const clock = { start: performance.now(), decode: 0 }
-    let logits = await readPrompt(model, cache, promptTokens, options)
-    clock.decode = performance.now()
-    while (logits && writer.tokens.length < maxNewTokens && !options.signal?.aborted) {
-      const token = writer.sampler.sample(logits)
-      const text = writer.push(token, writer.tokens.length + 1 === maxNewTokens)
-      yield { type: 'token', token, text }
-      if (writer.finishReason) break
-      logits = await nextLogits(model, cache, token)
-    }
-    const finishReason = writer.finishReason ?? (options.signal?.aborted ? 'aborted' : 'length')
-    if (options.cache) await feedLast(model, cache, writer)
-    const result = {
-      text: writer.text,
-      tokens: writer.tokens,
-      finishReason,
-      promptTokens: promptTokens.length,
-      generatedTokens: writer.tokens.length,
-      prefillMs: clock.decode - clock.start,
-      decodeMs: performance.now() - clock.decode,
-      kv: cache.getCacheInfo(),
-    }
-    yield { type: 'done', result }
+    const start = performance.now()
+    const logits = await readPrompt(model, cache, request)
+    const decode = performance.now()
+    const choices = await searchBeams(model, cache, request, logits)
+    return summarize(request, choices, cache, { start, decode })
   } finally {
-    if (!options.cache) cache.dispose()
+    if (cache !== request.cache) cache.dispose()
   }
 }
 
@@ -63,89 +51,84 @@ export async function collectText(stream: AsyncIterable<StreamEvent>): Promise<G
   throw new Error('unreachable: a stream ends with "done"')
 }
 
+async function* streamLanes(model: Generator, request: Request): AsyncGenerator<StreamEvent, void, undefined> {
+  const { cache: given, n, signal } = request
+  const root = given ?? model.createCache()
+  const lanes: Lane[] = []
+  try {
+    const start = performance.now()
+    const logits = await readPrompt(model, root, request)
+    const decode = performance.now()
+    for (let i = 0; i < n; i++) {
+      const isRoot = i === 0 && (given === undefined || n === 1)
+      lanes.push(new Lane(i, model.tokenizer, isRoot ? root : root.fork(), request))
+    }
+    if (logits && !signal?.aborted && request.maxNewTokens > 0) {
+      for (const lane of lanes) yield* lane.draw([logits])
+      yield* writeOn(model, lanes, signal)
+    }
+    if (given && n === 1) await lanes[0]!.feedLast(model)
+    const choices = lanes.map(({ writer }) => writer.result(signal?.aborted ? 'aborted' : 'length'))
+    yield { type: 'done', result: summarize(request, choices, given ?? lanes[0]!.cache, { start, decode }, lanes) }
+  } finally {
+    for (const lane of lanes) lane.release()
+    const caches = new Set(lanes.length > 0 ? lanes.map(({ cache }) => cache) : [root])
+    for (const cache of caches) if (cache !== given) cache.dispose()
+  }
+}
+
+/** One step after the other for all texts that have not ended, in one batch. */
+async function* writeOn(model: Generator, lanes: readonly Lane[], signal?: AbortSignal): AsyncGenerator<StreamEvent> {
+  for (;;) {
+    const active = lanes.filter(({ writer }) => writer.finishReason === undefined)
+    if (active.length === 0 || signal?.aborted) return
+    const batch = active.map((lane) => lane.next())
+    const logits = (await model.forward(batch)).data as Float32Array
+    let row = 0
+    const events: StreamEvent[] = []
+    for (const [i, lane] of active.entries()) {
+      const rows = batch[i]!.tokens.length
+      const { vocabSize } = model
+      const part = (r: number) => logits.subarray((row + r) * vocabSize, (row + r + 1) * vocabSize)
+      events.push(...lane.draw(Array.from({ length: rows }, (_, r) => part(r))))
+      await lane.settle(model)
+      row += rows
+    }
+    yield* events
+  }
+}
+
 /** Logits after the prompt `[V]`, or undefined when the request was aborted meanwhile. */
 async function readPrompt(
   model: Generator,
   cache: KvCache,
-  tokens: readonly number[],
-  { signal, onPrefill }: GenerateOptions,
+  { promptTokens, signal, onPrefill }: Request,
 ): Promise<Float32Array | undefined> {
+  const options = { chunkSize: model.chunkSize, wantLogits: true, signal, onPrefill }
   try {
-    return await feedTokens(model, cache, tokens, { chunkSize: model.chunkSize, wantLogits: true, signal, onPrefill })
+    return await feedTokens(model, cache, promptTokens, options)
   } catch (error) {
     if (isKvasirError(error) && error.code === 'aborted') return undefined
     throw error
   }
 }
 
-async function nextLogits(model: Generator, cache: KvCache, token: number): Promise<Float32Array> {
-  return (await model.forward([{ cache, tokens: [token] }])).data as Float32Array
-}
-
-/** The last token was drawn but not read; a caller who goes on with the cache wants it there, except at an EOS. */
-async function feedLast(model: Generator, cache: KvCache, writer: Writer): Promise<void> {
-  const last = writer.tokens.at(-1)
-  if (last === undefined || model.tokenizer.eosTokens.includes(last)) return
-  await model.forward([{ cache, tokens: [last], logitsOf: [] }])
-}
-
-/** Collects tokens and text of one request, and decides when it ends. */
-interface Writer {
-  readonly sampler: Sampler
-  readonly tokens: readonly number[]
-  readonly text: string
-  readonly finishReason: FinishReason | undefined
-  /** Adds a token; returns the text that can be shown now. At the last one nothing is held back. */
-  push(token: number, isLast: boolean): string
-}
-
-function createWriter({ tokenizer }: Generator, options: GenerateOptions): Writer {
-  const sampler = createSampler(pick(options, samplingKeys))
-  const detokenizer = createDetokenizer(tokenizer)
-  const stops = createStopMatcher(stopList(options.stop))
-  const eos = new Set(tokenizer.eosTokens)
-  const tokens: number[] = []
-  let text = ''
-  let finishReason: FinishReason | undefined
+function summarize(
+  { promptTokens, draftTokens }: Request,
+  choices: readonly GeneratedText[],
+  cache: KvCache,
+  clock: { readonly start: number; readonly decode: number },
+  lanes: readonly Lane[] = [],
+): GenerateResult {
+  const sum = (field: 'drafted' | 'accepted') => lanes.reduce((total, lane) => total + lane[field], 0)
   return {
-    sampler,
-    tokens,
-    get text() {
-      return text
-    },
-    get finishReason() {
-      return finishReason
-    },
-    push(token, isLast) {
-      tokens.push(token)
-      sampler.observe([token])
-      const isEos = eos.has(token)
-      let piece = isEos ? '' : detokenizer.push(token)
-      if (isEos || isLast) piece += detokenizer.flush()
-      const { text: shown, stopped } = stops.push(piece)
-      if (isEos || stopped) finishReason = 'stop'
-      else if (isLast) finishReason = 'length'
-      const result = finishReason === undefined || stopped ? shown : shown + stops.flush()
-      text += result
-      return result
-    },
+    ...choices[0]!,
+    choices,
+    promptTokens: promptTokens.length,
+    generatedTokens: choices.reduce((total, { tokens }) => total + tokens.length, 0),
+    prefillMs: clock.decode - clock.start,
+    decodeMs: performance.now() - clock.decode,
+    kv: cache.getCacheInfo(),
+    ...(draftTokens > 0 && { lookup: { drafted: sum('drafted'), accepted: sum('accepted') } }),
   }
-}
-
-function checkOptions(options: GenerateOptions): GenerateOptions {
-  checkKeys('generate', 'generation', options, keys)
-  if (options.maxNewTokens !== undefined) checkInteger('generate', 'maxNewTokens', options.maxNewTokens, 0)
-  stopList(options.stop)
-  return options
-}
-
-function stopList(stop: GenerateOptions['stop']): readonly string[] {
-  const list: readonly unknown[] = stop === undefined ? [] : Array.isArray(stop) ? stop : [stop]
-  const wrong = list.find((item) => typeof item !== 'string' || item === '')
-  if (wrong === undefined) return list as readonly string[]
-  throw invalidArgument('generate', `expected non-empty strings for stop, got ${describe(wrong)}`)
-}
-
-function pick<T extends object, K extends keyof T>(from: T, names: readonly K[]): Pick<T, K> {
-  return Object.fromEntries(names.map((name) => [name, from[name]])) as Pick<T, K>
 }

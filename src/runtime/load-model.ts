@@ -11,6 +11,7 @@ import { invalidArgument, KvasirError } from '../tensor/error.ts'
 import { cacheKeys, resolveCacheOptions } from './cache-options.ts'
 import type { CausalLM, LoadOptions } from './contract.ts'
 import { describeModel } from './describe-model.ts'
+import { readGenerationDefaults } from './generation-config.ts'
 import { LoadedModel } from './model.ts'
 import { quantizedModel } from './quantized-cache.ts'
 import { Runner } from './runner.ts'
@@ -40,6 +41,7 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
   const cacheOptions = resolveCacheOptions(spec, chosen)
   checkCacheOptions(cacheOptions)
   const tokenizer = await openTokenizer(path, config)
+  const generationDefaults = await readGenerationDefaults(path)
   const kernels = openKernels({ ...(backend && { backend }), threads })
   const cut = cutModel(quantize ? await quantizedModel(checkpoint, quantize) : model, ends)
   const shape = await cacheShape(checkpoint, cut)
@@ -57,7 +59,18 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
   }
   const runner = new Runner({ spec, cut, sessions, kernels, rotary, ends })
   const description = describeModel(checkpoint, cut, shape, kernels, cacheOptions.kvDtype)
-  return new LoadedModel({ spec, shape, tokenizer, kernels, runner, chunkSize, chosen, description, release })
+  return new LoadedModel({
+    spec,
+    shape,
+    tokenizer,
+    kernels,
+    runner,
+    chunkSize,
+    chosen,
+    description,
+    generationDefaults,
+    release,
+  })
 }
 
 /** The layers that have a cache of their own. */

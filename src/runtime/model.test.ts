@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { KvCache, LayerCache } from '../cache/contract.ts'
 import { type DogeCheckpoint, endToken, writeDogeCheckpoint } from '../onnx/testing/doge-checkpoint.ts'
 import { dogeLogits } from '../onnx/testing/doge-reference.ts'
-import type { BatchEntry, CausalLM, LoadOptions } from './contract.ts'
+import type { BatchEntry, CausalLM, GenerateOptions, LoadOptions } from './contract.ts'
 import { loadModel } from './load-model.ts'
 
 let checkpoint: DogeCheckpoint
@@ -66,6 +66,62 @@ describe('a loaded model', () => {
     const expected = dogeLogits(checkpoint, [...prompt, ...first.tokens, 7]).at(-1)!
     expect(first.tokens).toEqual(whole.tokens.slice(0, 4))
     for (const [i, value] of expected.entries()) expect((next.data as Float32Array)[i]).toBeCloseTo(value, 3)
+  })
+
+  for (const policy of ['full', 'linear', 'window'] as const) {
+    it(`writes the same text with drafts, samples and beams from caches of policy ${policy}`, async () => {
+      const prompt = [5, 6, 7, 5, 6, 7, 5, 6]
+      const cacheOf = () => model.createCache({ policy, ...(policy === 'full' ? {} : { window: 6 }) })
+      const run = async (options: GenerateOptions) => {
+        const cache = cacheOf()
+        const result = await model.generate(prompt, { maxNewTokens: 24, ignoreEos: true, cache, ...options })
+        const { seenTokens } = cache
+        const next = await model.forward([{ cache, tokens: [1] }])
+        cache.dispose()
+        return { result, seenTokens, next: next.data as Float32Array }
+      }
+      const greedy = await run({ promptLookupTokens: 4 })
+      expect(greedy.result.lookup!.accepted).toBeGreaterThan(0)
+      expect(greedy.result.tokens).toEqual((await run({})).result.tokens)
+      const varied = { temperature: 20, topK: 4, seed: 8 }
+      const plain = await run(varied)
+      const drafted = await run({ ...varied, promptLookupTokens: 4 })
+      const { drafted: all, accepted } = drafted.result.lookup!
+      expect(all).toBeGreaterThan(accepted)
+      expect(drafted.result.tokens).toEqual(plain.result.tokens)
+      expect(drafted.seenTokens).toBe(32)
+      const worst = Math.max(...plain.next.map((value, i) => Math.abs(value - drafted.next[i]!)))
+      expect(worst).toBeLessThan(1e-4)
+      const sampled = { temperature: 0.8, seed: 3 }
+      const both = await run({ ...sampled, n: 2 })
+      expect(both.seenTokens).toBe(8)
+      expect(both.result.choices[1]!.tokens).toEqual((await run({ ...sampled, seed: 4 })).result.tokens)
+      const beams = await run({ numBeams: 3, n: 3 })
+      expect(beams.result.choices).toHaveLength(3)
+      expect(beams.seenTokens).toBe(8)
+    })
+  }
+
+  it('forgets the newest tokens of a cache that keeps all', async () => {
+    const cache = model.createCache({ policy: 'full' })
+    await model.prefill(cache, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
+    cache.truncate!(6)
+    expect(cache.getCacheInfo()).toMatchObject({ seenTokens: 6, keptTokens: 6 })
+    const { data } = await model.forward([{ cache, tokens: [20] }])
+    const expected = await model.forward([
+      { cache: model.createCache({ policy: 'full' }), tokens: [1, 2, 3, 4, 5, 6, 20] },
+    ])
+    for (const [i, value] of (expected.data as Float32Array).entries()) {
+      expect((data as Float32Array)[i]).toBeCloseTo(value, 4)
+    }
+    expect(() => cache.truncate!(8)).toThrow('expected an integer in 0..7 for length, got 8')
+    expect(model.createCache().truncate).toBeUndefined()
+  })
+
+  it('refuses a conversation when it has no chat template', async () => {
+    const messages = [{ role: 'user', content: 'Hi' }]
+    await expect(model.generate(messages)).rejects.toMatchObject({ code: 'unsupported' })
+    await expect(model.generate(messages)).rejects.toThrow('expected a chat template')
   })
 
   it('gives the same logits to calls made at once as to calls made in turn', async () => {

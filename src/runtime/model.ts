@@ -11,15 +11,19 @@ import { cacheKeys, resolveCacheOptions } from './cache-options.ts'
 import type {
   BatchEntry,
   CausalLM,
+  ChatOptions,
   GenerateOptions,
   GenerateResult,
+  GenerationDefaults,
   ModelDescription,
   PrefillOptions,
+  Prompt,
   StreamEvent,
   TextTokenizer,
 } from './contract.ts'
-import { collectText, streamText } from './generate.ts'
+import { generateText, streamText } from './generate.ts'
 import { feedTokens } from './prefill.ts'
+import { tokenizePrompt } from './prompt.ts'
 import { TaskQueue } from './queue.ts'
 import type { Runner } from './runner.ts'
 
@@ -32,6 +36,7 @@ export interface ModelParts {
   readonly chunkSize: number
   readonly chosen: Partial<CacheOptions>
   readonly description: ModelDescription
+  readonly generationDefaults: GenerationDefaults
   readonly release: () => Promise<void>
 }
 
@@ -40,6 +45,7 @@ export class LoadedModel implements CausalLM {
   readonly vocabSize: number
   readonly tokenizer: TextTokenizer
   readonly cacheOptions: CacheOptions
+  readonly generationDefaults: GenerationDefaults
   readonly chunkSize: number
   readonly #parts: ModelParts
   readonly #queue = new TaskQueue()
@@ -53,6 +59,7 @@ export class LoadedModel implements CausalLM {
     this.vocabSize = parts.spec.vocabSize
     this.tokenizer = parts.tokenizer
     this.chunkSize = parts.chunkSize
+    this.generationDefaults = parts.generationDefaults
     this.cacheOptions = resolveCacheOptions(parts.spec, parts.chosen)
   }
 
@@ -73,12 +80,16 @@ export class LoadedModel implements CausalLM {
     await feedTokens(this, cache, tokens, { ...options, chunkSize: this.chunkSize, wantLogits: false })
   }
 
-  async generate(prompt: string | readonly number[], options: GenerateOptions = {}): Promise<GenerateResult> {
-    return collectText(this.stream(prompt, options))
+  generate(prompt: Prompt, options: GenerateOptions = {}): Promise<GenerateResult> {
+    return generateText(this, prompt, options)
   }
 
-  stream(prompt: string | readonly number[], options: GenerateOptions = {}): AsyncIterable<StreamEvent> {
+  stream(prompt: Prompt, options: GenerateOptions = {}): AsyncIterable<StreamEvent> {
     return streamText(this, prompt, options)
+  }
+
+  async tokenize(prompt: Prompt, options: ChatOptions = {}): Promise<number[]> {
+    return tokenizePrompt(this.tokenizer, prompt, options)
   }
 
   describe(): ModelDescription {

@@ -1,7 +1,16 @@
 import { describe, expect, it } from 'vitest'
 import { createRandom } from './random.ts'
 import { createSampler } from './sampler.ts'
-import { applyMinP, applyRepetitionPenalty, applyTemperature, applyTopK, applyTopP, argmax, draw } from './sampling.ts'
+import {
+  applyCountPenalties,
+  applyMinP,
+  applyRepetitionPenalty,
+  applyTemperature,
+  applyTopK,
+  applyTopP,
+  argmax,
+  draw,
+} from './sampling.ts'
 
 const logits = (): Float32Array => Float32Array.of(3, 2.5, 2, 0.5, -1, 2)
 
@@ -33,6 +42,18 @@ describe('sampling steps', () => {
     const values = logits()
     applyRepetitionPenalty(values, new Set([0, 4, 0]), 1.3)
     expectClose([...values], [3 / 1.3, 2.5, 2, 0.5, -1.3, 2])
+  })
+
+  it('all penalties together, as computed by hand', () => {
+    const values = logits()
+    applyRepetitionPenalty(values, new Set([0, 4]), 1.3)
+    const counts = new Map([
+      [0, 3],
+      [4, 1],
+    ])
+    applyCountPenalties(values, counts, 0.2, 0.4)
+    expectClose([...values], [0.907692, 2.5, 2, 0.5, -1.9, 2])
+    expectClose(softmax(values), [0.079347, 0.389996, 0.236544, 0.05278, 0.004788, 0.236544])
   })
 
   it('min_p compares with the likeliest', () => {
@@ -104,6 +125,41 @@ describe('the sampler', () => {
     expect(sampler.sample(logits())).toBe(1)
   })
 
+  it('applies presence and frequency penalties to generated tokens only', () => {
+    const sampler = createSampler({ presencePenalty: 0.4, frequencyPenalty: 0.2 })
+    sampler.observe([0])
+    expect(sampler.sample(logits())).toBe(0)
+    sampler.accept(0) // 3 - 0.4 - 0.2 = 2.4
+    expect(sampler.sample(logits())).toBe(1)
+    const frequency = createSampler({ frequencyPenalty: 0.2 })
+    const choices = [0, 1, 2, 3].map(() => {
+      const choice = frequency.sample(logits())
+      frequency.accept(0)
+      return choice
+    })
+    expect(choices).toEqual([0, 0, 0, 1]) // 3, 2.8, 2.6, 2.4 against 2.5
+  })
+
+  it('adds logit bias before penalties', () => {
+    expect(createSampler({ logitBias: { 3: 2.1 } }).sample(logits())).toBe(0)
+    expect(createSampler({ logitBias: { 3: 2.6 } }).sample(logits())).toBe(3)
+    const sampler = createSampler({ logitBias: { 3: 4 }, repetitionPenalty: 2 })
+    sampler.observe([0, 3]) // 4.5 / 2 = 2.25 for token 3, not 0.25 + 4
+    expect(sampler.sample(logits())).toBe(1)
+  })
+
+  it('draws no end token before the least number of tokens, and nothing that is masked', () => {
+    const sampler = createSampler({}, { endTokens: [0], minNewTokens: 2 })
+    const choices = [1, 1, 1].map((token) => {
+      const choice = sampler.sample(logits())
+      sampler.accept(token)
+      return choice
+    })
+    expect(choices).toEqual([1, 1, 0])
+    const mask = (values: Float32Array) => values.fill(Number.NEGATIVE_INFINITY, 0, 2)
+    expect(createSampler({}, { mask }).sample(logits())).toBe(2)
+  })
+
   it('applies temperature before min_p', () => {
     // At temperature 1 token 1 has 0.6 of the likeliest; at 0.25 it has 0.13, so min_p 0.5 leaves token 0 alone.
     const sampler = createSampler({ temperature: 0.25, minP: 0.5, seed: 1 })
@@ -138,6 +194,12 @@ describe('the sampler', () => {
     [{ minP: -0.1 }, 'for minP'],
     [{ repetitionPenalty: 0 }, 'for repetitionPenalty'],
     [{ seed: 0.5 }, 'for seed'],
+    [{ presencePenalty: 2.1 }, 'expected a number in [-2, 2] for presencePenalty, got 2.1'],
+    [{ frequencyPenalty: '1' }, 'for frequencyPenalty, got "1"'],
+    [{ logitBias: [1] }, 'expected an object from tokens to numbers for logitBias'],
+    [{ logitBias: { a: 1 } }, 'expected tokens as keys of logitBias, got "a"'],
+    [{ logitBias: { 5: 101 } }, 'expected a number in [-100, 100] for logitBias of token 5, got 101'],
+    [{ logitBias: { 5: 'x' } }, 'for logitBias of token 5'],
   ]
   for (const [options, message] of refused) {
     it(`refuses ${JSON.stringify(options)}`, () => {

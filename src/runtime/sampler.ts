@@ -1,61 +1,111 @@
-/** Chooses the next token from logits, by the options of one request. */
-import { checkInteger, describe } from '../tensor/check.ts'
-import { invalidArgument, KvasirError } from '../tensor/error.ts'
+/**
+ * Chooses the next token from logits, by the options of one request. The order is that of vLLM: mask (grammar, end
+ * tokens too early), logit bias, penalties; then greedy, or temperature, min_p, top_k, top_p and a draw.
+ */
+import { KvasirError } from '../tensor/error.ts'
 import type { SamplingOptions } from './contract.ts'
 import { createRandom } from './random.ts'
-import { applyMinP, applyRepetitionPenalty, applyTemperature, applyTopK, applyTopP, argmax, draw } from './sampling.ts'
+import {
+  applyBan,
+  applyCountPenalties,
+  applyLogitBias,
+  applyMinP,
+  applyRepetitionPenalty,
+  applyTemperature,
+  applyTopK,
+  applyTopP,
+  argmax,
+  draw,
+} from './sampling.ts'
+import { isGreedy, resolveSampling, type Sampling } from './sampling-options.ts'
 
 export interface Sampler {
   /** Draws from `logits` `[V]`, which is left as it was. Throws `internal` on NaN. */
   sample(logits: Float32Array): number
-  /** Tells of tokens that are in the text now, for the repetition penalty. */
+  /** Tells of tokens that came before: the repetition penalty counts them. */
   observe(tokens: Iterable<number>): void
+  /** Tells of a token that was generated: all penalties count it. */
+  accept(token: number): void
 }
 
-export const samplingKeys = ['temperature', 'topK', 'topP', 'minP', 'repetitionPenalty', 'seed'] as const
-
-/** Below this, temperature means greedy: dividing by it would overflow. */
-const smallestTemperature = 1e-5
+export interface SamplerRules {
+  /** Tokens that end a text; they cannot be drawn before `minNewTokens` were accepted. */
+  readonly endTokens?: Iterable<number>
+  readonly minNewTokens?: number
+  /** Makes further tokens impossible, before anything else: what a grammar allows. */
+  readonly mask?: (logits: Float32Array) => void
+}
 
 /** @throws KvasirError `invalid-argument` naming the option */
-export function createSampler(options: SamplingOptions = {}): Sampler {
-  checkSampling(options)
-  const { temperature = 0, topK = 0, topP = 1, minP = 0, repetitionPenalty = 1, seed } = options
-  const random = createRandom(seed)
-  const seen = new Set<number>()
-  const choose = (logits: Float32Array): number => {
-    if (repetitionPenalty !== 1) applyRepetitionPenalty(logits, seen, repetitionPenalty)
-    if (temperature < smallestTemperature) return argmax(logits)
-    applyTemperature(logits, temperature)
-    if (minP > 0) applyMinP(logits, minP)
-    if (topK > 0) applyTopK(logits, topK)
-    if (topP < 1) applyTopP(logits, topP)
-    return draw(logits, random)
-  }
+export function createSampler(options: SamplingOptions = {}, rules: SamplerRules = {}): Sampler {
+  return startSampler(resolveSampling(options), rules)
+}
+
+/** The same, of options that are checked. */
+export function startSampler(sampling: Sampling, rules: SamplerRules): Sampler {
+  const random = createRandom(sampling.seed)
+  const adjuster = createAdjuster(sampling, rules)
   return {
     sample(logits) {
-      const nan = logits.findIndex(Number.isNaN)
-      if (nan >= 0) throw new KvasirError('internal', 'sampler', `expected numbers as logits, got NaN for token ${nan}`)
-      return choose(logits.slice())
+      checkNumbers(logits)
+      const values = logits.slice()
+      adjuster.adjust(values)
+      return isGreedy(sampling) ? argmax(values) : drawFrom(values, sampling, random)
+    },
+    observe: adjuster.observe,
+    accept: adjuster.accept,
+  }
+}
+
+/** What comes before the choice between greedy and drawing; beam search uses it alone. */
+export interface Adjuster extends Pick<Sampler, 'observe' | 'accept'> {
+  /** Changes `logits` `[V]` in place. */
+  adjust(logits: Float32Array): void
+  /** A copy that goes its own way. */
+  fork(): Adjuster
+}
+
+export function createAdjuster(
+  sampling: Sampling,
+  rules: SamplerRules,
+  seen = new Set<number>(),
+  counts = new Map<number, number>(),
+  numAccepted = 0,
+): Adjuster {
+  const { repetitionPenalty, presencePenalty, frequencyPenalty, logitBias } = sampling
+  const { endTokens = [], minNewTokens = 0, mask } = rules
+  let accepted = numAccepted
+  return {
+    adjust(logits) {
+      mask?.(logits)
+      if (accepted < minNewTokens) applyBan(logits, endTokens)
+      applyLogitBias(logits, logitBias)
+      if (repetitionPenalty !== 1) applyRepetitionPenalty(logits, seen, repetitionPenalty)
+      if (presencePenalty || frequencyPenalty) applyCountPenalties(logits, counts, presencePenalty, frequencyPenalty)
     },
     observe(tokens) {
       for (const token of tokens) seen.add(token)
     },
+    accept(token) {
+      seen.add(token)
+      counts.set(token, (counts.get(token) ?? 0) + 1)
+      accepted++
+    },
+    fork: () => createAdjuster(sampling, rules, new Set(seen), new Map(counts), accepted),
   }
 }
 
-function checkSampling(options: SamplingOptions): void {
-  const { temperature = 0, topK = 0, topP = 1, minP = 0, repetitionPenalty = 1, seed } = options
-  checkRange('temperature', temperature, 'of at least 0', temperature >= 0 && temperature < Number.POSITIVE_INFINITY)
-  checkInteger('sampler', 'topK', topK, 0)
-  checkRange('topP', topP, 'in (0, 1]', topP > 0 && topP <= 1)
-  checkRange('minP', minP, 'in [0, 1]', minP >= 0 && minP <= 1)
-  const isPenalty = repetitionPenalty > 0 && repetitionPenalty < Number.POSITIVE_INFINITY
-  checkRange('repetitionPenalty', repetitionPenalty, 'above 0', isPenalty)
-  if (seed !== undefined) checkInteger('sampler', 'seed', seed, Number.MIN_SAFE_INTEGER)
+function drawFrom(logits: Float32Array, { temperature, minP, topK, topP }: Sampling, random: () => number): number {
+  applyTemperature(logits, temperature)
+  if (minP > 0) applyMinP(logits, minP)
+  if (topK > 0) applyTopK(logits, topK)
+  if (topP < 1) applyTopP(logits, topP)
+  return draw(logits, random)
 }
 
-function checkRange(name: string, value: unknown, range: string, isInside: boolean): void {
-  if (typeof value === 'number' && isInside) return
-  throw invalidArgument('sampler', `expected a number ${range} for ${name}, got ${describe(value)}`)
+function checkNumbers(logits: Float32Array): void {
+  for (let i = 0; i < logits.length; i++) {
+    if (!Number.isNaN(logits[i])) continue
+    throw new KvasirError('internal', 'sampler', `expected numbers as logits, got NaN for token ${i}`)
+  }
 }

@@ -53,19 +53,19 @@ describe('stop strings', () => {
     const matcher = createStopMatcher(stops)
     const shown: string[] = []
     for (const part of parts) {
-      const { text, stopped } = matcher.push(part)
+      const { text, stop } = matcher.push(part)
       shown.push(text)
-      if (stopped) return { shown, stopped }
+      if (stop !== undefined) return { shown, stopped: true, stop }
     }
-    return { shown: [...shown, matcher.flush()], stopped: false }
+    return { shown: [...shown, matcher.flush()], stopped: false, stop: undefined }
   }
 
   it('are cut off, with what follows them', () => {
-    expect(run(['END'], ['one END two'])).toEqual({ shown: ['one '], stopped: true })
+    expect(run(['END'], ['one END two'])).toEqual({ shown: ['one '], stopped: true, stop: 'END' })
   })
 
   it('are never shown in part when they come in pieces', () => {
-    expect(run(['END'], ['aE', 'N', 'D!'])).toEqual({ shown: ['a', '', ''], stopped: true })
+    expect(run(['END'], ['aE', 'N', 'D!'])).toEqual({ shown: ['a', '', ''], stopped: true, stop: 'END' })
   })
 
   it('let go of what was held back as soon as it can be no stop string', () => {
@@ -74,8 +74,8 @@ describe('stop strings', () => {
   })
 
   it('overlap with themselves and with each other', () => {
-    expect(run(['aab'], ['a', 'a', 'a', 'b'])).toEqual({ shown: ['', '', 'a', ''], stopped: true })
-    expect(run(['xyz', 'y'], ['xy'])).toEqual({ shown: ['x'], stopped: true })
+    expect(run(['aab'], ['a', 'a', 'a', 'b'])).toMatchObject({ shown: ['', '', 'a', ''], stopped: true })
+    expect(run(['xyz', 'y'], ['xy'])).toEqual({ shown: ['x'], stopped: true, stop: 'y' })
     expect(run([], ['x', 'y'])).toEqual({ shown: ['x', 'y', ''], stopped: false })
   })
 

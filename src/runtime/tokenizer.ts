@@ -3,9 +3,9 @@ import { join } from 'node:path'
 import { Tokenizer } from '@huggingface/tokenizers'
 import { readJson } from '../onnx/index.ts'
 import { KvasirError } from '../tensor/error.ts'
+import { openChatTemplates } from './chat-template.ts'
 import type { TextTokenizer } from './contract.ts'
-
-type Json = Readonly<Record<string, unknown>>
+import { type Json, readOptionalJson } from './json-file.ts'
 
 /**
  * Opens the tokenizer of a model folder. Special tokens are left out of decoded text, and spaces are never cleaned up:
@@ -17,6 +17,7 @@ export async function openTokenizer(folder: string, config: Json): Promise<TextT
   const definition = await readJson(file)
   const settings = (await readOptionalJson(join(folder, 'tokenizer_config.json'))) ?? {}
   const generation = (await readOptionalJson(join(folder, 'generation_config.json'))) ?? {}
+  const renderChat = await openChatTemplates(folder, settings)
   let tokenizer: Tokenizer
   try {
     tokenizer = new Tokenizer(definition as object, settings)
@@ -24,8 +25,8 @@ export async function openTokenizer(folder: string, config: Json): Promise<TextT
     throw new KvasirError('invalid-file', 'tokenizer', `${file}: expected a tokenizer, got something else`, { cause })
   }
   return {
-    encode(text) {
-      const { ids, tokens } = tokenizer.encode(text)
+    encode(text, { addSpecialTokens = true } = {}) {
+      const { ids, tokens } = tokenizer.encode(text, { add_special_tokens: addSpecialTokens })
       const unknown = ids.findIndex((id: unknown) => !Number.isInteger(id))
       if (unknown < 0) return ids
       const piece = JSON.stringify(tokens[unknown])
@@ -36,6 +37,7 @@ export async function openTokenizer(folder: string, config: Json): Promise<TextT
       if (known.length === 0) return ''
       return tokenizer.decode(known, { skip_special_tokens: true, clean_up_tokenization_spaces: false })
     },
+    renderChat,
     eosTokens: eosTokens(generation.eos_token_id ?? config.eos_token_id ?? settings.eos_token, tokenizer),
   }
 }
@@ -47,15 +49,4 @@ function eosTokens(value: unknown, tokenizer: Tokenizer): number[] {
   const content = typeof value === 'object' && value !== null ? (value as { content?: unknown }).content : value
   const id = typeof content === 'string' ? tokenizer.token_to_id(content) : undefined
   return id === undefined ? [] : [id]
-}
-
-/** A missing file is fine, a broken one is not. */
-async function readOptionalJson(file: string): Promise<Json | undefined> {
-  try {
-    const value = await readJson(file)
-    return typeof value === 'object' && value !== null ? (value as Json) : undefined
-  } catch (error) {
-    if (error instanceof KvasirError && error.code === 'not-found') return undefined
-    throw error
-  }
 }

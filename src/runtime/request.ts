@@ -1,0 +1,135 @@
+/** What a call of `generate` asks for: options checked, defaults of the model filled in, the prompt as tokens. */
+import type { KvCache } from '../cache/contract.ts'
+import { checkInteger, checkKeys, describe } from '../tensor/check.ts'
+import { invalidArgument } from '../tensor/error.ts'
+import { checkTokens } from './batch.ts'
+import type { CausalLM, GenerateOptions, GenerationDefaults, Prompt } from './contract.ts'
+import { chatKeys, tokenizePrompt } from './prompt.ts'
+import type { SamplerRules } from './sampler.ts'
+import { isGreedy, resolveSampling, type Sampling, samplingKeys } from './sampling-options.ts'
+import type { WriterOptions } from './writer.ts'
+
+/** What generation needs of a model. */
+export interface Generator extends Pick<CausalLM, 'forward' | 'createCache' | 'tokenizer' | 'vocabSize'> {
+  readonly chunkSize: number
+  readonly generationDefaults?: GenerationDefaults
+}
+
+export interface Request extends WriterOptions, Pick<SamplerRules, 'mask'> {
+  readonly minNewTokens: number
+  readonly promptTokens: readonly number[]
+  readonly sampling: Sampling
+  readonly n: number
+  readonly numBeams: number
+  readonly lengthPenalty: number
+  readonly earlyStopping: boolean | 'never'
+  readonly draftTokens: number
+  readonly maxNgram: number
+  /** The caller's, who keeps it. */
+  readonly cache: KvCache | undefined
+  readonly signal: AbortSignal | undefined
+  readonly onPrefill: GenerateOptions['onPrefill']
+}
+
+const keys = [
+  'maxNewTokens',
+  'minNewTokens',
+  'stop',
+  'stopTokens',
+  'includeStop',
+  'ignoreEos',
+  'n',
+  'logprobs',
+  'numBeams',
+  'lengthPenalty',
+  'earlyStopping',
+  'promptLookupTokens',
+  'maxMatchingNgram',
+  'signal',
+  'cache',
+  'onPrefill',
+  ...chatKeys,
+  ...samplingKeys,
+]
+
+const maxLogprobs = 100
+
+/** @throws KvasirError `invalid-argument` naming the option, or what is wrong with the prompt */
+export function readRequest(model: Generator, prompt: Prompt, given: GenerateOptions): Request {
+  checkKeys('generate', 'generation', given, keys)
+  const options = { ...model.generationDefaults, ...withoutUndefined(given) }
+  const { maxNewTokens = 128, minNewTokens = 0, n = 1, logprobs, numBeams = 1, lengthPenalty = 1 } = options
+  const { promptLookupTokens = 0, maxMatchingNgram = 3, earlyStopping = false, stopTokens = [] } = options
+  checkInteger('generate', 'maxNewTokens', maxNewTokens, 0)
+  // The model's own default may be more than a caller's maximum.
+  checkInteger('generate', 'minNewTokens', given.minNewTokens ?? 0, 0, maxNewTokens)
+  checkInteger('generate', 'n', n, 1, 1024)
+  if (logprobs !== undefined) checkInteger('generate', 'logprobs', logprobs, 0, Math.min(maxLogprobs, model.vocabSize))
+  checkInteger('generate', 'numBeams', numBeams, 1, 1024)
+  checkInteger('generate', 'promptLookupTokens', promptLookupTokens, 0, 256)
+  checkInteger('generate', 'maxMatchingNgram', maxMatchingNgram, 1, 64)
+  checkEarlyStopping(earlyStopping)
+  if (!Number.isFinite(lengthPenalty)) {
+    throw invalidArgument('generate', `expected a finite number for lengthPenalty, got ${describe(lengthPenalty)}`)
+  }
+  if (!Array.isArray(stopTokens)) {
+    throw invalidArgument('generate', `expected an array of tokens for stopTokens, got ${describe(stopTokens)}`)
+  }
+  for (const token of stopTokens) checkInteger('generate', 'stopTokens', token, 0, model.vocabSize - 1)
+  const sampling = resolveSampling(pick(options, samplingKeys), model.vocabSize)
+  checkCount(n, numBeams, promptLookupTokens, sampling)
+  const promptTokens = tokenizePrompt(model.tokenizer, prompt, pick(options, chatKeys))
+  checkTokens(promptTokens, model.vocabSize)
+  return {
+    promptTokens,
+    sampling,
+    n,
+    maxNewTokens,
+    minNewTokens: Math.min(minNewTokens, maxNewTokens),
+    stops: stopList(options.stop),
+    endTokens: new Set([...(options.ignoreEos ? [] : model.tokenizer.eosTokens), ...stopTokens]),
+    includeStop: options.includeStop === true,
+    logprobs,
+    numBeams,
+    lengthPenalty,
+    earlyStopping,
+    draftTokens: promptLookupTokens,
+    maxNgram: maxMatchingNgram,
+    cache: options.cache,
+    signal: options.signal,
+    onPrefill: options.onPrefill,
+  }
+}
+
+/** Options that contradict each other. */
+function checkCount(n: number, numBeams: number, draftTokens: number, sampling: Sampling): void {
+  if (numBeams === 1) {
+    if (n === 1 || !isGreedy(sampling)) return
+    throw invalidArgument('generate', `expected a temperature above 0 for n = ${n}: at 0 all texts are the same`)
+  }
+  if (n > numBeams) throw invalidArgument('generate', `expected n of at most numBeams = ${numBeams}, got ${n}`)
+  if (!isGreedy(sampling)) {
+    throw invalidArgument('generate', `expected temperature 0 with numBeams, got ${sampling.temperature}`)
+  }
+  if (draftTokens > 0) throw invalidArgument('generate', 'expected either numBeams or promptLookupTokens, got both')
+}
+
+function checkEarlyStopping(value: unknown): void {
+  if (typeof value === 'boolean' || value === 'never') return
+  throw invalidArgument('generate', `expected true, false or "never" for earlyStopping, got ${describe(value)}`)
+}
+
+function stopList(stop: GenerateOptions['stop']): readonly string[] {
+  const list: readonly unknown[] = stop === undefined ? [] : Array.isArray(stop) ? stop : [stop]
+  const wrong = list.find((item) => typeof item !== 'string' || item === '')
+  if (wrong === undefined) return list as readonly string[]
+  throw invalidArgument('generate', `expected non-empty strings for stop, got ${describe(wrong)}`)
+}
+
+function pick<T extends object, K extends keyof T>(from: T, names: readonly K[]): Pick<T, K> {
+  return Object.fromEntries(names.map((name) => [name, from[name]])) as Pick<T, K>
+}
+
+function withoutUndefined(options: GenerateOptions): GenerateOptions {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
+}
