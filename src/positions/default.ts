@@ -1,8 +1,5 @@
 /** Plain RoPE: pair i turns by theta^(-i/R) radians a position. */
 import type { RotaryEntry } from './contract.ts'
+import { fixedTable, plainFrequencies, rotaryPairs } from './frequencies.ts'
 
-export const plainRope: RotaryEntry = ({ theta, pairs }) => ({
-  name: 'default',
-  inverseFrequencies: Float64Array.from({ length: pairs }, (_, i) => theta ** (-i / pairs)),
-  attentionFactor: 1,
-})
+export const plainRope: RotaryEntry = (config) => fixedTable(plainFrequencies(config.theta, rotaryPairs(config)))

@@ -115,26 +115,27 @@ export class Runner {
   }
 
   /** cos and sin of every token's position: the number of tokens its sequence had before. */
-  #rotations({ tokens, slices }: Step): (Rotation | undefined)[] {
-    const positions = new Float64Array(tokens.length)
-    for (const { cache, start, end } of slices) {
-      const first = cache.seenTokens
-      for (let t = start; t < end; t++) positions[t] = first + t - start
-    }
+  #rotations(step: Step): (Rotation | undefined)[] {
     const known = new Map<RotaryEncoding, Rotation>()
     return this.#parts.rotary.map((rotary) => {
-      const rotation = rotary && (known.get(rotary) ?? this.#table(rotary, positions))
+      const rotation = rotary && (known.get(rotary) ?? this.#table(rotary, step))
       if (rotary && rotation) known.set(rotary, rotation)
       return rotation
     })
   }
 
-  #table(rotary: RotaryEncoding, positions: Float64Array): Rotation {
-    const rotaryPairs = rotary.inverseFrequencies.length
-    const size = positions.length * rotaryPairs
-    const rotation = { cos: this.#pool.take(size), sin: this.#pool.take(size), rotaryPairs }
-    fillRotaryTable(rotary, positions, rotation.cos, rotation.sin)
-    return rotation
+  #table(rotary: RotaryEncoding, { tokens, slices }: Step): Rotation {
+    const { pairs: rotaryPairs, pairing } = rotary
+    const size = tokens.length * rotaryPairs
+    const [cos, sin] = [this.#pool.take(size), this.#pool.take(size)]
+    for (const { cache, start, end } of slices) {
+      const first = cache.seenTokens
+      const positions = Float64Array.from({ length: end - start }, (_, i) => first + i)
+      const rows = (data: Float32Array): Float32Array => data.subarray(start * rotaryPairs, end * rotaryPairs)
+      // Some tables depend on the length of the sequence, never on what else is in the batch.
+      fillRotaryTable(rotary.at(first + positions.length), positions, rows(cos), rows(sin))
+    }
+    return { cos, sin, rotaryPairs, isInterleaved: pairing === 'interleaved' }
   }
 
   /** Gives back the memory of values that nothing after `point` reads. */
@@ -175,6 +176,7 @@ interface Rotation {
   /** `[T, R]` */
   readonly sin: Float32Array
   readonly rotaryPairs: number
+  readonly isInterleaved: boolean
 }
 
 /** When each value is read last: segment s is point 2 s, attention s is 2 s + 1, the head comes last. */

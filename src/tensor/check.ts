@@ -59,7 +59,8 @@ export function describe(value: unknown): string {
   return String(value)
 }
 
-function didYouMean(value: unknown, choices: readonly string[]): string {
+/** " (did you mean ...?)" with the nearest choice, or nothing when none is near. */
+export function didYouMean(value: unknown, choices: readonly string[]): string {
   if (typeof value !== 'string') return ''
   const [nearest] = choices
     .map((choice) => ({ choice, distance: editDistance(value.toLowerCase(), choice.toLowerCase()) }))

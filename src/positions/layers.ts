@@ -1,0 +1,59 @@
+/** Which layers are rotated, and by which of the parameters that config.json gives by type of layer. */
+import { describe } from '../tensor/check.ts'
+import { dependsOnLayerType, type LayerRotary, readRotary } from './config.ts'
+import { rotaryFamily } from './families.ts'
+import { type Dictionary, invalid } from './parameters.ts'
+
+/**
+ * What each layer's rotation is made from.
+ * @param headDims `[L]`
+ * @returns `[L]`; undefined: the layer is not rotated (NoPE)
+ */
+export function readLayers(config: Dictionary, headDims: readonly number[]): (LayerRotary | undefined)[] {
+  const types = readLayerTypes(config, headDims.length)
+  const family = rotaryFamily(config)
+  const isSlidingOnly = family.rotatesSlidingOnly === true && config.sliding_window !== null
+  if (types === undefined && (isSlidingOnly || dependsOnLayerType(config))) {
+    throw invalid('layer_types, since not all layers are rotated alike', 'undefined')
+  }
+  const rotated = readRotated(config, headDims.length)
+  return headDims.map((headDim, layer) => {
+    const type = types?.[layer]
+    if (!rotated[layer] || (isSlidingOnly && type !== 'sliding_attention')) return undefined
+    return readRotary(config, type, headDim)
+  })
+}
+
+/** `[L]`: from layer_types, else from the pattern "every n-th layer is full_attention", else undefined. */
+function readLayerTypes(config: Dictionary, numLayers: number): readonly string[] | undefined {
+  const types = config.layer_types ?? undefined
+  if (types !== undefined) {
+    if (Array.isArray(types) && types.length === numLayers && types.every((type) => typeof type === 'string'))
+      return types
+    throw invalid(`a list of ${numLayers} strings for layer_types`, describe(types))
+  }
+  const pattern = config.sliding_window_pattern ?? rotaryFamily(config).slidingWindowPattern
+  if (pattern === undefined) return undefined
+  if (!isCount(pattern)) throw invalid('an integer above 0 for sliding_window_pattern', describe(pattern))
+  return Array.from({ length: numLayers }, (_, i) => ((i + 1) % pattern === 0 ? 'full_attention' : 'sliding_attention'))
+}
+
+/** `[L]`. In `no_rope_layers` 1 means that a layer does use RoPE, in spite of the name. */
+function readRotated(config: Dictionary, numLayers: number): readonly boolean[] {
+  const list = config.no_rope_layers ?? []
+  if (!Array.isArray(list) || list.some((value) => value !== 0 && value !== 1)) {
+    throw invalid('a list of 0 and 1 for no_rope_layers', describe(list))
+  }
+  if (list.length > 0) {
+    if (list.length === numLayers) return list.map((value) => value === 1)
+    throw invalid(`a list of ${numLayers} numbers for no_rope_layers`, describe(list))
+  }
+  const interval = config.no_rope_layer_interval ?? rotaryFamily(config).noRopeInterval
+  if (interval === undefined) return new Array(numLayers).fill(true)
+  if (!isCount(interval)) throw invalid('an integer above 0 for no_rope_layer_interval', describe(interval))
+  return Array.from({ length: numLayers }, (_, i) => (i + 1) % interval !== 0)
+}
+
+function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) > 0
+}
