@@ -110,6 +110,10 @@ describe('the rotary part of config.json', () => {
       { ...typed('longrope', lists), original_max_position_embeddings: 1 },
       'finite attention factor',
     ],
+    'frequencies that overflow in long texts only': [
+      typed('longrope', { ...lists, long_factor: [1e-310, 1] }),
+      'expected parameters with finite frequencies, got Infinity for pair 0',
+    ],
     'frequencies that overflow': [typed('linear', { factor: 1e-310 }), 'expected parameters with finite frequencies'],
   }
   for (const [name, [config, message]] of Object.entries(refused)) {

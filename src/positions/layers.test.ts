@@ -14,6 +14,11 @@ describe('rotation by layer', () => {
     expect(rotaryEncoding({ rope_theta: 500 }, 8, 3)).toEqual({ ...encodings[0], at: expect.any(Function) })
   })
 
+  it('does not ask for the types of layers where they make no difference', () => {
+    const windows = { layer_types: ['full_attention'], sliding_window_pattern: 'LLLG' }
+    expect(new Set(layerRotaryEncodings(windows, 3, 8)).size).toBe(1)
+  })
+
   it('reads Gemma 3 in its old form: scaling is for global layers', () => {
     const config = {
       ...{ model_type: 'gemma3_text', rope_theta: 1e6, rope_local_base_freq: 10000, sliding_window_pattern: 6 },
@@ -125,8 +130,11 @@ describe('layers without rotation', () => {
     'a list of layer numbers': [{ no_rope_layers: [3, 7, 11] }, 'expected a list of 0 and 1 for no_rope_layers'],
     'no list': [{ no_rope_layers: 4 }, 'expected a list of 0 and 1 for no_rope_layers, got 4'],
     'interval 0': [{ no_rope_layer_interval: 0 }, 'expected an integer above 0 for no_rope_layer_interval, got 0'],
-    'pattern as text': [{ sliding_window_pattern: 'LLLG' }, 'for sliding_window_pattern, got "LLLG"'],
-    'types that are too few': [{ layer_types: ['full_attention'] }, 'expected a list of 3 strings for layer_types'],
+    'pattern as text': [{ ...nested, sliding_window_pattern: 'LLLG' }, 'for sliding_window_pattern, got "LLLG"'],
+    'types that are too few': [
+      { ...nested, layer_types: ['full_attention'] },
+      'expected a list of 3 strings for layer_types',
+    ],
     'types that are missing': [nested, 'expected layer_types, since not all layers are rotated alike'],
     'types that are missing for a family': [{ model_type: 'afmoe' }, 'expected layer_types'],
     'types that are missing for a local theta': [{ rope_local_base_freq: 10000 }, 'expected layer_types'],

@@ -10,12 +10,9 @@ import { type Dictionary, invalid } from './parameters.ts'
  * @returns `[L]`; undefined: the layer is not rotated (NoPE)
  */
 export function readLayers(config: Dictionary, headDims: readonly number[]): (LayerRotary | undefined)[] {
-  const types = readLayerTypes(config, headDims.length)
-  const family = rotaryFamily(config)
-  const isSlidingOnly = family.rotatesSlidingOnly === true && config.sliding_window !== null
-  if (types === undefined && (isSlidingOnly || dependsOnLayerType(config))) {
-    throw invalid('layer_types, since not all layers are rotated alike', 'undefined')
-  }
+  const isSlidingOnly = rotaryFamily(config).rotatesSlidingOnly === true && config.sliding_window !== null
+  // Elsewhere types of layers are about windows, which is for others to read.
+  const types = isSlidingOnly || dependsOnLayerType(config) ? readLayerTypes(config, headDims.length) : undefined
   const rotated = readRotated(config, headDims.length)
   return headDims.map((headDim, layer) => {
     const type = types?.[layer]
@@ -24,8 +21,8 @@ export function readLayers(config: Dictionary, headDims: readonly number[]): (La
   })
 }
 
-/** `[L]`: from layer_types, else from the pattern "every n-th layer is full_attention", else undefined. */
-function readLayerTypes(config: Dictionary, numLayers: number): readonly string[] | undefined {
+/** `[L]`: from layer_types, else from the pattern "every n-th layer is full_attention". */
+function readLayerTypes(config: Dictionary, numLayers: number): readonly string[] {
   const types = config.layer_types ?? undefined
   if (types !== undefined) {
     if (Array.isArray(types) && types.length === numLayers && types.every((type) => typeof type === 'string'))
@@ -33,7 +30,7 @@ function readLayerTypes(config: Dictionary, numLayers: number): readonly string[
     throw invalid(`a list of ${numLayers} strings for layer_types`, describe(types))
   }
   const pattern = config.sliding_window_pattern ?? rotaryFamily(config).slidingWindowPattern
-  if (pattern === undefined) return undefined
+  if (pattern === undefined) throw invalid('layer_types, since not all layers are rotated alike', 'undefined')
   if (!isCount(pattern)) throw invalid('an integer above 0 for sliding_window_pattern', describe(pattern))
   return Array.from({ length: numLayers }, (_, i) => ((i + 1) % pattern === 0 ? 'full_attention' : 'sliding_attention'))
 }

@@ -65,6 +65,7 @@ describe('longrope', () => {
       6e-9,
     )
     expect(factor(4096, 4096)).toBe(1)
+    expect(factor(2048, 4096)).toBe(1)
     expect(model({ attention_factor: 1.5, original_max_position_embeddings: 16 }, {}).at(1).attentionFactor).toBe(1.5)
   })
 

@@ -70,8 +70,11 @@ describe('yarn', () => {
   })
 
   it('does not divide by zero where the range is empty', () => {
-    const parameters = { ...gpt, beta_fast: 4, beta_slow: 4 }
-    expect(frequencies(scaled(150000, parameters), 64).every(Number.isFinite)).toBe(true)
+    // Both ends at pair 0: it stays, the others are divided.
+    const parameters = { ...qwen, original_max_position_embeddings: 6 }
+    const plain = [...frequencies({ rope_theta: 1e6 }, 128)]
+    const expected = plain.map((frequency, i) => (i === 0 ? frequency : frequency / 4))
+    expect([...frequencies(scaled(1e6, parameters), 128)]).toEqual(expected)
   })
 
   it('is the same at every length', () => {
