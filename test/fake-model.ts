@@ -13,6 +13,7 @@ import type {
   Prompt,
   StreamEvent,
 } from '../src/runtime/contract.ts'
+import { CachedConversation } from '../src/runtime/conversation.ts'
 import { KvasirError } from '../src/tensor/error.ts'
 
 /** Given the text that is still known and the newest line, says what comes next. */
@@ -58,7 +59,7 @@ export function createFakeModel(respond: Respond, options: LoadOptions = {}): Ca
       kv: cache.getCacheInfo(),
     }
   }
-  return {
+  const model: CausalLM = {
     shape: {
       numLayers: 1,
       layers: [{ numHeads: 1, numKvHeads: 1, headDim: 1, valueDim: 1 }],
@@ -87,8 +88,10 @@ export function createFakeModel(respond: Respond, options: LoadOptions = {}): Ca
       kvBytesPerToken: bytesPerToken,
       backend: 'nothing',
     }),
+    startConversation: (options) => new CachedConversation(model, options),
     dispose: async () => {},
   }
+  return model
 }
 
 class FakeCache implements KvCache {

@@ -12,6 +12,8 @@ import type {
   BatchEntry,
   CausalLM,
   ChatOptions,
+  Conversation,
+  ConversationOptions,
   GenerateOptions,
   GenerateResult,
   GenerationDefaults,
@@ -21,6 +23,7 @@ import type {
   StreamEvent,
   TextTokenizer,
 } from './contract.ts'
+import { CachedConversation } from './conversation.ts'
 import { generateText, streamText } from './generate.ts'
 import { feedTokens } from './prefill.ts'
 import { tokenizePrompt } from './prompt.ts'
@@ -90,6 +93,10 @@ export class LoadedModel implements CausalLM {
 
   async tokenize(prompt: Prompt, options: ChatOptions = {}): Promise<number[]> {
     return tokenizePrompt(this.tokenizer, prompt, options)
+  }
+
+  startConversation(options: ConversationOptions = {}): Conversation {
+    return new CachedConversation(this, options)
   }
 
   describe(): ModelDescription {

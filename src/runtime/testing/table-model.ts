@@ -4,6 +4,10 @@
  */
 import { Tensor } from 'onnxruntime-node'
 import type { CacheInfo, KvCache, LayerCache } from '../../cache/contract.ts'
+import type { CausalLM, ChatOptions, GenerateOptions, PrefillOptions, Prompt } from '../contract.ts'
+import { streamText } from '../generate.ts'
+import { feedTokens } from '../prefill.ts'
+import { tokenizePrompt } from '../prompt.ts'
 import type { Generator } from '../request.ts'
 
 export interface TableModel extends Generator {
@@ -107,6 +111,19 @@ export class TokenCache implements KvCache {
   dispose(): void {
     if (!this.#open.delete(this)) throw new Error('disposed twice')
   }
+}
+
+/** What conversations need of a model, on top of a table. */
+export function asLanguageModel(table: TableModel): CausalLM {
+  const model = {
+    ...table,
+    tokenize: async (prompt: Prompt, options?: ChatOptions) => tokenizePrompt(table.tokenizer, prompt, options),
+    stream: (prompt: Prompt, options?: GenerateOptions) => streamText(table, prompt, options),
+    prefill: async (cache: KvCache, tokens: Int32Array | readonly number[], options?: PrefillOptions) => {
+      await feedTokens(table, cache, tokens, { ...options, chunkSize: table.chunkSize, wantLogits: false })
+    },
+  }
+  return model as unknown as CausalLM
 }
 
 /** Numbers in [-3, 3) that depend on every token. */

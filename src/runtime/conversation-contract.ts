@@ -1,0 +1,43 @@
+/** The public types of conversations. */
+import type { CacheInfo, CacheOptions } from '../cache/contract.ts'
+import type { ChatMessage, GenerateOptions, GenerateResult, StreamEvent } from './generation-contract.ts'
+
+/** Options of one turn; a conversation has its own cache and one answer a turn. */
+export type TurnOptions = Omit<GenerateOptions, 'cache' | 'n' | 'numBeams' | 'lengthPenalty' | 'earlyStopping'>
+
+/** Options of all turns, and how a conversation begins. */
+export interface ConversationOptions extends TurnOptions {
+  /** A first message of role `system`. */
+  readonly system?: string
+  /** Turns that were there before. */
+  readonly messages?: readonly ChatMessage[]
+  /** Overrides the cache options of `loadModel`. */
+  readonly cache?: Partial<CacheOptions>
+}
+
+export interface TurnResult extends GenerateResult {
+  /** Of the tokens of the whole conversation (`promptTokens`), those that the cache held already. */
+  readonly reusedTokens: number
+}
+
+export type TurnEvent = Extract<StreamEvent, { type: 'token' }> | { readonly type: 'done'; readonly result: TurnResult }
+
+/**
+ * A conversation with a model. Each turn makes tokens of all messages and compares them with the tokens that the cache
+ * holds: what is the same from the beginning on is not read again. A changed or removed message thus costs a second
+ * reading from there on, and never a wrong answer.
+ */
+export interface Conversation {
+  /** All turns so far. May be set: to take back a turn, or to change one. */
+  messages: readonly ChatMessage[]
+  /**
+   * Adds a message (a text is one of role `user`) and the answer to it. An answer that is aborted or left is added as
+   * far as it came; a turn that fails adds nothing.
+   */
+  send(message: string | ChatMessage | readonly ChatMessage[], options?: TurnOptions): Promise<TurnResult>
+  /** The same, as it comes. */
+  stream(message: string | ChatMessage | readonly ChatMessage[], options?: TurnOptions): AsyncIterable<TurnEvent>
+  getCacheInfo(): CacheInfo
+  /** Frees the cache. */
+  dispose(): void
+}
