@@ -4,8 +4,8 @@ import { availableParallelism } from 'node:os'
 import type { CacheShape } from '../cache/contract.ts'
 import { openKernels } from '../kernels/index.ts'
 import { type Checkpoint, type CutModel, cutModel, externalRoot, layerShapes, openCheckpoint } from '../onnx/index.ts'
+import { nodeEncodings } from '../onnx/rotary-encodings.ts'
 import { checkCacheOptions } from '../policies/index.ts'
-import { type RotaryEncoding, rotaryEncoding } from '../positions/index.ts'
 import { checkChoice, checkInteger, checkKeys, describe } from '../tensor/check.ts'
 import { invalidArgument, KvasirError } from '../tensor/error.ts'
 import { cacheKeys, resolveCacheOptions } from './cache-options.ts'
@@ -45,7 +45,7 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
   const kernels = openKernels({ ...(backend && { backend }), threads })
   const cut = cutModel(quantize ? await quantizedModel(checkpoint, quantize) : model, ends)
   const shape = await cacheShape(checkpoint, cut)
-  const rotary = rotaryEncodings(checkpoint, cut)
+  const rotary = nodeEncodings(checkpoint, cut.attention)
   const sessions: SegmentSession[] = []
   const release = async (): Promise<void> => {
     for (const session of sessions) await session.release()
@@ -81,20 +81,6 @@ async function cacheShape({ spec, model }: Checkpoint, { attention }: CutModel):
   }
   const layers = await layerShapes(model, attention)
   return { numLayers: layers.length, layers, hasImportance: spec.hasImportance }
-}
-
-/** The position encoding of each attention node; undefined where positions do nothing. */
-function rotaryEncodings({ spec, config }: Checkpoint, { attention }: CutModel): (RotaryEncoding | undefined)[] {
-  const known = new Map<string, RotaryEncoding>()
-  return attention.map(({ name, rotary = '', headDim }) => {
-    if (rotary === 'none') return undefined
-    const source = spec.rotary ? spec.rotary[rotary] : rotary === '' ? config : undefined
-    if (!source) throw new KvasirError('internal', 'runtime', `no position encoding "${rotary}" for "${name}"`)
-    const key = `${headDim} ${rotary}`
-    const encoding = known.get(key) ?? rotaryEncoding(source, headDim)
-    known.set(key, encoding)
-    return encoding
-  })
 }
 
 function checkLoadOptions(options: LoadOptions): LoadOptions {
