@@ -188,7 +188,7 @@ export class GraphBuilder {
 }
 
 /** The declaration of a tensor value. */
-export function valueInfo(name: string, dataType: number, dims: Dims): OnnxValueInfo {
+export function valueInfo(name: string, dataType: number, dims: readonly (number | string)[]): OnnxValueInfo {
   const dim = dims.map((d) => make('Dimension', typeof d === 'number' ? { dimValue: d } : { dimParam: d }))
   const tensorType = make('TensorType', { elemType: dataType, shape: make('Shape', { dim }) })
   return make('ValueInfo', { name, type: make('Type', { tensorType }) })

@@ -75,9 +75,14 @@ export function quantizableWeights(model: OnnxModel, weights: Weights): TensorEn
   const found = new Map<string, TensorEntry>()
   for (const [node, name] of matrixProducts(model)) {
     const entry = weights.get(name)
-    if (entry && Math.min(...entry.shape) >= smallestSide && isTransposed(node)) found.set(name, entry)
+    if (entry && isWorthQuantizing(entry) && isTransposed(node)) found.set(name, entry)
   }
   return [...found.values()]
+}
+
+/** Whether a matrix `[N, K]` of a product is large enough. */
+export function isWorthQuantizing({ shape }: TensorEntry): boolean {
+  return Math.min(...shape) >= smallestSide
 }
 
 /** Names of the two tensors that replace a weight. */
@@ -105,26 +110,35 @@ export function quantizeModel(model: OnnxModel, quantized: Weights, bits: Quanti
   return { ...model, graph: { ...graph, node, initializer: [...graph.initializer, ...initializers.values()] } }
 }
 
-interface Product {
-  readonly codes: string
-  readonly scales: string
+export interface ProductSizes {
   readonly bits: QuantizedBits
   readonly inFeatures: number
   readonly outFeatures: number
 }
 
-function matMulNBits(old: OnnxNode, product: Product): OnnxNode {
-  const { codes, scales, bits, inFeatures, outFeatures } = product
-  const [x, , bias] = old.input
+interface Product extends ProductSizes {
+  readonly codes: string
+  readonly scales: string
+}
+
+/** Attributes of MatMulNBits. */
+export function matMulSettings({ bits, inFeatures, outFeatures }: ProductSizes): Readonly<Record<string, number>> {
   // accuracy_level 4 quantizes activations to int8 too: without it products with 8-bit weights are 200 times slower.
-  const settings = { K: inFeatures, N: outFeatures, bits, block_size: blockSize, accuracy_level: 4 }
+  return { K: inFeatures, N: outFeatures, bits, block_size: blockSize, accuracy_level: 4 }
+}
+
+function matMulNBits(old: OnnxNode, product: Product): OnnxNode {
+  const { codes, scales } = product
+  const [x, , bias] = old.input
   return make('Node', {
     name: old.name,
     opType: 'MatMulNBits',
     domain: 'com.microsoft',
     input: [x!, codes, scales, ...(bias ? ['', '', bias] : [])],
     output: old.output,
-    attribute: Object.entries(settings).map(([name, i]) => make('Attribute', { name, type: attributeTypes.int, i })),
+    attribute: Object.entries(matMulSettings(product)).map(([name, i]) =>
+      make('Attribute', { name, type: attributeTypes.int, i }),
+    ),
   })
 }
 

@@ -14,6 +14,7 @@ export function decoderLogits(checkpoint: DecoderCheckpoint, tokens: readonly nu
 class Llama {
   protected readonly config: DecoderConfig
   readonly #tensors: DecoderCheckpoint['tensors']
+  readonly #weights = new Map<string, Vector>()
 
   constructor({ config, tensors }: DecoderCheckpoint) {
     this.config = config
@@ -94,7 +95,9 @@ class Llama {
   }
 
   protected weight(name: string): Vector {
-    return Array.from(this.#tensors.get(name)!.values)
+    const weight = this.#weights.get(name) ?? Array.from(this.#tensors.get(name)!.values)
+    this.#weights.set(name, weight)
+    return weight
   }
 
   protected frequencies(theta: unknown, width = this.config.head_dim): Vector {
