@@ -4,16 +4,17 @@
  * gives what T single tokens give: old rows live until their death, new tokens from birth to death.
  */
 import type { KeyValueSegment, Memory } from '../kernels/index.ts'
+import { KvasirError } from '../tensor/error.ts'
 import type { CacheInfo, LayerCache, LayerInput } from './contract.ts'
 import { createPlan, KeptState, type RetainPlan } from './kept-state.ts'
 import {
+  attentionOf,
   bytesPerToken,
   checkInput,
   consecutiveRows,
   headMajor,
   KeyValueStore,
   type LayerConfig,
-  sizesOf,
 } from './layout.ts'
 
 export interface BoundedCacheOptions extends LayerConfig {
@@ -26,6 +27,8 @@ export interface BoundedCacheOptions extends LayerConfig {
   /** Whether importance is added to the logits (default true). */
   readonly addImportance?: boolean
 }
+
+type Queries = Pick<LayerInput, 'query' | 'numTokens'>
 
 export class BoundedCache implements LayerCache {
   readonly #options: BoundedCacheOptions
@@ -75,7 +78,29 @@ export class BoundedCache implements LayerCache {
   /** Decode: the cache is brought up to date first, then holds exactly what the new token sees. */
   #attendOne(input: LayerInput, output: Float32Array): void {
     this.#take(input)
-    this.#runAttention(input, output, [this.#segment(this.#state.view.lengths)])
+    this.#attendKept(input, output)
+  }
+
+  #attendKept(input: Queries, output: Float32Array): void {
+    this.#runAttention(input, output, [
+      { ...this.#segment(this.#state.view.lengths), ...this.#distances(this.#seen - 1) },
+    ])
+  }
+
+  attendAgain(input: Queries, output: Float32Array): void {
+    checkInput(this.#options, false, input, output, true)
+    if (input.numTokens === 1) return this.#attendKept(input, output)
+    throw new KvasirError(
+      'unsupported',
+      'cache',
+      'expected single tokens for shared keys and values in a bounded cache',
+    )
+  }
+
+  /** Positions of kept rows, relative to the first query: only ALiBi asks for them. */
+  #distances(first: number): { positions?: Int32Array } {
+    if (!this.#options.shape.alibiSlopes) return {}
+    return { positions: Int32Array.from(this.#state.view.positions, (position) => position - first) }
   }
 
   /** Prefill: attends over old rows and the chunk, each with its lifetimes, then keeps the survivors. */
@@ -83,6 +108,7 @@ export class BoundedCache implements LayerCache {
     const { shape, window } = this.#options
     const { numTokens } = input
     this.#lengths.set(this.#state.view.lengths)
+    const distances = this.#distances(this.#seen)
     const plan = createPlan(shape.numKvHeads, window, numTokens)
     // What can run out of memory comes before what changes the kept set.
     const chunk = new KeyValueStore(this.#options, numTokens)
@@ -91,13 +117,14 @@ export class BoundedCache implements LayerCache {
       chunk.write(input.key, input.value, numTokens, rows)
       this.#retain(input, plan)
       this.#runAttention(input, output, [
-        { ...this.#segment(this.#lengths), deaths: plan.rowDeaths },
+        { ...this.#segment(this.#lengths), ...distances, deaths: plan.rowDeaths },
         {
           keys: chunk.keys,
           values: chunk.values,
           capacity: numTokens,
           lengths: rows.counts,
           bias: this.#bias && headMajor(input.importance, shape.numKvHeads, numTokens),
+          firstPosition: 0,
           births: rows.tokens,
           deaths: plan.tokenDeaths,
         },
@@ -140,10 +167,9 @@ export class BoundedCache implements LayerCache {
     }
   }
 
-  #runAttention({ query, numTokens }: LayerInput, output: Float32Array, segments: KeyValueSegment[]): void {
+  #runAttention({ query, numTokens }: Queries, output: Float32Array, segments: KeyValueSegment[]): void {
     const { kernels, shape } = this.#options
-    const { scale = 1 / Math.sqrt(shape.headDim) } = shape
-    kernels.attend({ query, output, numTokens, ...sizesOf(shape), scale, firstPosition: 0, segments })
+    kernels.attend({ query, output, numTokens, ...attentionOf(shape), firstPosition: 0, segments })
   }
 
   positions(head: number): number[] {

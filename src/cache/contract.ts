@@ -17,6 +17,11 @@ export interface LayerInput {
 export interface LayerCache {
   /** Appends and attends. `output` is `[T, H, E]`. All layers of a sequence are fed the same tokens. */
   attend(input: LayerInput, output: Float32Array): void
+  /**
+   * Attends with other queries of the tokens of the last `attend`, over what its queries saw: for layers that share
+   * keys and values. The `shape` of such a cache says `isShared`.
+   */
+  attendAgain(input: Pick<LayerInput, 'query' | 'numTokens'>, output: Float32Array): void
   /** Positions that KV head `head` still holds, ascending. */
   positions(head: number): number[]
   info(): CacheInfo
@@ -75,6 +80,8 @@ export interface LayerShape {
   readonly sinkLogits?: Float32Array
   /** `[H]`: subtracted from the logits, times the distance in tokens. */
   readonly alibiSlopes?: Float32Array
+  /** Other layers attend over these keys and values too. */
+  readonly isShared?: boolean
 }
 
 /** The shape of a model as its cache sees it. */

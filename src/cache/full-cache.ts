@@ -5,13 +5,15 @@
  */
 import type { KeyValueSegment, Memory } from '../kernels/index.ts'
 import type { CacheInfo, LayerCache, LayerInput } from './contract.ts'
-import { bytesPerToken, checkInput, consecutiveRows, KeyValueStore, type LayerConfig, sizesOf } from './layout.ts'
+import { attentionOf, bytesPerToken, checkInput, consecutiveRows, KeyValueStore, type LayerConfig } from './layout.ts'
 
 export interface FullCacheOptions extends LayerConfig {
   /** W of the dynamic mask; absent: a query sees everything before it. */
   readonly window?: number
   readonly addImportance?: boolean
 }
+
+type Queries = Pick<LayerInput, 'query' | 'numTokens'>
 
 const firstCapacity = 256
 
@@ -33,9 +35,18 @@ export class FullCache implements LayerCache {
   attend(input: LayerInput, output: Float32Array): void {
     checkInput(this.#options, this.#hasImportance, input, output)
     this.#write(input)
-    if (this.#options.window === undefined) this.#attendAll(input, output)
-    else this.#attendMasked(input, output, this.#options.window)
+    this.#attendFrom(this.#seen, input, output)
     this.#seen += input.numTokens
+  }
+
+  attendAgain(input: Queries, output: Float32Array): void {
+    checkInput(this.#options, false, input, output, true)
+    this.#attendFrom(this.#seen - input.numTokens, input, output)
+  }
+
+  #attendFrom(first: number, input: Queries, output: Float32Array): void {
+    if (this.#options.window === undefined) this.#attendAll(first, input, output)
+    else this.#attendMasked(first, input, output, this.#options.window)
   }
 
   /** Takes tokens in without attending. */
@@ -45,33 +56,15 @@ export class FullCache implements LayerCache {
     this.#seen += input.numTokens
   }
 
-  /** Old rows are visible to all; new row t from query t on. */
-  #attendAll(input: LayerInput, output: Float32Array): void {
-    const { numKvHeads, headDim, valueDim } = this.#options.shape
-    const { numTokens } = input
-    const old = this.#segment(new Int32Array(numKvHeads).fill(this.#seen))
-    const lengths = new Int32Array(numKvHeads).fill(numTokens)
-    if (numTokens === 1) {
-      this.#run(input, output, [{ ...old, lengths: lengths.fill(this.#seen + 1) }])
-      return
-    }
-    const births = new Int32Array(numKvHeads * old.capacity)
-    for (let k = 0; k < numKvHeads; k++) {
-      for (let t = 0; t < numTokens; t++) births[k * old.capacity + t] = t
-    }
-    const fresh: KeyValueSegment = {
-      ...old,
-      keys: old.keys.subarray(this.#seen * headDim),
-      values: old.values.subarray(this.#seen * valueDim),
-      bias: old.bias?.subarray(this.#seen),
-      lengths,
-      births,
-    }
-    this.#run(input, output, [old, fresh])
+  /** A row's place is its position: row j is seen by queries from position j on. */
+  #attendAll(first: number, input: Queries, output: Float32Array): void {
+    const { numKvHeads } = this.#options.shape
+    const lengths = new Int32Array(numKvHeads).fill(first + input.numTokens)
+    this.#run(input, output, this.#segment(lengths), first)
   }
 
   /** Query by query: rows 0..i are ranked anew and the best W gathered. */
-  #attendMasked(input: LayerInput, output: Float32Array, window: number): void {
+  #attendMasked(first: number, input: Queries, output: Float32Array, window: number): void {
     const { kernels, shape } = this.#options
     const { numHeads, numKvHeads, headDim, valueDim } = shape
     const { capacity } = this.#store
@@ -79,10 +72,10 @@ export class FullCache implements LayerCache {
     const lengths = new Int32Array(numKvHeads)
     for (let t = 0; t < input.numTokens; t++) {
       const scores = (this.#scores as Memory).f32
-      kernels.select({ scores, numKvHeads, capacity, numRows: this.#seen + t + 1, window, rows, lengths })
+      kernels.select({ scores, numKvHeads, capacity, numRows: first + t + 1, window, rows, lengths })
       const query = input.query.subarray(t * numHeads * headDim, (t + 1) * numHeads * headDim)
       const out = output.subarray(t * numHeads * valueDim, (t + 1) * numHeads * valueDim)
-      this.#run({ ...input, query, numTokens: 1 }, out, [{ ...this.#segment(lengths), rows }])
+      this.#run({ query, numTokens: 1 }, out, { ...this.#segment(lengths), rows }, first + t)
     }
   }
 
@@ -93,14 +86,16 @@ export class FullCache implements LayerCache {
       values,
       capacity,
       lengths,
+      firstPosition: 0,
       bias: this.#options.addImportance === false ? undefined : this.#scores?.f32,
     }
   }
 
-  #run({ query, numTokens }: LayerInput, output: Float32Array, segments: KeyValueSegment[]): void {
+  #run({ query, numTokens }: Queries, output: Float32Array, segment: KeyValueSegment, firstPosition: number): void {
     const { kernels, shape } = this.#options
-    const { scale = 1 / Math.sqrt(shape.headDim) } = shape
-    kernels.attend({ query, output, numTokens, ...sizesOf(shape), scale, firstPosition: 0, segments })
+    const left = shape.window === undefined ? undefined : shape.window - 1
+    const seen = { firstPosition, left, right: 0, segments: [segment] }
+    kernels.attend({ query, output, numTokens, ...attentionOf(shape), ...seen })
   }
 
   #write({ key, value, importance, numTokens }: Omit<LayerInput, 'query'>): void {

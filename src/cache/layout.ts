@@ -11,9 +11,10 @@ export interface LayerConfig {
   readonly kvDtype: StorageType
 }
 
-/** The sizes of a layer, which every kernel call needs. */
-export function sizesOf({ numHeads, numKvHeads, headDim, valueDim }: LayerShape) {
-  return { numHeads, numKvHeads, headDim, valueDim }
+/** What every kernel call for a layer needs: its sizes and what becomes of its logits. */
+export function attentionOf({ numHeads, numKvHeads, headDim, valueDim, ...rest }: LayerShape) {
+  const { scale = 1 / Math.sqrt(headDim), softcap, sinkLogits, alibiSlopes } = rest
+  return { numHeads, numKvHeads, headDim, valueDim, scale, softcap, sinkLogits, alibiSlopes }
 }
 
 const bytesOf = { f32: 4, f16: 2, bf16: 2 } as const satisfies Record<StorageType, number>
@@ -107,12 +108,14 @@ export function checkInput(
   needsImportance: boolean,
   input: Partial<LayerInput>,
   output?: Float32Array,
+  isAgain = false,
 ): void {
   const { numTokens: T = 0, query, key, value, importance } = input
   const { numHeads: H, numKvHeads: K, headDim: D, valueDim: E } = shape
   checkInteger('cache', 'numTokens', T, 0)
   if (query) atLeast('query', query, T * H * D)
   if (output) atLeast('output', output, T * H * E)
+  if (isAgain) return
   atLeast('key', key, T * K * D)
   atLeast('value', value, T * K * E)
   if (needsImportance) atLeast('importance', importance, T * K)

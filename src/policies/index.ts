@@ -8,13 +8,13 @@
  * | linear | the first `sinks`, the last `recent` and the most important of the rest | W rows a head |
  */
 import { BoundedCache } from '../cache/bounded-cache.ts'
-import type { CacheOptions, CacheShape, KvCache, LayerCache, LayerShape, PolicyName } from '../cache/contract.ts'
+import type { CacheOptions, CacheShape, KvCache, LayerCache, PolicyName } from '../cache/contract.ts'
 import { FullCache } from '../cache/full-cache.ts'
 import type { LayerConfig } from '../cache/layout.ts'
 import { SequenceCache } from '../cache/sequence-cache.ts'
 import type { Kernels } from '../kernels/index.ts'
 import { checkChoice, checkInteger, checkKeys } from '../tensor/check.ts'
-import { invalidArgument, KvasirError } from '../tensor/error.ts'
+import { invalidArgument } from '../tensor/error.ts'
 
 /** What a policy makes of one layer. `window` is checked; it is absent where the policy doesn't need it. */
 interface PolicyEntry {
@@ -51,8 +51,14 @@ function bounded(
   rankBy: 'importance' | 'recency',
   hasImportance: boolean,
 ): BoundedCache {
-  const { window, sinks = 0, recent = 0 } = options
-  return new BoundedCache({ ...config, window: window as number, sinks, recent, rankBy }, hasImportance)
+  const { window: chosen, sinks = 0, recent = 0 } = options
+  const window = chosen as number
+  const own = config.shape.window
+  // A layer that never looks further back than the policy needs no more than its own window.
+  if (own !== undefined && own <= window) {
+    return new BoundedCache({ ...config, window: own, sinks: 0, recent: 0, rankBy: 'recency' }, hasImportance)
+  }
+  return new BoundedCache({ ...config, window, sinks, recent, rankBy }, hasImportance)
 }
 
 /** Most rows a head: row numbers are 32-bit and a window beyond this is a mistake. */
@@ -72,19 +78,11 @@ export function createKvCache(kernels: Kernels, shape: CacheShape, options: Cach
       `policy "${options.policy}" with a window ranks tokens by importance, which this model does not compute`,
     )
   }
-  for (const [index, layer] of shape.layers.entries()) checkSupported(layer, index)
   const { hasImportance } = shape
   const kvDtype = options.kvDtype ?? 'f32'
   return new SequenceCache(
     shape.layers.map((layer) => policy.createLayer({ kernels, shape: layer, kvDtype }, options, hasImportance)),
   )
-}
-
-/** @throws KvasirError `unsupported` for what the caches do not pass on to the kernels */
-function checkSupported(layer: LayerShape, index: number): void {
-  const found = (['softcap', 'window', 'sinkLogits', 'alibiSlopes'] as const).find((name) => layer[name] !== undefined)
-  if (found === undefined) return
-  throw new KvasirError('unsupported', 'cache', `expected plain attention in layer ${index}, got one with ${found}`)
 }
 
 /** @throws KvasirError `invalid-argument`, naming the option. */

@@ -4,35 +4,47 @@
  */
 import { Tensor } from 'onnxruntime-node'
 import type { Kernels } from '../kernels/contract.ts'
-import type { AttentionNode, CutModel, ModelSpec } from '../onnx/index.ts'
-import { fillRotaryTable, type RotaryEncoding } from '../positions/index.ts'
+import type { AttentionNode, CutModel, GraphEnds, ModelSpec } from '../onnx/index.ts'
 import type { Step } from './batch.ts'
 import { BufferPool } from './buffer-pool.ts'
+import { fillRotation, isInterleaved, type RotarySource } from './rotation.ts'
+import { type Declared, declaredValues, rowAxis, selectRows, shapeOfRows, sliceRows } from './rows.ts'
 import type { SegmentSession, Values } from './session.ts'
 
 /** Rows of logits that are computed at once. */
 const headRows = 128
 
+/** TensorProto.DataType */
+const int64 = 7
+
 export interface RunnerParts {
-  readonly spec: ModelSpec
+  readonly spec: Pick<ModelSpec, 'vocabSize'>
   readonly cut: CutModel
   /** L + 1 segments and the head. */
   readonly sessions: readonly SegmentSession[]
   readonly kernels: Kernels
   /** Of each attention node; undefined where positions do nothing. */
-  readonly rotary: readonly (RotaryEncoding | undefined)[]
-  /** Names of the token input and of the residual stream before the head. */
-  readonly ends: { readonly tokens: string; readonly hidden: string; readonly logits: string }
+  readonly rotary: readonly (RotarySource | undefined)[]
+  /** Names of the inputs, of the residual stream before the head, and of the output. */
+  readonly ends: GraphEnds
 }
 
 export class Runner {
   readonly #parts: RunnerParts
   readonly #pool = new BufferPool()
   readonly #lastUse: ReadonlyMap<string, number>
+  readonly #declared: ReadonlyMap<string, Declared>
+  /** Of each attention node: which cache of a sequence it uses. */
+  readonly #caches: readonly number[]
+  /** Whether everything that the last segment reads has rows of tokens, so that it can be run on some of them. */
+  readonly #canSelect: boolean
 
   constructor(parts: RunnerParts) {
     this.#parts = parts
     this.#lastUse = lastUses(parts)
+    this.#declared = declaredValues(parts.cut)
+    this.#caches = cacheIndices(parts.cut.attention)
+    this.#canSelect = parts.cut.segments.at(-1)!.inputs.every((name) => this.#axis(name) !== undefined)
   }
 
   /**
@@ -40,10 +52,10 @@ export class Runner {
    * When no row is wanted, the part after the last attention is not run at all.
    */
   async run(step: Step, logits: Float32Array): Promise<void> {
-    const { cut, sessions, ends } = this.#parts
+    const { cut, sessions } = this.#parts
     const numTokens = step.tokens.length
     const rotations = this.#rotations(step)
-    const values: Values = new Map([[ends.tokens, new Tensor('int32', step.tokens, [numTokens])]])
+    const values = this.#inputs(step)
     try {
       for (const [layer, attention] of cut.attention.entries()) {
         await sessions[layer]!.run(values, numTokens, this.#pool)
@@ -62,18 +74,42 @@ export class Runner {
     }
   }
 
+  /** Tokens and, where the graph wants them, positions, in the types and shapes that the graph declares. */
+  #inputs({ tokens, slices }: Step): Values {
+    const { ends } = this.#parts
+    const values: Values = new Map([[ends.tokens, this.#integers(ends.tokens, tokens)]])
+    if (ends.positions === undefined) return values
+    const positions = new Float64Array(tokens.length)
+    for (const { cache, start, end } of slices) {
+      for (let t = start; t < end; t++) positions[t] = cache.seenTokens + t - start
+    }
+    return values.set(ends.positions, this.#integers(ends.positions, positions))
+  }
+
+  #integers(name: string, numbers: Int32Array | Float64Array): Tensor {
+    const { type, shape } = this.#declared.get(name) ?? { type: 0, shape: ['T'] as const }
+    const dims = shapeOfRows(shape, numbers.length) ?? [numbers.length]
+    if (type === int64) return new Tensor('int64', BigInt64Array.from(numbers as ArrayLike<number>, BigInt), dims)
+    return new Tensor('int32', Int32Array.from(numbers), dims)
+  }
+
   /** The last segment and the head, on the wanted rows only. */
   async #finish({ tokens, rows, slots }: Step, values: Values, logits: Float32Array): Promise<void> {
     const { sessions, cut, spec, ends } = this.#parts
     const isAll = rows.length === tokens.length && rows.every((row, i) => row === i)
-    if (!isAll) for (const [name, tensor] of values) this.#replace(values, name, this.#selectRows(tensor, rows))
-    await sessions[cut.attention.length]!.run(values, rows.length, this.#pool)
+    const selectEarly = !isAll && this.#canSelect
+    if (selectEarly) this.#selectRows(values, cut.segments.at(-1)!.inputs, rows)
+    await sessions[cut.attention.length]!.run(values, selectEarly ? rows.length : tokens.length, this.#pool)
+    if (!isAll && !selectEarly) this.#selectRows(values, [ends.hidden], rows)
     const hidden = values.get(ends.hidden)!
+    const axis = this.#axis(ends.hidden) ?? 0
+    const shape = this.#declared.get(ends.logits)?.shape ?? ['T', spec.vocabSize]
     for (const { start, count } of runsOf(slots)) {
-      const part = sliceRows(hidden, start, count)
+      const part = sliceRows(hidden, axis, start, count)
       const slot = slots[start]!
       const target = logits.subarray(slot * spec.vocabSize, (slot + count) * spec.vocabSize)
-      const output = new Map([[ends.logits, new Tensor('float32', target, [count, spec.vocabSize])]])
+      const dims = shapeOfRows(shape, count) ?? [count, spec.vocabSize]
+      const output = new Map([[ends.logits, new Tensor('float32', target, dims)]])
       await sessions.at(-1)!.run(new Map([[ends.hidden, part]]), count, this.#pool, output)
     }
   }
@@ -82,60 +118,62 @@ export class Runner {
     const { kernels } = this.#parts
     const { numHeads, numKvHeads, headDim, valueDim = headDim } = node
     const numTokens = step.tokens.length
-    const query = this.#dataToChange(values, node.query, layer)
-    const key = this.#dataToChange(values, node.key!, layer)
-    const value = values.get(node.value!)!.data as Float32Array
-    const importance = node.importance ? (values.get(node.importance)!.data as Float32Array) : undefined
-    if (rotation) {
-      const turn = { ...rotation, numTokens, headDim }
-      kernels.rotate({ ...turn, vectors: query, numHeads })
-      kernels.rotate({ ...turn, vectors: key, numHeads: numKvHeads })
+    const turn = (name: string, heads: number): Float32Array => {
+      const vectors = this.#dataToChange(values, name, layer, rotation !== undefined)
+      if (rotation) kernels.rotate({ ...rotation, numTokens, headDim, vectors, numHeads: heads })
+      return vectors
     }
-    const output = this.#pool.tensor([numTokens, numHeads * valueDim])
+    const data = (name: string): Float32Array => values.get(name)!.data as Float32Array
+    const query = turn(node.query, numHeads)
+    const key = node.key && turn(node.key, numKvHeads)
+    const value = node.value && data(node.value)
+    const importance = node.importance && data(node.importance)
+    const shape = this.#declared.get(node.output)?.shape
+    const dims = (shape && shapeOfRows(shape, numTokens)) ?? [numTokens, numHeads * valueDim]
+    const output = this.#pool.tensor(dims)
     values.set(node.output, output)
     for (const { cache, start, end } of step.slices) {
-      const rows = (data: Float32Array, size: number): Float32Array => data.subarray(start * size, end * size)
-      cache.layer(layer).attend(
-        {
-          query: rows(query, numHeads * headDim),
+      const rows = (all: Float32Array, size: number): Float32Array => all.subarray(start * size, end * size)
+      const target = rows(output.data as Float32Array, numHeads * valueDim)
+      const queries = { query: rows(query, numHeads * headDim), numTokens: end - start }
+      const own = cache.layer(this.#caches[layer]!)
+      if (!key || !value) own.attendAgain(queries, target)
+      else {
+        const rest = {
           key: rows(key, numKvHeads * headDim),
           value: rows(value, numKvHeads * valueDim),
           ...(importance && { importance: rows(importance, numKvHeads) }),
-          numTokens: end - start,
-        },
-        rows(output.data as Float32Array, numHeads * valueDim),
-      )
+        }
+        own.attend({ ...queries, ...rest }, target)
+      }
     }
   }
 
   /** Rotation works in place, so a value that later nodes read too is copied. */
-  #dataToChange(values: Values, name: string, layer: number): Float32Array {
+  #dataToChange(values: Values, name: string, layer: number, isChanged: boolean): Float32Array {
     const data = values.get(name)!.data as Float32Array
-    return this.#lastUse.get(name)! > 2 * layer + 1 ? data.slice() : data
+    return isChanged && this.#lastUse.get(name)! > 2 * layer + 1 ? data.slice() : data
   }
 
   /** cos and sin of every token's position: the number of tokens its sequence had before. */
   #rotations(step: Step): (Rotation | undefined)[] {
-    const known = new Map<RotaryEncoding, Rotation>()
-    return this.#parts.rotary.map((rotary) => {
-      const rotation = rotary && (known.get(rotary) ?? this.#table(rotary, step))
-      if (rotary && rotation) known.set(rotary, rotation)
+    const known = new Map<RotarySource, Rotation>()
+    return this.#parts.rotary.map((source) => {
+      const rotation = source && (known.get(source) ?? this.#table(source, step))
+      if (source && rotation) known.set(source, rotation)
       return rotation
     })
   }
 
-  #table(rotary: RotaryEncoding, { tokens, slices }: Step): Rotation {
-    const { pairs: rotaryPairs, pairing } = rotary
-    const size = tokens.length * rotaryPairs
+  #table(source: RotarySource, { tokens, slices }: Step): Rotation {
+    const { pairs } = source
+    const size = tokens.length * pairs
     const [cos, sin] = [this.#pool.take(size), this.#pool.take(size)]
     for (const { cache, start, end } of slices) {
-      const first = cache.seenTokens
-      const positions = Float64Array.from({ length: end - start }, (_, i) => first + i)
-      const rows = (data: Float32Array): Float32Array => data.subarray(start * rotaryPairs, end * rotaryPairs)
-      // Some tables depend on the length of the sequence, never on what else is in the batch.
-      fillRotaryTable(rotary.at(first + positions.length), positions, rows(cos), rows(sin))
+      const rows = (data: Float32Array): Float32Array => data.subarray(start * pairs, end * pairs)
+      fillRotation(source, cache.seenTokens, rows(cos), rows(sin))
     }
-    return { cos, sin, rotaryPairs, isInterleaved: pairing === 'interleaved' }
+    return { cos, sin, rotaryPairs: pairs, isInterleaved: isInterleaved(source) }
   }
 
   /** Gives back the memory of values that nothing after `point` reads. */
@@ -147,26 +185,20 @@ export class Runner {
     }
   }
 
-  #replace(values: Values, name: string, tensor: Tensor): void {
-    this.#pool.give(values.get(name)!.data as Float32Array)
-    values.set(name, tensor)
+  /** Replaces values by some of their rows. */
+  #selectRows(values: Values, names: readonly string[], rows: readonly number[]): void {
+    for (const name of names) {
+      const tensor = values.get(name)!
+      const axis = this.#axis(name) ?? 0
+      const size = tensor.size / tensor.dims[axis]!
+      const target = tensor.type === 'float32' ? this.#pool.take(rows.length * size) : undefined
+      values.set(name, selectRows(tensor, axis, rows, target))
+      this.#pool.give(tensor.data as Float32Array)
+    }
   }
 
-  #selectRows(tensor: Tensor, rows: readonly number[]): Tensor {
-    const size = tensor.size / tensor.dims[0]!
-    const dims = [rows.length, ...tensor.dims.slice(1)]
-    if (tensor.type === 'int32') {
-      const tokens = tensor.data as Int32Array
-      return new Tensor(
-        'int32',
-        Int32Array.from(rows, (row) => tokens[row]!),
-        dims,
-      )
-    }
-    const data = this.#pool.take(rows.length * size)
-    const source = tensor.data as Float32Array
-    for (const [i, row] of rows.entries()) data.set(source.subarray(row * size, (row + 1) * size), i * size)
-    return new Tensor('float32', data, dims)
+  #axis(name: string): number | undefined {
+    return rowAxis(this.#declared.get(name)?.shape)
   }
 }
 
@@ -177,6 +209,17 @@ interface Rotation {
   readonly sin: Float32Array
   readonly rotaryPairs: number
   readonly isInterleaved: boolean
+}
+
+/** Attention nodes without keys of their own use the cache of another one. */
+function cacheIndices(attention: readonly AttentionNode[]): number[] {
+  const indices: number[] = []
+  let count = 0
+  for (const { sharesKeyValueWith } of attention) {
+    if (sharesKeyValueWith === undefined) indices.push(count++)
+    else indices.push(indices[attention.findIndex(({ layer }) => layer === sharesKeyValueWith)]!)
+  }
+  return indices
 }
 
 /** When each value is read last: segment s is point 2 s, attention s is 2 s + 1, the head comes last. */
@@ -202,11 +245,4 @@ function* runsOf(slots: readonly number[]): Generator<{ start: number; count: nu
     yield { start, count }
     start += count
   }
-}
-
-/** Rows [start, start + count) of a `[T, n]` tensor, without a copy. */
-function sliceRows(tensor: Tensor, start: number, count: number): Tensor {
-  const size = tensor.size / tensor.dims[0]!
-  const data = (tensor.data as Float32Array).subarray(start * size, (start + count) * size)
-  return new Tensor('float32', data, [count, ...tensor.dims.slice(1)])
 }

@@ -4,6 +4,7 @@ import { InferenceSession } from 'onnxruntime-node'
 import { encodeModel, type Segment } from '../onnx/index.ts'
 import { KvasirError } from '../tensor/error.ts'
 import type { BufferPool } from './buffer-pool.ts'
+import { declaration, type RowShape, shapeOfRows } from './rows.ts'
 
 export interface SessionOptions {
   readonly threads: number
@@ -19,13 +20,13 @@ export type Values = Map<string, OrtTensor>
 export class SegmentSession {
   readonly segment: Segment
   readonly #session: InferenceSession
-  /** Elements after `[T]` of each output; undefined where the graph does not say. */
-  readonly #rowShapes: readonly (readonly number[] | undefined)[]
+  /** Declared shapes of the outputs in f32; undefined for others. */
+  readonly #shapes: readonly (RowShape | undefined)[]
 
   private constructor(segment: Segment, session: InferenceSession) {
     this.segment = segment
     this.#session = session
-    this.#rowShapes = segment.outputs.map((name) => rowShape(segment, name))
+    this.#shapes = segment.outputs.map((name) => floatShape(segment, name))
   }
 
   /** @throws KvasirError `internal` when ONNX Runtime refuses the segment */
@@ -47,8 +48,9 @@ export class SegmentSession {
     const feeds = Object.fromEntries(inputs.map((input) => [input, values.get(input)!]))
     const fetches: Record<string, OrtTensor | null> = {}
     for (const [i, output] of outputs.entries()) {
-      const row = this.#rowShapes[i]
-      fetches[output] = target?.get(output) ?? (row ? pool.tensor([numRows, ...row]) : null)
+      const shape = this.#shapes[i]
+      const dims = shape?.includes('T') ? shapeOfRows(shape, numRows) : undefined
+      fetches[output] = target?.get(output) ?? (dims ? pool.tensor(dims) : null)
     }
     const results = await this.#session.run(feeds, fetches).catch((cause: unknown) => {
       throw new KvasirError('internal', 'runtime', `ONNX Runtime failed in ${name}: ${String(cause)}`, { cause })
@@ -81,10 +83,9 @@ function ortOptions({ threads, root, prepack }: SessionOptions): InferenceSessio
   }
 }
 
-/** The shape of an output after its first axis, when that axis is `T` and the others are fixed. */
-function rowShape(segment: Segment, output: string): number[] | undefined {
-  const info = segment.model.graph!.output.find(({ name }) => name === output)
-  const [first, ...rest] = info?.type?.tensorType?.shape?.dim ?? []
-  const isFixed = rest.every(({ dimValue }) => typeof dimValue === 'number')
-  return first?.dimParam === 'T' && isFixed ? rest.map(({ dimValue }) => dimValue as number) : undefined
+/** The declared shape of an output in f32. */
+function floatShape({ model }: Segment, output: string): RowShape | undefined {
+  const info = model.graph!.output.find(({ name }) => name === output)
+  const declared = info && declaration(info)
+  return declared?.type === 1 ? declared.shape : undefined
 }

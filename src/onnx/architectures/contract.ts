@@ -20,8 +20,10 @@ export interface ModelSpec {
 
 /** The values of a graph that have a meaning outside it. */
 export interface GraphEnds {
-  /** Input, int32 `[T]`. */
+  /** Input, int32 or int64, `[T]` or `[1, T]`. */
   readonly tokens: string
+  /** Input, int64, of the same shape: the position of each token, for graphs that want it. */
+  readonly positions?: string
   /** The residual stream that the head begins with, `[T, hiddenSize]`: the head needs nothing else. */
   readonly hidden: string
   /** Output, `[T, vocabSize]`. */
