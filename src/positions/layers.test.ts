@@ -14,6 +14,15 @@ describe('rotation by layer', () => {
     expect(rotaryEncoding({ rope_theta: 500 }, 8, 3)).toEqual({ ...encodings[0], at: expect.any(Function) })
   })
 
+  it('is looked at for as many layers as the config names', () => {
+    expect(() => rotaryEncoding({ model_type: 'smollm3', num_hidden_layers: 4 }, 8)).toThrow('got layers that differ')
+    expect(rotaryEncoding({ model_type: 'smollm3', num_hidden_layers: 3 }, 8).pairs).toBe(4)
+    const entry = { rope_theta: 5 }
+    const layer_types = ['full_attention', 'sliding_attention']
+    const rope_parameters = { full_attention: entry, sliding_attention: entry }
+    expect(thetas([rotaryEncoding({ rope_parameters, layer_types }, 8)])).toEqual([5])
+  })
+
   it('does not ask for the types of layers where they make no difference', () => {
     const windows = { layer_types: ['full_attention'], sliding_window_pattern: 'LLLG' }
     expect(new Set(layerRotaryEncodings(windows, 3, 8)).size).toBe(1)
@@ -52,6 +61,22 @@ describe('rotation by layer', () => {
     ])
     const outer = { rope_parameters: { sliding_attention: {}, full_attention: { rope_theta: 7 } }, rope_theta: 9 }
     expect(thetas(layerRotaryEncodings({ ...outer, layer_types }, 2, 8))).toEqual([7, 9])
+  })
+
+  it('scales global layers of Gemma 3 by a flat dictionary, beside a nested one too', () => {
+    const names = (config: Record<string, unknown>): (string | undefined)[] =>
+      layerRotaryEncodings({ model_type: 'gemma3_text', ...config }, 6, 8).map((encoding) => encoding?.name)
+    const expected = [...new Array(5).fill('default'), 'linear']
+    const linear = { rope_type: 'linear', factor: 8 }
+    expect(names({ rope_parameters: linear })).toEqual(expected)
+    const nested = { full_attention: { rope_type: 'default', rope_theta: 5 } }
+    expect(names({ rope_parameters: nested, rope_scaling: linear })).toEqual(expected)
+  })
+
+  it('knows parameters by layer type by the names that layers have', () => {
+    const rope_parameters = { main: { rope_theta: 5 }, compress: { rope_theta: 7 } }
+    const config = { rope_parameters, layer_types: ['compress', 'main', 'main'] }
+    expect(thetas(layerRotaryEncodings(config, 3, 8))).toEqual([7, 5, 5])
   })
 
   it('reads Gemma 4: head dims differ by layer', () => {
