@@ -9,6 +9,15 @@ export { externalInitializer, externalRoot, initializerBytes } from './external.
 export { layerShapes } from './layer-shapes.ts'
 export { openOnnxFile } from './onnx-file.ts'
 export {
+  checkDtype,
+  hasSafetensors,
+  listOnnxFiles,
+  type OnnxDtype,
+  onnxDtypes,
+  openOnnxFolder,
+  type PublishedModel,
+} from './onnx-folder.ts'
+export {
   blockSize as quantizedBlockSize,
   type QuantizedBits,
   quantizableWeights,
@@ -16,7 +25,9 @@ export {
   quantizeMatrix,
   quantizeModel,
 } from './quantize.ts'
+export { nodeEncodings } from './rotary-encodings.ts'
 export { readSafetensorsHeader, type SafetensorsDtype, type TensorEntry } from './safetensors.ts'
 export { type TensorPlan, writeSafetensors } from './safetensors-writer.ts'
-export type { OnnxGraph, OnnxModel, OnnxNode, OnnxTensor } from './schema.ts'
+export type { OnnxGraph, OnnxModel, OnnxNode, OnnxTensor, OnnxValueInfo } from './schema.ts'
+export type { GraphTable, OpenGraph } from './takeover/index.ts'
 export { openWeights, readTensor, type Weights } from './weights.ts'

@@ -2,6 +2,7 @@
 import type { Tensor } from 'onnxruntime-common'
 import type { CacheOptions, CacheShape, KvCache } from '../cache/contract.ts'
 import type { BackendName } from '../kernels/contract.ts'
+import type { OnnxDtype } from '../onnx/index.ts'
 import type { Conversation, ConversationOptions } from './conversation-contract.ts'
 import type {
   ChatMessage,
@@ -25,6 +26,13 @@ export interface LoadOptions extends Partial<CacheOptions> {
   readonly chunkSize?: number
   /** Build MatMulNBits weights of this width, once, into a cache folder. */
   readonly quantize?: 'int8' | 'int4'
+  /** Which ONNX file of a folder as published for transformers.js: `q4` is onnx/model_q4.onnx. */
+  readonly dtype?: OnnxDtype
+  /**
+   * Whether the model runs in a thread of its own (default true), so that the caller's event loop stays free. In the
+   * caller's thread (`false`) a call starts sooner and the layers of caches can be looked into.
+   */
+  readonly worker?: boolean
 }
 
 /** Some new tokens of one sequence in a flat list. */

@@ -1,11 +1,12 @@
 /** What `kvasir inspect` shows of a model. */
 import type { CacheShape } from '../cache/contract.ts'
 import type { Kernels } from '../kernels/contract.ts'
-import { type Checkpoint, type CutModel, initializerBytes, type OnnxTensor } from '../onnx/index.ts'
+import { type CutModel, initializerBytes, type OnnxTensor } from '../onnx/index.ts'
 import type { ModelDescription } from './contract.ts'
+import type { ModelSource } from './model-source.ts'
 
 export function describeModel(
-  { spec, model: uncut }: Checkpoint,
+  { spec, plain }: ModelSource,
   cut: CutModel,
   { layers }: CacheShape,
   kernels: Kernels,
@@ -20,7 +21,7 @@ export function describeModel(
   return {
     architecture: spec.architecture,
     // Of the graph before quantization, whose tensors have their plain shapes.
-    parameters: sum(uncut.graph!.initializer.filter(isWeight).map(elements)),
+    parameters: sum(plain.graph!.initializer.filter(isWeight).map(elements)),
     weightBytes: sum(tensors.map(initializerBytes)),
     segments: parts.map(({ name, model }) => ({
       name,

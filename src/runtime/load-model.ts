@@ -1,19 +1,18 @@
 /** From a folder on disk to a model that runs. */
 import { stat } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
-import type { CacheShape } from '../cache/contract.ts'
 import { openKernels } from '../kernels/index.ts'
-import { type Checkpoint, type CutModel, cutModel, externalRoot, layerShapes, openCheckpoint } from '../onnx/index.ts'
-import { nodeEncodings } from '../onnx/rotary-encodings.ts'
+import { cutModel, externalRoot } from '../onnx/index.ts'
 import { checkCacheOptions } from '../policies/index.ts'
 import { checkChoice, checkInteger, checkKeys, describe } from '../tensor/check.ts'
 import { invalidArgument, KvasirError } from '../tensor/error.ts'
 import { cacheKeys, resolveCacheOptions } from './cache-options.ts'
+import { cacheShape } from './cache-shape.ts'
 import type { CausalLM, LoadOptions } from './contract.ts'
 import { describeModel } from './describe-model.ts'
 import { readGenerationDefaults } from './generation-config.ts'
 import { LoadedModel } from './model.ts'
-import { quantizedModel } from './quantized-cache.ts'
+import { openSource } from './model-source.ts'
 import { Runner } from './runner.ts'
 import { SegmentSession } from './session.ts'
 import { openTokenizer } from './tokenizer.ts'
@@ -22,8 +21,9 @@ import { openTokenizer } from './tokenizer.ts'
 const maxThreads = 256
 
 /**
- * Loads a checkpoint folder: config.json, tokenizer.json, model.safetensors or its shards. Weights stay in their files
- * and are read by ONNX Runtime as it needs them.
+ * Loads a model folder: config.json, tokenizer.json and either model.safetensors (or its shards) or an ONNX decoder as
+ * published for transformers.js, such as onnx/model_q4.onnx. Weights stay in their files and are read by ONNX Runtime
+ * as it needs them.
  * @throws KvasirError `not-found` for a missing folder or file, `invalid-file` for a broken one, `unsupported` for
  * models that Kvasir does not compute, `invalid-argument` naming an option
  */
@@ -33,32 +33,33 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
     threads = Math.min(availableParallelism(), maxThreads),
     chunkSize = 512,
     quantize,
+    dtype,
     ...chosen
   } = checkLoadOptions(options)
   await checkFolder(path)
-  const checkpoint = await openCheckpoint(path)
-  const { spec, config, model, ends } = checkpoint
+  const source = await openSource(path, { quantize, dtype })
+  const { spec, config, ends } = source
   const cacheOptions = resolveCacheOptions(spec, chosen)
   checkCacheOptions(cacheOptions)
   const tokenizer = await openTokenizer(path, config)
   const generationDefaults = await readGenerationDefaults(path)
   const kernels = openKernels({ ...(backend && { backend }), threads })
-  const cut = cutModel(quantize ? await quantizedModel(checkpoint, quantize) : model, ends)
-  const shape = await cacheShape(checkpoint, cut)
-  const rotary = nodeEncodings(checkpoint, cut.attention)
+  const cut = cutModel(source.model, ends)
+  const shape = await cacheShape(source.model, cut.attention, spec.hasImportance)
+  const rotary = source.rotary(cut.attention)
   const sessions: SegmentSession[] = []
   const release = async (): Promise<void> => {
     for (const session of sessions) await session.release()
   }
   try {
-    const session = { threads, root: externalRoot(path), prepack: quantize !== undefined }
+    const session = { threads, root: externalRoot(path), prepack: source.prepack }
     for (const segment of [...cut.segments, cut.head]) sessions.push(await SegmentSession.open(segment, session))
   } catch (error) {
     await release()
     throw error
   }
   const runner = new Runner({ spec, cut, sessions, kernels, rotary, ends })
-  const description = describeModel(checkpoint, cut, shape, kernels, cacheOptions.kvDtype)
+  const description = describeModel(source, cut, shape, kernels, cacheOptions.kvDtype)
   return new LoadedModel({
     spec,
     shape,
@@ -73,19 +74,9 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
   })
 }
 
-/** The layers that have a cache of their own. */
-async function cacheShape({ spec, model }: Checkpoint, { attention }: CutModel): Promise<CacheShape> {
-  const alibi = attention.find((node) => node.alibi || node.sharesKeyValueWith !== undefined)
-  if (alibi) {
-    throw new KvasirError('unsupported', 'runtime', `expected attention with keys of its own at "${alibi.name}"`)
-  }
-  const layers = await layerShapes(model, attention)
-  return { numLayers: layers.length, layers, hasImportance: spec.hasImportance }
-}
-
 function checkLoadOptions(options: LoadOptions): LoadOptions {
   const { threads, chunkSize, quantize } = options
-  checkKeys('runtime', 'loadModel', options, [...cacheKeys, 'backend', 'threads', 'chunkSize', 'quantize'])
+  checkKeys('runtime', 'loadModel', options, [...cacheKeys, 'backend', 'threads', 'chunkSize', 'quantize', 'dtype'])
   if (threads !== undefined) checkInteger('runtime', 'threads', threads, 1, maxThreads)
   if (chunkSize !== undefined) checkInteger('runtime', 'chunkSize', chunkSize, 1, 1 << 20)
   if (quantize !== undefined) checkChoice('runtime', 'quantize', quantize, ['int8', 'int4'])

@@ -1,0 +1,71 @@
+/** What is known of a graph's values before it runs: element type, shape, and the contents of small integer tensors. */
+import { readNumbers } from '../constants.ts'
+import { valuesWritten } from '../graph-walk.ts'
+import { dataTypes, type OnnxGraph, type OnnxNode, type OnnxTensor, type OnnxValueInfo } from '../schema.ts'
+import { allTokens, constant, type Dim, newTokens, pastTokens } from './linear.ts'
+import { operators } from './operators.ts'
+
+export interface Fact {
+  /** TensorProto.DataType; undefined: not known. */
+  readonly type?: number | undefined
+  /** Undefined: not even the rank is known. */
+  readonly dims?: readonly Dim[] | undefined
+  /** Contents of an integer tensor of rank 0 or 1. */
+  readonly ints?: readonly Dim[] | undefined
+  /** Nothing in it changes from step to step. */
+  readonly isConstant?: boolean | undefined
+}
+
+export type Facts = ReadonlyMap<string, Fact>
+
+/** Longer ones are data, not shapes. */
+const longestShape = 64
+
+const integerTypes: ReadonlySet<number> = new Set([dataTypes.int32, dataTypes.int64, dataTypes.bool])
+
+/** Infers facts for all values of a graph, in order; operators that are not known leave their outputs unknown. */
+export async function inferFacts(graph: OnnxGraph): Promise<Map<string, Fact>> {
+  const facts = new Map<string, Fact>()
+  for (const info of graph.input) facts.set(info.name ?? '', inputFact(info))
+  for (const tensor of graph.initializer) facts.set(tensor.name ?? '', await tensorFact(tensor))
+  for (const node of graph.node) await inferNode(node, facts)
+  return facts
+}
+
+async function inferNode(node: OnnxNode, facts: Map<string, Fact>): Promise<void> {
+  const tensor = node.opType === 'Constant' ? node.attribute.find(({ name }) => name === 'value')?.t : undefined
+  const inputs = node.input.map((name) => facts.get(name) ?? {})
+  const isConstant = node.input.every((name) => name === '' || facts.get(name)?.isConstant)
+  const inferred = tensor ? [await tensorFact(tensor)] : (operators[node.opType ?? '']?.infer(node, inputs) ?? [])
+  for (const name of valuesWritten(node)) {
+    facts.set(name, { isConstant, ...inferred[node.output.indexOf(name)] })
+  }
+}
+
+async function tensorFact(tensor: OnnxTensor): Promise<Fact> {
+  const type = Number(tensor.dataType)
+  const dims = tensor.dims.map((dim) => constant(Number(dim)))
+  const length = tensor.dims.reduce<number>((count, dim) => count * Number(dim), 1)
+  const isShape = integerTypes.has(type) && dims.length <= 1 && length <= longestShape
+  const ints = isShape ? Array.from((await readNumbers(tensor)).values, constant) : undefined
+  return { type, dims, ints, isConstant: true }
+}
+
+/** Inputs of a decoder by their published names: batch is 1, T tokens are new, P were before. */
+function inputFact({ name = '', type }: OnnxValueInfo): Fact {
+  const elemType = type?.tensorType?.elemType
+  const declared = type?.tensorType?.shape?.dim.map(({ dimValue }): Dim => {
+    return dimValue === undefined ? undefined : constant(Number(dimValue))
+  })
+  return { type: elemType === undefined ? undefined : Number(elemType), dims: stepDims(name, declared) }
+}
+
+function stepDims(name: string, declared: readonly Dim[] | undefined): readonly Dim[] | undefined {
+  const one = constant(1)
+  if (name === 'input_ids' || name === 'position_ids') return [one, newTokens]
+  if (name === 'attention_mask') return [one, allTokens]
+  if (/^past_key_values\.\d+\.(key|value)$/.test(name) && declared?.length === 4) {
+    return [one, declared[1], pastTokens, declared[3]]
+  }
+  return declared
+}

@@ -1,0 +1,206 @@
+/**
+ * Takes over a published decoder: attention nodes of any known form become kvasir.Attention nodes, and what only fed
+ * attention (masks, lengths, positions, tables of cosines and sines) is dropped. See docs/onnx.md.
+ */
+import { KvasirError } from '../../tensor/error.ts'
+import type { GraphEnds } from '../architectures/contract.ts'
+import { make } from '../codec.ts'
+import { findConstant, readNumbers } from '../constants.ts'
+import { producersOf, valuesRead } from '../graph-walk.ts'
+import { dataTypes, type OnnxGraph, type OnnxModel, type OnnxValueInfo } from '../schema.ts'
+import type { FoundAttention, OpenGraph } from './contract.ts'
+import { GraphEditor } from './editor.ts'
+import { type Fact, type Facts, inferFacts } from './facts.ts'
+import { findHidden } from './head.ts'
+import { isConstant, isNewTokens, numberOf } from './linear.ts'
+import { checkTokenwise } from './mixing.ts'
+import { patterns } from './patterns/index.ts'
+import { placeAttention } from './place.ts'
+import { stepPositions } from './positions.ts'
+import { prepare } from './prepare.ts'
+import { refuse } from './refuse.ts'
+import { foldShapes, liveNodes } from './simplify.ts'
+import { VisibilityLearner } from './visibility.ts'
+
+export type { Numbers, OpenGraph } from './contract.ts'
+
+export interface TakeOverOptions {
+  /** Runs small parts of the graph, to learn what its masks mean. */
+  readonly openGraph: OpenGraph
+  /** How far the model goes, from config.json. */
+  readonly maxPositions: number
+}
+
+/** Cosines and sines of positions 0 to rows - 1, as a graph has them. */
+export interface GraphTable {
+  /** `[rows, R]` */
+  readonly cos: Float32Array
+  /** `[rows, R]` */
+  readonly sin: Float32Array
+  readonly rows: number
+  /** R */
+  readonly pairs: number
+  readonly isInterleaved: boolean
+  /** Rounded to 16 bits. */
+  readonly isHalf: boolean
+}
+
+export interface TakenOver {
+  /** The graph with kvasir.Attention nodes; every value has its type. */
+  readonly model: OnnxModel
+  readonly ends: GraphEnds
+  readonly vocabSize: number
+  readonly hiddenSize: number
+  /** For each `rotary` of the attention nodes but `none`. */
+  readonly tables: ReadonlyMap<string, GraphTable>
+  /** For each attention node, in order: the form that it had. */
+  readonly kinds: readonly string[]
+}
+
+/**
+ * @throws KvasirError `unsupported` naming the node that can't be taken over and why, `invalid-file` for graphs that
+ * are not in order
+ */
+export async function takeOver(original: OnnxModel, options: TakeOverOptions): Promise<TakenOver> {
+  const model = prepare(original)
+  producersOf(model.graph!) // in order and without cycles
+  const logits = logitsOf(model.graph!)
+  const editor = new GraphEditor(model, await inferFacts(model.graph!))
+  const found = await findAll(editor)
+  const tables = await placeAll(editor, found, options)
+  const replaced = await stepPositions(editor.finish(), logits, options)
+  return finish(replaced, logits, tables, found)
+}
+
+function logitsOf({ output }: OnnxGraph): string {
+  if (output.some(({ name }) => name === 'logits')) return 'logits'
+  const names = output.map(({ name }) => `"${name}"`).slice(0, 5)
+  throw new KvasirError('unsupported', 'onnx', `expected an output "logits", got ${names.join(', ')}`)
+}
+
+async function findAll(editor: GraphEditor): Promise<FoundAttention[]> {
+  const found: FoundAttention[] = []
+  for (const pattern of Object.values(patterns)) found.push(...(await pattern.find(editor)))
+  const order = new Map(editor.nodes.map((node, i) => [node, i]))
+  found.sort((a, b) => order.get(a.anchor)! - order.get(b.anchor)!)
+  if (found.length > 0) return found
+  throw new KvasirError(
+    'unsupported',
+    'onnx',
+    'expected a decoder with a key and value cache, found no attention in it',
+  )
+}
+
+async function placeAll(
+  editor: GraphEditor,
+  found: readonly FoundAttention[],
+  options: TakeOverOptions,
+): Promise<Map<string, GraphTable>> {
+  const learner = new VisibilityLearner(editor, options)
+  const tables = new Map<string, GraphTable>()
+  const layers = new Map<string, number>()
+  for (const [layer, attention] of found.entries()) {
+    const { anchor, rotary, state, sharesStateOf } = attention
+    if (layers.has(state) && sharesStateOf === undefined) throw refuse(anchor, `the cache "${state}" has another owner`)
+    const origin = sharesStateOf === undefined ? undefined : layers.get(sharesStateOf)
+    if (sharesStateOf === undefined) layers.set(state, layer)
+    else if (origin === undefined) throw refuse(anchor, `it reads the cache "${sharesStateOf}" before that is written`)
+    const key = rotary ? `${rotary.cos}${rotary.isInterleaved ? ', interleaved' : ''}` : 'none'
+    if (rotary && !tables.has(key)) tables.set(key, await readTable(editor, attention))
+    const rule = await learner.learn(attention)
+    placeAttention(editor, attention, {
+      layer,
+      rule,
+      rotary: key,
+      ...(origin !== undefined && { sharesKeyValueWith: origin }),
+    })
+  }
+  return tables
+}
+
+async function readTable(editor: GraphEditor, { rotary, anchor, headDim }: FoundAttention): Promise<GraphTable> {
+  const { cos, sin, isInterleaved } = rotary!
+  const tensors = [cos, sin].map((name) => findConstant(editor.model, name))
+  if (!tensors.every((tensor) => tensor !== undefined)) throw refuse(anchor, `its tables "${cos}" are not constant`)
+  const [c, s] = await Promise.all(tensors.map((tensor) => readNumbers(tensor!)))
+  const [rows = 0, pairs = 0] = c!.dims
+  if (c!.dims.length !== 2 || String(c!.dims) !== String(s!.dims) || !(pairs >= 1 && 2 * pairs <= headDim)) {
+    throw refuse(anchor, `expected tables of at most ${headDim / 2} columns, got [${c!.dims.join(', ')}]`)
+  }
+  const [cosines, sines] = [Float32Array.from(c!.values), Float32Array.from(s!.values)]
+  const isHalf = tensors[0]!.dataType !== dataTypes.float
+  return { cos: cosines, sin: sines, rows, pairs, isInterleaved, isHalf }
+}
+
+/** Inputs that a step is given; any other one that is still read is one too many. */
+const fed = ['input_ids', 'position_ids']
+
+async function finish(
+  model: OnnxModel,
+  logits: string,
+  tables: ReadonlyMap<string, GraphTable>,
+  found: readonly FoundAttention[],
+): Promise<TakenOver> {
+  let graph: OnnxGraph = { ...model.graph!, node: liveNodes(model.graph!.node, logits) }
+  graph = foldShapes(graph, await inferFacts(graph))
+  graph = { ...graph, node: liveNodes(graph.node, logits) }
+  const facts = await inferFacts(graph)
+  checkInputs(graph)
+  checkTokenwise(graph.node, facts)
+  const hidden = findHidden(graph.node, logits, facts)
+  const [vocabSize, hiddenSize] = [sizeOf(facts, logits), sizeOf(facts, hidden)]
+  const output = 'kvasir.logits'
+  const cast = make('Node', { opType: 'Cast', name: output, input: [logits], output: [output] })
+  cast.attribute.push(make('Attribute', { name: 'to', type: 2, i: dataTypes.float }))
+  const all = new Map([...facts, [output, { ...facts.get(logits), type: dataTypes.float }]])
+  const valueInfo = [...all].flatMap(([name, fact]) => declare(name, fact))
+  const finished: OnnxGraph = {
+    ...graph,
+    node: [...graph.node, cast],
+    input: graph.input
+      .filter(({ name }) => fed.includes(name ?? ''))
+      .flatMap(({ name = '' }) => declare(name, facts.get(name)!)),
+    output: declare(output, all.get(output)!),
+    valueInfo: valueInfo.filter(({ name }) => name !== output && !fed.includes(name ?? '')),
+  }
+  const reads = new Set(graph.node.flatMap(valuesRead))
+  return {
+    model: { ...model, graph: finished },
+    ends: {
+      tokens: 'input_ids',
+      hidden,
+      logits: output,
+      ...(reads.has('position_ids') && { positions: 'position_ids' }),
+    },
+    vocabSize,
+    hiddenSize,
+    tables,
+    kinds: found.map(({ kind }) => kind),
+  }
+}
+
+function checkInputs(graph: OnnxGraph): void {
+  const inputs = new Set(graph.input.map(({ name }) => name ?? ''))
+  const initializers = new Set(graph.initializer.map(({ name }) => name ?? ''))
+  for (const node of graph.node) {
+    const wrong = valuesRead(node).find((name) => inputs.has(name) && !fed.includes(name) && !initializers.has(name))
+    if (wrong !== undefined) throw refuse(node, `it reads "${wrong}", and nothing but attention may`)
+  }
+}
+
+function sizeOf(facts: Facts, name: string): number {
+  const size = numberOf(facts.get(name)?.dims?.at(-1))
+  if (size !== undefined) return size
+  throw new KvasirError('unsupported', 'onnx', `expected a known number of columns of "${name}"`)
+}
+
+/** The declaration of a value; none where its type is not known. */
+function declare(name: string, { type, dims }: Fact): OnnxValueInfo[] {
+  if (type === undefined) return []
+  const dim = dims?.map((size) => {
+    if (isConstant(size)) return make('Dimension', { dimValue: size.c })
+    return make('Dimension', isNewTokens(size) ? { dimParam: 'T' } : {})
+  })
+  const tensorType = make('TensorType', { elemType: type, ...(dim && { shape: make('Shape', { dim }) }) })
+  return [make('ValueInfo', { name, type: make('Type', { tensorType }) })]
+}

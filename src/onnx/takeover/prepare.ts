@@ -1,0 +1,72 @@
+/** Makes a published graph one that patterns can look at: its operator sets are known, its inputs are those of a step. */
+import { KvasirError } from '../../tensor/error.ts'
+import { make } from '../codec.ts'
+import { valuesWritten } from '../graph-walk.ts'
+import { dataTypes, type OnnxGraph, type OnnxModel, type OnnxNode, type OnnxTensor } from '../schema.ts'
+
+/** Operator sets that ONNX Runtime 1.30 runs and whose operators have the forms that are read here. */
+const operatorSets: Readonly<Record<string, readonly [number, number]>> = {
+  '': [13, 25],
+  'ai.onnx': [13, 25],
+  'com.microsoft': [1, 1],
+}
+
+/** Inputs that are settings, and what they are set to: logits of all tokens. */
+const settings: Readonly<Record<string, number>> = { num_logits_to_keep: 0, logits_to_keep: 0 }
+
+/** @throws KvasirError `unsupported` for other operator sets or functions */
+export function prepare(model: OnnxModel): OnnxModel {
+  for (const { domain = '', version } of model.opsetImport) {
+    const range = operatorSets[domain]
+    const isUsed = model.graph!.node.some((node) => (node.domain ?? '') === domain)
+    if (!range && !isUsed) continue // exporters list more than they use
+    if (range && Number(version) >= range[0] && Number(version) <= range[1]) continue
+    const expected = range ? `version ${range[0]} to ${range[1]} of operator set "${domain}"` : 'known operator sets'
+    throw new KvasirError(
+      'unsupported',
+      'onnx',
+      `expected ${expected}, got "${domain}" ${version ?? 'without version'}`,
+    )
+  }
+  if (model.functions.length > 0) {
+    throw new KvasirError('unsupported', 'onnx', `expected no functions in the model, got ${model.functions.length}`)
+  }
+  return { ...model, graph: withoutSettings(withPast(model.graph!)) }
+}
+
+/** A merged decoder chooses between two graphs; the one that takes a past computes the same without one. */
+function withPast(graph: OnnxGraph): OnnxGraph {
+  const choice = graph.node.find(({ opType, input }) => opType === 'If' && input[0] === 'use_cache_branch')
+  const branch = choice?.attribute.find(({ name }) => name === 'then_branch')?.g
+  if (!choice || !branch) return graph
+  const renamed = new Map(branch.output.map(({ name = '' }, i) => [name, choice.output[i] ?? name]))
+  const rename = (names: readonly string[]): string[] => names.map((name) => renamed.get(name) ?? name)
+  const inner: OnnxNode[] = branch.node.map((node) => ({
+    ...node,
+    input: rename(node.input),
+    output: rename(node.output),
+  }))
+  const written = new Set(inner.flatMap(valuesWritten))
+  // A branch may give on what it did not compute.
+  for (const [name, output] of renamed) {
+    if (written.has(output)) continue
+    inner.push(make('Node', { opType: 'Identity', name: output, input: [name], output: [output] }))
+  }
+  return {
+    ...graph,
+    node: graph.node.flatMap((node) => (node === choice ? inner : [node])),
+    initializer: [...graph.initializer, ...branch.initializer],
+    valueInfo: [...graph.valueInfo, ...branch.valueInfo],
+  }
+}
+
+function withoutSettings(graph: OnnxGraph): OnnxGraph {
+  const constants: OnnxTensor[] = []
+  const input = graph.input.filter(({ name = '', type }) => {
+    if (!Object.hasOwn(settings, name)) return true
+    const dims = type?.tensorType?.shape?.dim.map(() => 1) ?? []
+    constants.push(make('Tensor', { name, dataType: dataTypes.int64, dims, int64Data: [settings[name]!] }))
+    return false
+  })
+  return { ...graph, input, initializer: [...graph.initializer, ...constants] }
+}
