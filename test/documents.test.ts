@@ -71,7 +71,14 @@ test('docs/cli.md describes every command', () => {
 
 test('docs/cli.md names every option', async () => {
   const text = readFileSync(join(root, 'docs/cli.md'), 'utf8')
-  const lines = [['generate'], ['eval', 'recall'], ['eval', 'memory'], ['bench', 'decode'], ['bench', 'linear']]
+  const lines = [
+    ['generate'],
+    ['eval', 'recall'],
+    ['eval', 'memory'],
+    ['bench', 'decode'],
+    ['bench', 'linear'],
+    ['bench', 'stalls'],
+  ]
   for (const words of [...lines, ['inspect'], ['plan'], ['demo']]) {
     const help: string[] = []
     const output = { columns: 100, write: (part: string) => help.push(part) > 0 }

@@ -11,7 +11,7 @@ const masked: CacheOptions = { policy: 'full', window }
 
 let model: CausalLM
 beforeAll(async () => {
-  model = await loadModel(folder)
+  model = await loadModel(folder, { worker: false }) // it looks into the layers of caches
 })
 afterAll(() => model.dispose())
 

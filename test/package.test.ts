@@ -56,6 +56,18 @@ test('importing the library is free of side effects: nothing is printed and the 
   expect(result).toEqual({ stdout: '', stderr: '' })
 })
 
+test('the compiled library runs a model in a thread, and an idle one does not keep the process', async () => {
+  const script = `
+    const { loadModel } = await import(${JSON.stringify(pathToFileURL(toBuilt('./dist/src/index.js')).href)})
+    const model = await loadModel('models/kvasir-tiny', { threads: 1 })
+    const tokens = []
+    for await (const event of model.stream('Mara put the key', { maxNewTokens: 3, ignoreEos: true })) tokens.push(event.type)
+    console.log(tokens.join())`
+  const args = ['--input-type=module', '-e', script]
+  const { stdout } = await run(process.execPath, args, { cwd: root, timeout: 60_000 })
+  expect(stdout).toBe('token,token,token,done\n')
+})
+
 test('the lock file names the packages of every platform: npm ci refuses it otherwise', () => {
   const { packages } = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8'))
   const locked: [path: string, entry: { optionalDependencies?: Record<string, string> }][] = Object.entries(packages)

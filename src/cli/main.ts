@@ -32,6 +32,7 @@ process.exitCode = await runCli(process.argv.slice(2), {
     const reason = options.backend || process.env.KVASIR_BACKEND ? undefined : whyNotNative()
     if (reason !== undefined)
       process.stderr.write(`note: attention runs without native kernels, more slowly: ${reason}\n`)
-    return await loadModel(path, options)
+    // Most commands have nothing else to do meanwhile: a thread of its own would only cost its start.
+    return await loadModel(path, { worker: false, ...options })
   },
 })

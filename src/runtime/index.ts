@@ -1,3 +1,3 @@
 /** Loaded models: forward passes, generation, tokenizers, sampling. */
 export type * from './contract.ts'
-export { loadModel } from './load-model.ts'
+export { loadModel } from './open-model.ts'

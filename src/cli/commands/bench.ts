@@ -3,10 +3,12 @@ import { Command } from 'commander'
 import type { CliContext } from '../context.ts'
 import { benchDecodeCommand } from './bench-decode.ts'
 import { benchLinearCommand } from './bench-linear.ts'
+import { benchStallsCommand } from './bench-stalls.ts'
 
 export function benchCommand(context: CliContext): Command {
   return new Command('bench')
     .description("Measure speed next to the machine's limits and to ONNX Runtime.")
     .addCommand(benchDecodeCommand(context))
     .addCommand(benchLinearCommand(context))
+    .addCommand(benchStallsCommand(context))
 }

@@ -1,0 +1,182 @@
+/** A model in another thread, with the interface of one in this thread. */
+import { Tensor } from 'onnxruntime-common'
+import type { CacheOptions, CacheShape, KvCache } from '../../cache/contract.ts'
+import { checkCacheOptions, policies } from '../../policies/index.ts'
+import { checkKeys, describe } from '../../tensor/check.ts'
+import { invalidArgument } from '../../tensor/error.ts'
+import { cacheKeys } from '../cache-options.ts'
+import type {
+  BatchEntry,
+  CausalLM,
+  ChatOptions,
+  Conversation,
+  ConversationOptions,
+  GenerateOptions,
+  GenerateResult,
+  GenerationDefaults,
+  ModelDescription,
+  PrefillOptions,
+  Prompt,
+  StreamEvent,
+  TextTokenizer,
+} from '../contract.ts'
+import { CachedConversation } from '../conversation.ts'
+import { type Hold, Link } from './link.ts'
+import type { ModelFacts, Port, RemoteOptions } from './protocol.ts'
+import { RemoteCache, RemoteCaches } from './remote-cache.ts'
+
+/** Stands for a window that is not known here. */
+const largestWindow = 1 << 24
+
+export interface RemoteParts {
+  readonly port: Port
+  readonly hold: Hold
+  readonly facts: ModelFacts
+  readonly tokenizer: TextTokenizer
+  /** Settles when the thread has ended. */
+  readonly ended: Promise<unknown>
+}
+
+export class RemoteModel implements CausalLM {
+  readonly shape: CacheShape
+  readonly vocabSize: number
+  readonly tokenizer: TextTokenizer
+  readonly cacheOptions: CacheOptions
+  readonly generationDefaults: GenerationDefaults
+  readonly #link: Link
+  readonly #caches: RemoteCaches
+  readonly #facts: ModelFacts
+  readonly #ended: Promise<unknown>
+  readonly #hold: Hold
+  #disposed: Promise<void> | undefined
+
+  constructor({ port, hold, facts, tokenizer, ended }: RemoteParts) {
+    this.shape = facts.shape
+    this.vocabSize = facts.vocabSize
+    this.cacheOptions = facts.cacheOptions
+    this.generationDefaults = facts.generationDefaults
+    this.tokenizer = tokenizer
+    this.#facts = facts
+    this.#link = new Link(port, hold, (state) => this.#caches.update(state))
+    this.#caches = new RemoteCaches((message) => this.#link.tell(message))
+    this.#ended = ended
+    this.#hold = hold
+    ended.catch((error: unknown) => this.#link.end(error))
+  }
+
+  /** Memory is taken in the model's thread; when there is none, the first call that uses the cache says so. */
+  createCache(options: Partial<CacheOptions> = {}): KvCache {
+    checkKeys('runtime', 'a cache', options, cacheKeys)
+    this.#checkCache(options)
+    const cache = this.#caches.add(this.shape.numLayers)
+    this.#caches.tell({ do: 'create', cache: cache.id, options })
+    return cache
+  }
+
+  async forward(batch: readonly BatchEntry[]): Promise<Tensor> {
+    this.#checkInUse()
+    if (!Array.isArray(batch)) {
+      throw invalidArgument('runtime', `expected at least one entry in the batch, got ${describe(batch)}`)
+    }
+    const entries = batch.map((entry) => ({ ...entry, cache: this.#idOf(entry.cache) }))
+    const { data, dims } = await this.#link.call('forward', { batch: entries })
+    return new Tensor('float32', data, dims)
+  }
+
+  async prefill(cache: KvCache, tokens: Int32Array | readonly number[], options: PrefillOptions = {}): Promise<void> {
+    this.#checkInUse()
+    checkKeys('runtime', 'prefill', options, ['signal', 'onPrefill'])
+    const remote = this.#toRemote({ ...options, cache })
+    await this.#link.call('prefill', { tokens, ...remote }, toCall(options))
+  }
+
+  async generate(prompt: Prompt, options: GenerateOptions = {}): Promise<GenerateResult> {
+    this.#checkInUse()
+    const call = this.#link.call('generate', { prompt, ...this.#toRemote(options) }, toCall(options))
+    return (await call) as GenerateResult
+  }
+
+  async *stream(prompt: Prompt, options: GenerateOptions = {}): AsyncGenerator<StreamEvent, void, undefined> {
+    this.#checkInUse()
+    const { signal, onPrefill } = options
+    const opened = this.#link.call('open', { prompt, ...this.#toRemote(options) })
+    const stream = this.#link.lastId
+    const abort = (): void => this.#link.abort(stream)
+    let failure: { readonly error: unknown } | undefined
+    if (onPrefill) this.#link.watch(stream, onPrefill, (error) => (failure = { error }))
+    signal?.addEventListener('abort', abort, { once: true })
+    let isOver = false
+    try {
+      await opened
+      for (;;) {
+        const event = await this.#link.call('next', { stream })
+        isOver = event === undefined
+        if (failure) throw failure.error
+        if (!event) return
+        yield event
+      }
+    } finally {
+      signal?.removeEventListener('abort', abort)
+      this.#link.unwatch(stream)
+      if (!isOver) await this.#link.call('leave', { stream }).catch(() => undefined)
+    }
+  }
+
+  async tokenize(prompt: Prompt, options: ChatOptions = {}): Promise<number[]> {
+    this.#checkInUse()
+    return [...(await this.#link.call('tokenize', { prompt, options }))]
+  }
+
+  startConversation(options: ConversationOptions = {}): Conversation {
+    return new CachedConversation(this, options)
+  }
+
+  describe(): ModelDescription {
+    return this.#facts.description
+  }
+
+  /** Waits for the calls that were made before, and for the end of the thread. */
+  dispose(): Promise<void> {
+    this.#disposed ??= this.#link.call('dispose', {}).then(async () => {
+      this.#link.end(disposed())
+      this.#hold.ref() // until it has ended
+      await this.#ended.catch(() => undefined)
+    })
+    return this.#disposed
+  }
+
+  #checkInUse(): void {
+    if (this.#disposed) throw disposed()
+  }
+
+  /** What can be checked here; the window that a policy takes from the model is known there. */
+  #checkCache(options: Partial<CacheOptions>): void {
+    const policy = options.policy ?? this.cacheOptions.policy
+    const merged = { ...this.cacheOptions, ...options, policy }
+    const needsWindow = policies[policy]?.needsWindow === true
+    checkCacheOptions({ ...merged, ...(needsWindow && merged.window === undefined && { window: largestWindow }) })
+  }
+
+  #idOf(cache: unknown): number {
+    if (cache instanceof RemoteCache && this.#caches.has(cache)) return cache.id
+    const came = cache instanceof RemoteCache ? 'one that was disposed or is of another model' : describe(cache)
+    throw invalidArgument('runtime', `expected a cache of this model, got ${came}`)
+  }
+
+  #toRemote({ signal, onPrefill, cache, ...options }: GenerateOptions): RemoteOptions {
+    return {
+      options,
+      ...(cache !== undefined && { cache: this.#idOf(cache) }),
+      wantsProgress: onPrefill !== undefined,
+      isAborted: signal?.aborted === true,
+    }
+  }
+}
+
+function toCall({ signal, onPrefill }: PrefillOptions) {
+  return { signal, onProgress: onPrefill }
+}
+
+function disposed(): Error {
+  return invalidArgument('runtime', 'expected a model in use, got one that was disposed')
+}
