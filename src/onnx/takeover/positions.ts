@@ -46,16 +46,21 @@ export async function stepPositions(
   return { ...finished, graph: { ...finished.graph!, input } }
 }
 
+/** Where positions turn into features. */
+const lookups = new Set(['Gather', 'MatMul', 'Gemm'])
+
 /** Values that follow from the mask or from the number of earlier tokens, and from nothing else that varies. */
 function dependants(editor: GraphEditor): Set<string> {
   const values = new Set(['attention_mask'])
   for (const node of editor.nodes) {
+    const reads = valuesRead(node).filter((input) => !editor.fact(input).isConstant)
+    const isPure = reads.every((input) => values.has(input) || editor.fact(input).ints !== undefined)
+    const isLookup = lookups.has(node.opType ?? '') && reads.length < valuesRead(node).length
     for (const name of valuesWritten(node)) {
       const { ints, dims } = editor.fact(name)
       const isLength = ints?.some((dim) => dim?.p) ?? false
-      const reads = valuesRead(node).filter((input) => !editor.fact(input).isConstant)
-      const isPure = reads.every((input) => values.has(input) || editor.fact(input).ints !== undefined)
-      if (isLength || (isPure && reads.some((input) => values.has(input)) && dims !== undefined)) values.add(name)
+      const isRow = dims !== undefined && dims.length <= 2 && !isLookup
+      if (isLength || (isPure && isRow && reads.some((input) => values.has(input)))) values.add(name)
     }
   }
   return values

@@ -43,6 +43,11 @@ export async function writeCheckpoint(folder: string, { tensors, shards, config 
   const list = [...tensors].map(([name, tensor]) => ({ name, ...tensor, bytes: encode(tensor) }))
   if (shards === 1) await writeTensors(join(folder, 'model.safetensors'), list)
   else await writeShards(folder, list, shards)
+  await writeSettings(folder, config)
+}
+
+/** What a model folder holds besides weights. */
+export async function writeSettings(folder: string, config: Readonly<Record<string, unknown>>): Promise<void> {
   await writeJson(folder, 'config.json', config)
   await writeJson(folder, 'generation_config.json', { eos_token_id: endToken })
   await writeJson(folder, 'tokenizer.json', byteTokenizer())

@@ -1,0 +1,230 @@
+/** Writes graphs as exporters do, with random weights, for tests: node by node, under the names that they give. */
+
+import { f32ToF16 } from '../../../tensor/float16.ts'
+import { type AttributeValue, toAttribute, valueInfo } from '../../builder.ts'
+import { make } from '../../codec.ts'
+import { quantizeMatrix } from '../../quantize.ts'
+import { dataTypes, type OnnxNode, type OnnxTensor, type OnnxValueInfo } from '../../schema.ts'
+
+/** How weights are stored, as in the variants of transformers.js. */
+export type WeightKind = 'fp32' | 'fp16' | 'q8' | 'uint8' | 'q4' | 'q4f16' | 'bnb4'
+
+/** Sizes and everything else that tests vary. */
+export interface DecoderSettings {
+  readonly layers: number
+  readonly numHeads: number
+  readonly numKvHeads: number
+  readonly headDim: number
+  readonly hiddenSize: number
+  readonly intermediateSize: number
+  readonly vocabSize: number
+  readonly maxPositions: number
+  readonly theta: number
+  readonly weights: WeightKind
+  readonly seed: number
+}
+
+export const smallDecoder: DecoderSettings = {
+  ...{ layers: 2, numHeads: 4, numKvHeads: 2, headDim: 16, hiddenSize: 64, intermediateSize: 96, vocabSize: 260 },
+  ...{ maxPositions: 256, theta: 10000, weights: 'fp32', seed: 1 },
+}
+
+export interface NodeSettings {
+  readonly domain?: string
+  readonly attributes?: Readonly<Record<string, AttributeValue>>
+}
+
+type Axis = number | string
+
+export class PublishedWriter {
+  readonly settings: DecoderSettings
+  readonly nodes: OnnxNode[] = []
+  readonly tensors: OnnxTensor[] = []
+  readonly inputs: OnnxValueInfo[] = []
+  readonly outputs: OnnxValueInfo[] = []
+  readonly #known = new Set<string>()
+  readonly #random: () => number
+  #count = 0
+
+  constructor(settings: DecoderSettings) {
+    this.settings = settings
+    this.#random = randomNumbers(settings.seed)
+  }
+
+  /** The type of activations. */
+  get float(): number {
+    return this.settings.weights === 'fp16' || this.settings.weights === 'q4f16' ? dataTypes.float16 : dataTypes.float
+  }
+
+  input(name: string, type: number, axes: readonly Axis[]): string {
+    this.inputs.push(declare(name, type, axes))
+    return name
+  }
+
+  output(name: string, type: number, axes: readonly Axis[]): void {
+    this.outputs.push(declare(name, type, axes))
+  }
+
+  node(
+    opType: string,
+    inputs: readonly string[],
+    name?: string | readonly string[],
+    { domain = '', attributes = {} }: NodeSettings = {},
+  ): string {
+    const output = typeof name === 'string' ? [name] : [...(name ?? [`/${opType}_${this.#count++}_output_0`])]
+    const attribute = Object.entries(attributes).map(([key, value]) => toAttribute(key, value))
+    this.nodes.push(make('Node', { name: `${output[0]}/node`, opType, domain, input: [...inputs], output, attribute }))
+    return output[0]!
+  }
+
+  integers(values: readonly number[], dims: readonly number[] = [values.length]): string {
+    return this.#once(`int64 ${dims} ${values}`, dataTypes.int64, dims, int64Bytes(values))
+  }
+
+  scalar(value: number): string {
+    return this.integers([value], [])
+  }
+
+  /** Numbers in the type of activations (or f32). */
+  floats(values: readonly number[], dims: readonly number[] = [], type = this.float): string {
+    return this.tensor(`float ${type} ${dims} ${values}`, values, dims, type)
+  }
+
+  tensor(name: string, values: ArrayLike<number>, dims: readonly number[], type = this.float): string {
+    return this.#once(name, type, dims, floatBytes(values, type))
+  }
+
+  bools(name: string, values: readonly boolean[], dims: readonly number[]): string {
+    return this.#once(name, dataTypes.bool, dims, Uint8Array.from(values, Number))
+  }
+
+  /** A random vector or table in the type of activations. */
+  random(name: string, dims: readonly number[], mean: number, spread: number): string {
+    return this.tensor(name, this.#draw(dims, mean, spread), dims)
+  }
+
+  /** x W (+ b), `[..., inFeatures]` to `[..., outFeatures]`, in the form of the weight kind. */
+  linear(x: string, name: string, inFeatures: number, outFeatures: number, bias = false): string {
+    const weights = this.#draw([inFeatures, outFeatures], 0, 1 / Math.sqrt(inFeatures))
+    const product = this.#product(x, name, weights, inFeatures, outFeatures)
+    return bias ? this.node('Add', [this.random(`${name}.bias`, [outFeatures], 0, 0.2), product]) : product
+  }
+
+  #product(x: string, name: string, weights: Float32Array, inFeatures: number, outFeatures: number): string {
+    const { weights: kind } = this.settings
+    if (kind === 'fp32' || kind === 'fp16') {
+      const weight = this.tensor(`onnx::MatMul_${name}`, weights, [inFeatures, outFeatures])
+      return this.node('MatMul', [x, weight], `/${name}/MatMul_output_0`)
+    }
+    if (kind === 'q8' || kind === 'uint8') return this.#dynamic(x, name, weights, inFeatures, outFeatures, kind)
+    const transposed = transpose(weights, inFeatures, outFeatures)
+    if (kind === 'bnb4') return this.#normalFloat(x, name, transposed, inFeatures, outFeatures)
+    const { codes, scales } = quantizeMatrix(transposed, outFeatures, 4)
+    const blocks = Math.ceil(inFeatures / 32)
+    const bytes = this.#once(`${name}_Q4`, dataTypes.uint8, [outFeatures, blocks, 16], codes)
+    const scale = this.tensor(`${name}_scales`, scales, [outFeatures * blocks])
+    const attributes = { K: { int: inFeatures }, N: { int: outFeatures }, bits: { int: 4 }, block_size: { int: 32 } }
+    return this.node('MatMulNBits', [x, bytes, scale], `/${name}/MatMul_Q4_output_0`, {
+      domain: 'com.microsoft',
+      attributes: attributes,
+    })
+  }
+
+  /** Dynamic quantization: activations per tensor, weights per tensor. */
+  #dynamic(
+    x: string,
+    name: string,
+    weights: Float32Array,
+    rows: number,
+    columns: number,
+    kind: 'q8' | 'uint8',
+  ): string {
+    const most = weights.reduce((a, b) => Math.max(a, Math.abs(b)), 0)
+    const isSigned = kind === 'q8'
+    const scale = most / 127
+    const zero = isSigned ? 0 : 128
+    const codes = Uint8Array.from(weights, (value) => (Math.round(value / scale) + zero) & 0xff)
+    const type = isSigned ? dataTypes.int8 : dataTypes.uint8
+    const weight = this.#once(`${name}_quantized`, type, [rows, columns], codes)
+    const zeroPoint = this.#once(`${name}_zero_point`, type, [], Uint8Array.of(zero))
+    const weightScale = this.tensor(`${name}_scale`, [scale], [], dataTypes.float)
+    const quantized = [`${name}_q`, `${name}_q_scale`, `${name}_q_zero`]
+    this.node('DynamicQuantizeLinear', [x], quantized)
+    const product = this.node('MatMulInteger', [quantized[0]!, weight, quantized[2]!, zeroPoint])
+    const cast = this.node('Cast', [product], undefined, { attributes: { to: { int: dataTypes.float } } })
+    return this.node('Mul', [cast, this.node('Mul', [quantized[1]!, weightScale])])
+  }
+
+  /** NF4 in blocks of 64 along the flattened `[N, K]`. */
+  #normalFloat(x: string, name: string, weights: Float32Array, inFeatures: number, outFeatures: number): string {
+    const blocks = Math.ceil(weights.length / 64)
+    const most = Float32Array.from({ length: blocks }, (_, b) =>
+      weights.subarray(b * 64, b * 64 + 64).reduce((a, v) => Math.max(a, Math.abs(v)), 0),
+    )
+    const codes = Uint8Array.from({ length: weights.length / 2 }, (_, i) => {
+      const code = (at: number): number => nearest(weights[at]! / most[Math.floor(at / 64)]!)
+      return (code(2 * i) << 4) | code(2 * i + 1)
+    })
+    const bytes = this.#once(`${name}_Bnb4`, dataTypes.uint8, [codes.length], codes)
+    const absmax = this.tensor(`${name}_absmax`, most, [blocks])
+    const attributes = {
+      ...{ K: { int: inFeatures }, N: { int: outFeatures } },
+      ...{ block_size: { int: 64 }, quant_type: { int: 1 } },
+    }
+    return this.node('MatMulBnb4', [x, bytes, absmax], undefined, { domain: 'com.microsoft', attributes })
+  }
+
+  #draw(dims: readonly number[], mean: number, spread: number): Float32Array {
+    const size = dims.reduce((product, dim) => product * dim, 1)
+    return Float32Array.from({ length: size }, () => mean + spread * this.#random())
+  }
+
+  #once(name: string, dataType: number, dims: readonly number[], rawData: Uint8Array): string {
+    if (this.#known.has(name)) return name
+    this.#known.add(name)
+    this.tensors.push(make('Tensor', { name, dataType, dims: [...dims], rawData }))
+    return name
+  }
+}
+
+/** The sixteen numbers of NF4 (QLoRA), as MatMulBnb4 has them. */
+const normalFloats = [
+  ...[-1, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334],
+  ...[-0.09105003625154495, 0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224],
+  ...[0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1],
+]
+
+function nearest(value: number): number {
+  const distances = normalFloats.map((number) => Math.abs(number - value))
+  return distances.indexOf(Math.min(...distances))
+}
+
+function transpose(matrix: Float32Array, rows: number, columns: number): Float32Array {
+  return Float32Array.from(matrix, (_, i) => matrix[(i % rows) * columns + Math.floor(i / rows)]!)
+}
+
+function int64Bytes(values: readonly number[]): Uint8Array {
+  return new Uint8Array(BigInt64Array.from(values, BigInt).buffer)
+}
+
+function floatBytes(values: ArrayLike<number>, type: number): Uint8Array {
+  if (type === dataTypes.float16)
+    return new Uint8Array(Uint16Array.from(Array.from(values), (v) => f32ToF16(Math.fround(v))).buffer)
+  return new Uint8Array(Float32Array.from(Array.from(values)).buffer)
+}
+
+function declare(name: string, type: number, axes: readonly Axis[]): OnnxValueInfo {
+  return valueInfo(name, type, axes as readonly (number | 'T')[])
+}
+
+/** About normal, spread 1. */
+function randomNumbers(seed: number): () => number {
+  let state = seed >>> 0 || 1
+  const uniform = (): number => {
+    state ^= state << 13
+    state ^= state >>> 17
+    state ^= state << 5
+    return (state >>> 0) / 2 ** 32
+  }
+  return () => (uniform() + uniform() + uniform() + uniform() - 2) * Math.sqrt(3)
+}

@@ -1,0 +1,71 @@
+/** A decoder as ONNX Runtime runs it whole, with past and present: what the cut must agree with. */
+import { InferenceSession, Tensor } from 'onnxruntime-node'
+
+export class UncutDecoder {
+  readonly #session: InferenceSession
+  readonly #inputs: readonly InferenceSession.TensorValueMetadata[]
+  readonly vocabSize: number
+
+  private constructor(session: InferenceSession) {
+    this.#session = session
+    this.#inputs = session.inputMetadata.filter((info) => info.isTensor)
+    const logits = session.outputMetadata.find((info) => info.name === 'logits') as InferenceSession.TensorValueMetadata
+    this.vocabSize = Number(logits.shape.at(-1))
+  }
+
+  static async open(file: string): Promise<UncutDecoder> {
+    const options = { intraOpNumThreads: 1, interOpNumThreads: 1, logSeverityLevel: 4 as const }
+    return new UncutDecoder(await InferenceSession.create(file, options))
+  }
+
+  /** Logits `[tokens.length, V]` of a sequence: the first `prompt` tokens at once, the others one by one. */
+  async logits(tokens: readonly number[], prompt: number): Promise<Float32Array> {
+    const rows: Float32Array[] = []
+    let past = this.#emptyPast()
+    for (let done = 0; done < tokens.length; ) {
+      const count = done === 0 ? prompt : 1
+      const outputs = await this.#session.run({ ...past, ...this.#step(tokens.slice(done, done + count), done) })
+      rows.push(outputs.logits!.data as Float32Array)
+      past = Object.fromEntries(
+        Object.entries(outputs)
+          .filter(([name]) => name.startsWith('present'))
+          .map(([name, tensor]) => [name.replace('present.', 'past_key_values.').replace('present_', 'past_'), tensor]),
+      ) as Record<string, Tensor>
+      done += count
+    }
+    const all = new Float32Array(tokens.length * this.vocabSize)
+    let at = 0
+    for (const row of rows) {
+      all.set(row, at)
+      at += row.length
+    }
+    return all
+  }
+
+  #step(tokens: readonly number[], done: number): Record<string, Tensor> {
+    const int64 = (values: readonly number[]): Tensor =>
+      new Tensor('int64', BigInt64Array.from(values, BigInt), [1, values.length])
+    const all: Record<string, Tensor> = {
+      input_ids: int64(tokens),
+      attention_mask: int64(new Array<number>(done + tokens.length).fill(1)),
+      position_ids: int64(tokens.map((_, i) => done + i)),
+      use_cache_branch: new Tensor('bool', [done > 0], [1]),
+    }
+    return Object.fromEntries(Object.entries(all).filter(([name]) => this.#inputs.some((input) => input.name === name)))
+  }
+
+  #emptyPast(): Record<string, Tensor> {
+    const past = this.#inputs.filter(({ name }) => name.startsWith('past'))
+    return Object.fromEntries(
+      past.map(({ name, shape, type }) => {
+        const dims = shape.map((dim) => (typeof dim === 'number' ? dim : dim === 'batch_size' ? 1 : 0))
+        const data = type === 'float16' ? new Uint16Array(0) : new Float32Array(0)
+        return [name, new Tensor(type as 'float32', data as Float32Array, dims)]
+      }),
+    )
+  }
+
+  async release(): Promise<void> {
+    await this.#session.release()
+  }
+}
