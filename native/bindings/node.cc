@@ -146,6 +146,46 @@ napi_value attend_async(napi_env env, napi_callback_info info) {
   return promise;
 }
 
+napi_value weigh(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  Engine* engine = (Engine*)call.external();
+  WeighArgs args{};
+  args.first_token = call.integer("firstToken", 0, kMaxCount);
+  View masses[kMaxSegments];
+  for (View& mass : masses) mass = call.floats("masses", 0, true);
+  AttendCall attend;
+  attend.read(call);
+  if (call.ok() && !attend.args.lse) call.fail("expected a Float32Array for lse, got none");
+  for (int s = 0; s < attend.args.num_segments && call.ok(); s++) {
+    const Segment& segment = attend.segments[s];
+    int64_t least = 0;
+    for (int64_t k = 0; k < attend.args.num_kv_heads; k++) {
+      const int64_t length = segment.lengths[k];
+      if (length > 0) least = k * segment.capacity + (segment.rows ? segment.capacity : length);
+    }
+    if (masses[s].length < least) {
+      call.fail("expected at least " + std::to_string(least) + " elements in masses, got " +
+                std::to_string(masses[s].length));
+    }
+    args.masses[s] = masses[s].as<float>();
+  }
+  if (!call.ok()) return nullptr;
+  args.attend = attend.args;
+  args.lse = attend.args.lse;
+  std::lock_guard<std::mutex> lock(engine->busy);
+  WeighPlan plan;
+  engine->table->weigh_plan(args, &plan);
+  std::vector<char*> workspaces;
+  for (std::vector<char>& block : engine->workspaces) workspaces.push_back(Engine::grown(block, plan.workspace_bytes));
+  const auto task = [&](int number, int thread) { engine->table->weigh_task(args, plan, number, workspaces[thread]); };
+  if (attend.multiply_adds() < kLeastParallelWork) {
+    for (int number = 0; number < plan.num_tasks; number++) task(number, 0);
+  } else {
+    engine->pool.run(plan.num_tasks, task);
+  }
+  return nullptr;
+}
+
 napi_value store(napi_env env, napi_callback_info info) {
   Call call(env, info);
   Engine* engine = (Engine*)call.external();
@@ -362,6 +402,7 @@ napi_value init(napi_env env, napi_value exports) {
       {"prepare", guarded<prepare>},
       {"attend", guarded<attend>},
       {"attendAsync", guarded<attend_async>},
+      {"weigh", guarded<weigh>},
       {"store", guarded<store>},
       {"rotate", guarded<rotate>},
       {"retain", guarded<retain>},

@@ -4,6 +4,7 @@
 #include "attend_decode.h"
 #include "attend_tile.h"
 #include "elementwise.h"
+#include "weigh.h"
 
 #define KVASIR_STRING_(x) #x
 #define KVASIR_STRING(x) KVASIR_STRING_(x)
@@ -60,7 +61,8 @@ static void attend_merge(const AttendArgs& args, const AttendPlan& plan, char* p
 }
 
 extern const KernelTable table = {
-    KVASIR_STRING(KVASIR_ISA), attend_plan, attend_task, attend_merge, store_rows, rotate, read_all, multiply_add,
+    KVASIR_STRING(KVASIR_ISA), attend_plan, attend_task, attend_merge, weigh_plan, weigh_task, store_rows, rotate, read_all,
+    multiply_add,
 };
 
 }  // namespace KVASIR_ISA

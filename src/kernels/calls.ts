@@ -12,6 +12,7 @@ import type {
   SelectArgs,
   StorageType,
   StoreArgs,
+  WeighArgs,
 } from './contract.ts'
 import { NEVER } from './contract.ts'
 import { storageOf } from './storage.ts'
@@ -54,6 +55,11 @@ function pushSegment(values: CallValue[], segment: KeyValueSegment): void {
 
 function pushRotation(values: CallValue[], rotation: Rotation | undefined): void {
   values.push(rotation?.rotaryPairs ?? 0, rotation?.isInterleaved ?? false, rotation?.cos, rotation?.sin)
+}
+
+export function weighCall(args: WeighArgs, describe?: (segment: KeyValueSegment) => CallValue[]): CallValue[] {
+  const [first, second, third, fourth] = args.masses
+  return [args.firstToken ?? 0, first, second, third, fourth, ...attendCall(args, describe)]
 }
 
 export function storeCall(args: StoreArgs): CallValue[] {

@@ -12,6 +12,7 @@ import type {
   SelectArgs,
   StorageType,
   StoreArgs,
+  WeighArgs,
 } from './contract.ts'
 import { NEVER } from './contract.ts'
 import { storageCodecs, storageOf } from './storage.ts'
@@ -41,6 +42,20 @@ export function checkAttend(args: AttendArgs): void {
   if (args.rotation) checkRotation(args.rotation, numTokens, headDim)
   if (segments.length > 4) throw invalid(`at most 4 segments, got ${segments.length}`)
   for (const segment of segments) checkSegment(args, segment)
+}
+
+export function checkWeigh(args: WeighArgs): void {
+  const { numTokens, numHeads, numKvHeads, firstToken = 0, lse, masses, segments } = args
+  checkAttend(args)
+  count('firstToken', firstToken)
+  atLeast('lse', Float32Array, lse, numTokens * numHeads)
+  if (masses.length !== segments.length) throw invalid(`masses of ${segments.length} segments, got ${masses.length}`)
+  for (const [s, { capacity, lengths, rows }] of segments.entries()) {
+    for (let k = 0; k < numKvHeads; k++) {
+      const length = lengths[k] as number
+      if (length > 0) atLeast('masses', Float32Array, masses[s], k * capacity + (rows ? capacity : length))
+    }
+  }
 }
 
 function checkPerHead(name: string, values: unknown, heads: number, isGood: (value: number) => boolean): void {

@@ -127,6 +127,18 @@ export interface AttendArgs {
   readonly segments: readonly KeyValueSegment[]
 }
 
+/**
+ * The arguments of a finished `attend`, with the `lse` that it gave; `output` is not touched. Adds to masses[s][k, j] the
+ * sum of exp(logit - lse) over the tokens from `firstToken` on and the G query heads of KV head k: the share of their
+ * attention that row j of segment s got.
+ */
+export interface WeighArgs extends AttendArgs {
+  /** First token whose attention counts (default 0). */
+  readonly firstToken?: number
+  /** One for each segment: `[K, C]`, by the index that `bias` has. */
+  readonly masses: readonly Float32Array[]
+}
+
 /** Writes rows of f32 into storage: for head k and n < counts[k], storage row slots[k, n] = source token tokens[k, n]. */
 export interface StoreArgs {
   /** `[T, K, D]` */
@@ -254,6 +266,8 @@ export interface Kernels {
    * call. Short calls run at once, since handing them over would take longer.
    */
   attendAsync(args: AttendArgs): Promise<void>
+  /** What attention each stored row gets; costs about as much as `attend`, so only for caches that ask. */
+  weigh(args: WeighArgs): void
   store(args: StoreArgs): void
   /** @throws KvasirError `invalid-argument` on a NaN score; nothing is changed then. */
   retain(args: RetainArgs): void

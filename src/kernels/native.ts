@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { KvasirError, type KvasirErrorCode } from '../tensor/error.ts'
-import { attendCall, type CallValue, retainCall, rotateCall, selectCall, storeCall } from './calls.ts'
+import { attendCall, type CallValue, retainCall, rotateCall, selectCall, storeCall, weighCall } from './calls.ts'
 import type { Kernels } from './contract.ts'
 import { builtFile } from './files.ts'
 import { allocateHostMemory } from './host-memory.ts'
@@ -16,6 +16,7 @@ interface Addon {
   attend(engine: object, ...values: CallValue[]): void
   /** Undefined when the call was short and is done already. */
   attendAsync(engine: object, ...values: CallValue[]): Promise<void> | undefined
+  weigh(engine: object, ...values: CallValue[]): void
   store(engine: object, ...values: CallValue[]): void
   rotate(engine: object, ...values: CallValue[]): void
   retain(engine: object, ...values: CallValue[]): number
@@ -68,6 +69,7 @@ export function openNative(threads: number, instructionSet?: string): NativeKern
     alloc: (byteLength) => allocateHostMemory(byteLength, (buffer) => addon.prepare(buffer)),
     attend: (args) => call(() => addon.attend(engine, ...attendCall(args))),
     attendAsync: (args) => callAsync(() => addon.attendAsync(engine, ...attendCall(args))),
+    weigh: (args) => call(() => addon.weigh(engine, ...weighCall(args))),
     store: (args) => call(() => addon.store(engine, ...storeCall(args))),
     rotate: (args) => call(() => addon.rotate(engine, ...rotateCall(args))),
     retain: (args) => checkStatus(call(() => addon.retain(engine, ...retainCall(args)))),

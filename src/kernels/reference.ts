@@ -11,6 +11,7 @@ import type {
   Rotation,
   SelectArgs,
   StoreArgs,
+  WeighArgs,
 } from './contract.ts'
 import { NEVER } from './contract.ts'
 import { allocateHostMemory } from './host-memory.ts'
@@ -23,6 +24,7 @@ export function openReference(): Kernels {
     alloc: (byteLength) => allocateHostMemory(byteLength),
     attend: (args) => attend(args),
     attendAsync: async (args) => attend(args),
+    weigh,
     store,
     retain,
     select,
@@ -64,6 +66,9 @@ export function attend(args: AttendArgs, round: Round = exact): void {
 }
 
 interface VisibleRow {
+  /** Which segment, and the index at which its arrays speak of the row. */
+  readonly segment: number
+  readonly index: number
   readonly logit: number
   readonly value: (e: number) => number
 }
@@ -74,7 +79,7 @@ function visibleRows(args: AttendArgs, h: number, t: number, round: Round): Visi
   const k = Math.floor((h * numKvHeads) / numHeads)
   const query = readQuery(args, h, t)
   const visible: VisibleRow[] = []
-  for (const segment of args.segments) {
+  for (const [s, segment] of args.segments.entries()) {
     const { read } = storageCodecs[storageOf(segment.keys, segment.storage)]
     for (let j = 0; j < (segment.lengths[k] as number); j++) {
       const { row, index } = locate(segment, k, j)
@@ -87,10 +92,26 @@ function visibleRows(args: AttendArgs, h: number, t: number, round: Round): Visi
       }
       const score = round(dot * round(scale))
       const logit = softcap ? round(softcap * round(Math.tanh(round(score / softcap)))) : score
-      visible.push({ logit: round(logit + added), value: (e) => read(segment.values[stored * valueDim + e] as number) })
+      visible.push({
+        ...{ segment: s, index, logit: round(logit + added) },
+        value: (e) => read(segment.values[stored * valueDim + e] as number),
+      })
     }
   }
   return visible
+}
+
+function weigh(args: WeighArgs): void {
+  const { numTokens, numHeads, firstToken = 0, lse, masses } = args
+  for (let t = firstToken; t < numTokens; t++) {
+    for (let h = 0; h < numHeads; h++) {
+      const sum = lse?.[t * numHeads + h] as number
+      for (const { segment, index, logit } of visibleRows(args, h, t, exact)) {
+        const mass = masses[segment] as Float32Array
+        if (sum !== Number.NEGATIVE_INFINITY) mass[index] = (mass[index] as number) + Math.exp(logit - sum)
+      }
+    }
+  }
 }
 
 function readQuery(args: AttendArgs, h: number, t: number): number[] {

@@ -81,6 +81,21 @@ struct AttendPlan {
   int64_t workspace_bytes;  // one block for each thread
 };
 
+// Adds to `masses` what attention each stored row got: exp(logit - lse) over tokens from `first_token` on and the G query
+// heads of its KV head.
+struct WeighArgs {
+  AttendArgs attend;  // of a finished call; its output is not touched
+  const float* lse;   // [T, H]
+  float* masses[4];   // of each segment [K, C], by the index that `bias` has
+  int32_t first_token;
+};
+
+struct WeighPlan {
+  int32_t tasks_per_head;
+  int32_t num_tasks;
+  int64_t workspace_bytes;  // one block for each thread
+};
+
 struct StoreArgs {
   const float* source;  // [T, K, D]
   char* target;
@@ -135,6 +150,8 @@ struct KernelTable {
   void (*attend_plan)(const AttendArgs&, AttendPlan*);
   void (*attend_task)(const AttendArgs&, const AttendPlan&, int task, char* partials, char* workspace);
   void (*attend_merge)(const AttendArgs&, const AttendPlan&, char* partials, char* workspace);
+  void (*weigh_plan)(const WeighArgs&, WeighPlan*);
+  void (*weigh_task)(const WeighArgs&, const WeighPlan&, int task, char* workspace);
   // `workspace`: head_dim floats, where rows are rotated.
   void (*store)(const StoreArgs&, char* workspace);
   void (*rotate)(const RotateArgs&);
