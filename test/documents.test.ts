@@ -79,7 +79,7 @@ test('docs/cli.md names every option', async () => {
     ['bench', 'linear'],
     ['bench', 'stalls'],
   ]
-  for (const words of [...lines, ['inspect'], ['plan'], ['demo']]) {
+  for (const words of [...lines, ['convert'], ['inspect'], ['plan'], ['demo']]) {
     const help: string[] = []
     const output = { columns: 100, write: (part: string) => help.push(part) > 0 }
     const unused = { stdin: (async function* () {})(), env: {}, signal: new AbortController().signal }

@@ -5,6 +5,13 @@ export type { AttentionNode } from './attention-node.ts'
 export { type Checkpoint, openCheckpoint, readJson } from './checkpoint.ts'
 export { byteRange, decodeModel, encodeModel, make } from './codec.ts'
 export { type CutModel, cutModel, type Segment } from './cut.ts'
+export {
+  type ExportDtype,
+  type ExportOptions,
+  type ExportResult,
+  exportDtypes,
+  exportOnnx,
+} from './export/index.ts'
 export { externalInitializer, externalRoot, initializerBytes } from './external.ts'
 export { layerShapes } from './layer-shapes.ts'
 export { openOnnxFile } from './onnx-file.ts'

@@ -1,7 +1,9 @@
-import { mkdtemp, open, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
+import { cp, mkdtemp, open, readdir, readFile, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
+import { writeDecoderCheckpoint } from '../onnx/testing/decoder-checkpoint.ts'
+import { decoderLogits } from '../onnx/testing/decoder-reference.ts'
 import { type DogeCheckpoint, writeDogeCheckpoint } from '../onnx/testing/doge-checkpoint.ts'
 import { loadModel } from './load-model.ts'
 
@@ -24,8 +26,8 @@ afterEach(async () => {
   await rm(cache, { recursive: true })
 })
 
-async function logitsOf(quantize?: 'int8' | 'int4'): Promise<Float32Array> {
-  const model = await loadModel(checkpoint.folder, { threads: 1, ...(quantize && { quantize }) })
+async function logitsOf(quantize?: 'int8' | 'int4', folder = checkpoint.folder): Promise<Float32Array> {
+  const model = await loadModel(folder, { threads: 1, ...(quantize && { quantize }) })
   const { data } = await model.forward([{ cache: model.createCache(), tokens, logitsOf: tokens.map((_, i) => i) }])
   await model.dispose()
   return data as Float32Array
@@ -41,8 +43,13 @@ function distance(logits: Float32Array): number {
   return Math.sqrt(error / size)
 }
 
+/** Folders of quantized weights. */
+async function entries(): Promise<string[]> {
+  return (await readdir(cache)).filter((name) => name !== 'digests')
+}
+
 async function cachedFile(name: string): Promise<string> {
-  const [folder] = await readdir(cache)
+  const [folder] = await entries()
   return join(cache, folder!, name)
 }
 
@@ -91,12 +98,43 @@ describe('quantized weights', () => {
     })
   }
 
-  it('are made again when the checkpoint changes', async () => {
-    await logitsOf('int8')
-    const source = join(checkpoint.folder, 'model.safetensors')
-    await writeFile(source, await readFile(source))
-    await logitsOf('int8')
-    expect((await readdir(cache)).length).toBe(2)
+  it('belong to the content of a checkpoint, wherever it lies', async () => {
+    const first = await logitsOf('int8')
+    const copy = await mkdtemp(join(tmpdir(), 'kvasir-copy-'))
+    await cp(checkpoint.folder, copy, { recursive: true })
+    expect(await logitsOf('int8', copy)).toEqual(first)
+    expect(await entries()).toHaveLength(1)
+
+    const file = join(copy, 'model.safetensors')
+    const { atime, mtime, size } = await stat(file)
+    const handle = await open(file, 'r+')
+    await handle.write(new Uint8Array([1, 2]), 0, 2, size - 4096)
+    await handle.close()
+    await utimes(file, atime, mtime) // as if it had not been touched
+    await logitsOf('int8', copy)
+    expect(await entries()).toHaveLength(2)
+    await rm(copy, { recursive: true })
+  })
+
+  it('are right when several loads make them at once', async () => {
+    const all = await Promise.all([logitsOf('int4'), logitsOf('int4'), logitsOf('int4')])
+    expect(all[1]).toEqual(all[0])
+    expect(all[2]).toEqual(all[0])
+    expect((await readdir(join(await cachedFile('.')))).sort()).toEqual(['int4.json', 'int4.safetensors'])
+  })
+
+  it('are as good from shards, and from parts of a fused projection', async () => {
+    const options = { dtype: 'BF16', config: { hidden_size: 64 } } as const
+    const whole = await writeDecoderCheckpoint('phi3', options)
+    const sharded = await writeDecoderCheckpoint('phi3', { ...options, shards: 3 })
+    const fromWhole = await logitsOf('int8', whole.folder)
+    expect(await logitsOf('int8', sharded.folder)).toEqual(fromWhole)
+    const exactLogits = decoderLogits(whole, tokens).flat()
+    const squares = (values: readonly number[]) => values.reduce((sum, value) => sum + value ** 2, 0)
+    const error = squares(exactLogits.map((value, i) => fromWhole[i]! - value)) / squares(exactLogits)
+    expect(Math.sqrt(error)).toBeLessThan(0.06)
+    expect(Math.sqrt(error)).toBeGreaterThan(1e-4)
+    for (const { folder } of [whole, sharded]) await rm(folder, { recursive: true })
   })
 
   it('are refused with a reason when the cache folder cannot be written', async () => {

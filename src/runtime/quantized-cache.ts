@@ -1,11 +1,11 @@
 /**
  * Quantized weights on disk, made once for each checkpoint: `<cache>/<fingerprint>/int4.safetensors` and beside it
  * `int4.json` with the size and SHA-256 of that file. The manifest is written last, so it is what makes the file
- * valid; a file that does not fit its manifest is made again.
+ * valid; a file that does not fit its manifest is made again. The fingerprint is of contents: a checkpoint may move, and
+ * copies share one entry.
  */
 import { createHash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
-import { mkdir, rename, stat, writeFile } from 'node:fs/promises'
+import { mkdir, stat } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import {
@@ -26,9 +26,10 @@ import {
   writeSafetensors,
 } from '../onnx/index.ts'
 import { KvasirError } from '../tensor/error.ts'
+import { fileDigest, writeWhole } from './file-digest.ts'
 
 /** Raised whenever the layout of the codes changes. */
-const formatVersion = 1
+const formatVersion = 2
 
 const bitsOf = { int8: 8, int4: 4 } as const
 
@@ -56,15 +57,19 @@ function cacheFolder(): string {
   return process.env.KVASIR_CACHE || join(homedir(), '.cache', 'kvasir')
 }
 
-/** Changes whenever a file that holds a weight does, by place, size, time or content of its header. */
+/** Of the contents of the files that hold the weights, and of where in them which weight lies. */
 async function fingerprint(sources: readonly TensorEntry[]): Promise<string> {
   const hash = createHash('sha256').update(`kvasir ${formatVersion}\n`)
-  for (const file of new Set(sources.map((source) => source.file))) {
-    const { size, mtimeMs } = await stat(file)
-    hash.update(JSON.stringify([file, size, mtimeMs]))
+  const digests = new Map<string, string>()
+  for (const { file } of sources) if (!digests.has(file)) digests.set(file, await digestOf(file))
+  for (const { name, dtype, shape, file, offset } of sources) {
+    hash.update(JSON.stringify([name, dtype, shape, digests.get(file), offset]))
   }
-  for (const { name, dtype, shape, offset } of sources) hash.update(JSON.stringify([name, dtype, shape, offset]))
   return hash.digest('hex').slice(0, 32)
+}
+
+function digestOf(file: string): Promise<string> {
+  return fileDigest(file, join(cacheFolder(), 'digests'))
 }
 
 /** The tensors of a file that is just as it was written; undefined otherwise. */
@@ -72,7 +77,7 @@ async function openValid(file: string): Promise<Weights | undefined> {
   try {
     const { size, sha256 } = (await readJson(manifestOf(file))) as Manifest
     const info = await stat(file)
-    if (info.size !== size || (await hashFile(file)) !== sha256) return undefined
+    if (info.size !== size || (await digestOf(file)) !== sha256) return undefined
     return await readSafetensorsHeader(file)
   } catch {
     return undefined // absent or broken: the caller makes a new one, and errors of that are told
@@ -93,9 +98,7 @@ async function build(
       dataOf(sources, bits),
     )
     const { size } = await stat(file)
-    const temporary = `${manifestOf(file)}.${process.pid}.tmp`
-    await writeFile(temporary, JSON.stringify({ size, sha256 } satisfies Manifest))
-    await rename(temporary, manifestOf(file))
+    await writeWhole(manifestOf(file), JSON.stringify({ size, sha256 } satisfies Manifest))
     return await readSafetensorsHeader(file)
   } catch (cause) {
     const message = `expected to write quantized weights to ${folder} (KVASIR_CACHE chooses another place)`
@@ -119,12 +122,6 @@ async function* dataOf(sources: readonly TensorEntry[], bits: QuantizedBits): As
     yield codes
     yield new Uint8Array(scales.buffer, scales.byteOffset, scales.byteLength)
   }
-}
-
-async function hashFile(file: string): Promise<string> {
-  const hash = createHash('sha256')
-  for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 })) hash.update(chunk as Uint8Array)
-  return hash.digest('hex')
 }
 
 function manifestOf(file: string): string {

@@ -2,6 +2,7 @@
 import type { Command } from 'commander'
 import type { CliContext } from '../context.ts'
 import { benchCommand } from './bench.ts'
+import { convertCommand } from './convert.ts'
 import { demoCommand } from './demo.ts'
 import { evalCommand } from './eval.ts'
 import { generateCommand } from './generate.ts'
@@ -12,6 +13,7 @@ export const commands = {
   generate: generateCommand,
   eval: evalCommand,
   bench: benchCommand,
+  convert: convertCommand,
   inspect: inspectCommand,
   plan: planCommand,
   demo: demoCommand,

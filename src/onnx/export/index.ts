@@ -1,5 +1,5 @@
 /** A checkpoint folder as an ordinary ONNX folder, in the layout of transformers.js. */
-import { copyFile, lstat, mkdir, rename, rm, writeFile } from 'node:fs/promises'
+import { copyFile, lstat, mkdir, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { checkChoice, checkKeys } from '../../tensor/check.ts'
 import { invalidArgument, KvasirError } from '../../tensor/error.ts'
@@ -45,7 +45,7 @@ export interface ExportOptions {
 export interface ExportResult {
   readonly folder: string
   /** Paths in it, the model first. */
-  readonly files: readonly string[]
+  readonly files: readonly { readonly path: string; readonly bytes: number }[]
   readonly dtype: ExportDtype
 }
 
@@ -91,8 +91,10 @@ export async function exportOnnx(folder: string, output: string, options: Export
     const names = [file, ...beside].map((path) => `onnx/${basename(path)}`)
     await writeConfig(temporary, checkpoint, types.name, names)
     const copied = await copyFiles(folder, temporary)
+    const files = await measure(temporary, [...names, 'config.json', ...copied])
+    if (signal?.aborted) throw new KvasirError('aborted', 'onnx', 'the export was interrupted')
     await rename(temporary, target)
-    return { folder: target, files: [...names, 'config.json', ...copied], dtype }
+    return { folder: target, files, dtype }
   } catch (error) {
     await rm(temporary, { recursive: true, force: true })
     throw error
@@ -133,6 +135,10 @@ async function writeConfig(
   const settings = { dtype, ...(numData > 0 && { use_external_data_format: numData }) }
   const changed = { ...config, 'transformers.js_config': settings }
   await writeFile(join(folder, 'config.json'), `${JSON.stringify(changed, null, 2)}\n`)
+}
+
+async function measure(folder: string, paths: readonly string[]): Promise<ExportResult['files']> {
+  return Promise.all(paths.map(async (path) => ({ path, bytes: (await stat(join(folder, path))).size })))
 }
 
 async function copyFiles(from: string, to: string): Promise<string[]> {
