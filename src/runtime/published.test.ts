@@ -1,12 +1,12 @@
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import type { OnnxModel } from '../onnx/index.ts'
-import { encodeModel } from '../onnx/index.ts'
+import { encodeModel, make, type OnnxModel, type OnnxTensor } from '../onnx/index.ts'
 import { writeSettings } from '../onnx/testing/checkpoint-files.ts'
-import { createDecoder, styleNames } from '../onnx/testing/published/styles.ts'
+import { createDecoder, type StyleName, styleNames } from '../onnx/testing/published/styles.ts'
 import { smallDecoder } from '../onnx/testing/published/writer.ts'
+import type { CausalLM, LoadOptions } from './contract.ts'
 import { loadModel } from './load-model.ts'
 import { UncutDecoder } from './testing/uncut.ts'
 
@@ -45,29 +45,155 @@ function deviation(actual: Float32Array, expected: Float32Array): number {
   return worst / (most - least)
 }
 
+/** Logits of a sequence through the cut: the prompt in one piece, the rest token by token. */
+async function cutLogits(
+  model: CausalLM,
+  tokens: readonly number[],
+  first: number,
+  chosen = {},
+): Promise<Float32Array> {
+  const cache = model.createCache(chosen)
+  const all = new Float32Array(tokens.length * model.vocabSize)
+  for (let done = 0; done < tokens.length; ) {
+    const part = tokens.slice(done, done === 0 ? first : done + 1)
+    const { data } = await model.forward([{ cache, tokens: part, logitsOf: part.map((_, i) => i) }])
+    all.set(data as Float32Array, done * model.vocabSize)
+    done += part.length
+  }
+  cache.dispose()
+  return all
+}
+
+async function uncutLogits(file: string, tokens: readonly number[], first: number): Promise<Float32Array> {
+  const uncut = await UncutDecoder.open(file)
+  try {
+    return await uncut.logits(tokens, first)
+  } finally {
+    await uncut.release()
+  }
+}
+
+async function withModel<T>(folder: string, options: LoadOptions, use: (model: CausalLM) => Promise<T>): Promise<T> {
+  const model = await loadModel(folder, { threads: 1, ...options })
+  try {
+    return await use(model)
+  } finally {
+    await model.dispose()
+  }
+}
+
 const prompt = 21
-const steps = 64
+const tokens = tokensOf(prompt + 64)
 
 describe('a published decoder, cut', () => {
   it.each(styleNames)('gives the logits of the uncut graph, token by token: %s', async (style) => {
     const { folder, file } = await writeFolder(createDecoder(style))
-    const tokens = tokensOf(prompt + steps)
-    const uncut = await UncutDecoder.open(file)
-    const expected = await uncut.logits(tokens, prompt)
-    await uncut.release()
-    const model = await loadModel(folder, { threads: 1 })
-    const cache = model.createCache()
-    const first = await model.forward([
-      { cache, tokens: tokens.slice(0, prompt), logitsOf: Array.from({ length: prompt }, (_, i) => i) },
-    ])
-    const actual = new Float32Array(expected.length)
-    actual.set(first.data as Float32Array)
-    for (let t = prompt; t < tokens.length; t++) {
-      const { data } = await model.forward([{ cache, tokens: [tokens[t]!] }])
-      actual.set(data as Float32Array, t * model.vocabSize)
-    }
+    const expected = await uncutLogits(file, tokens, prompt)
+    const actual = await withModel(folder, {}, (model) => cutLogits(model, tokens, prompt))
     expect(deviation(actual, expected)).toBeLessThanOrEqual(1e-4)
-    cache.dispose()
-    await model.dispose()
+  })
+
+  it.each(['genai, packed projection', 'Llama, written out', 'GPT-2, fused'] as const)(
+    'reads many sequences at once as it reads each alone: %s',
+    async (style) => {
+      const { folder } = await writeFolder(createDecoder(style))
+      await withModel(folder, { chunkSize: 16 }, async (model) => {
+        const texts = [5, 1, 40, 17].map((length, i) => tokensOf(length, i))
+        const alone: Float32Array[] = []
+        for (const text of texts) alone.push((await cutLogits(model, text, text.length)).slice(-model.vocabSize))
+        const entries = texts.map((text) => ({ cache: model.createCache(), tokens: text }))
+        const { data } = await model.forward(entries)
+        const together = data as Float32Array
+        for (const [i, expected] of alone.entries()) {
+          const row = together.subarray(i * model.vocabSize, (i + 1) * model.vocabSize)
+          expect(deviation(row, expected)).toBeLessThanOrEqual(1e-5)
+        }
+        for (const { cache } of entries) cache.dispose()
+      })
+    },
+  )
+
+  it('gives logits of chosen rows only', async () => {
+    const { folder } = await writeFolder(createDecoder('Llama, written out'))
+    await withModel(folder, {}, async (model) => {
+      const all = await cutLogits(model, tokens, tokens.length)
+      const cache = model.createCache()
+      const { data } = await model.forward([{ cache, tokens, logitsOf: [3, 40, 84] }])
+      const expected = [3, 40, 84].flatMap((row) => [...all.subarray(row * 260, (row + 1) * 260)])
+      expect(deviation(data as Float32Array, Float32Array.from(expected))).toBeLessThanOrEqual(1e-5)
+      cache.dispose()
+    })
+  })
+
+  it('has constant memory with a window, and is the full cache while the window holds all', async () => {
+    const { folder } = await writeFolder(createDecoder('genai, windows in odd layers, sinks, soft cap, scale'))
+    await withModel(folder, {}, async (model) => {
+      const full = await cutLogits(model, tokens, prompt)
+      const bounded = await cutLogits(model, tokens, prompt, { policy: 'window', window: 100 })
+      expect(deviation(bounded, full)).toBeLessThanOrEqual(1e-5)
+      const cache = model.createCache({ policy: 'window', window: 16 })
+      await model.prefill(cache, tokens)
+      expect(cache.getCacheInfo()).toMatchObject({ keptTokens: 16, seenTokens: tokens.length })
+      expect(cache.layer(1).info().keptTokens).toBe(9)
+      cache.dispose()
+    })
   })
 })
+
+describe('stored weights', () => {
+  /** fp32 against which all are measured; each has the numbers of the same seed. */
+  const reference = async (style: StyleName): Promise<Float32Array> =>
+    uncutLogits((await writeFolder(createDecoder(style))).file, tokens, prompt)
+
+  it.each([
+    ['fp16', 'genai, packed projection'],
+    ['fp16', 'Llama, written out'],
+    ['q8', 'Llama, written out'],
+    ['uint8', 'genai, three projections'],
+    ['q4', 'genai, norms and rotation before the node'],
+    ['q4', 'Gemma 2, written out'],
+    ['q4f16', 'genai, packed projection'],
+    ['bnb4', 'genai, three projections'],
+  ] as const)('deviate from f32 no more than twice what ONNX Runtime does: %s, %s', async (dtype, style) => {
+    const suffix = dtype === 'q8' ? '_quantized' : `_${dtype}`
+    const name = `onnx/model${suffix}.onnx`
+    const { folder, file } = await writeFolder(createDecoder(style, { weights: dtype }), name)
+    const expected = await reference(style)
+    const own = deviation(await uncutLogits(file, tokens, prompt), expected)
+    const actual = await withModel(folder, { dtype }, (model) => cutLogits(model, tokens, prompt))
+    expect(own).toBeGreaterThan(1e-5)
+    expect(deviation(actual, expected)).toBeLessThanOrEqual(2 * own)
+  })
+
+  it('lie in the .onnx file, in files beside it, or in both', async () => {
+    const whole = createDecoder('genai, packed projection')
+    const expected = await uncutLogits((await writeFolder(whole)).file, tokens, prompt)
+    const { folder, file } = await writeFolder(whole)
+    const outside = whole.graph!.initializer.filter((tensor, i) => i % 2 === 0 && tensor.rawData!.length > 1024)
+    await writeFile(file, encodeModel(await movedOutside(whole, outside, file)))
+    expect(deviation(await uncutLogits(file, tokens, prompt), expected)).toBe(0)
+    await withModel(folder, {}, async (model) => {
+      expect(deviation(await cutLogits(model, tokens, prompt), expected)).toBeLessThanOrEqual(1e-4)
+    })
+    await rm(`${file}_data_1`)
+    await expect(loadModel(folder)).rejects.toMatchObject({ code: 'not-found' })
+  })
+})
+
+/** Puts tensors in turns into `model.onnx_data` and `model.onnx_data_1`. */
+async function movedOutside(model: OnnxModel, tensors: readonly OnnxTensor[], file: string): Promise<OnnxModel> {
+  const parts: Uint8Array[][] = [[], []]
+  const moved = new Map<OnnxTensor, OnnxTensor>()
+  for (const [i, tensor] of tensors.entries()) {
+    const part = parts[i % 2]!
+    const offset = part.reduce((sum, { length }) => sum + length, 0)
+    const location = `${basename(file)}_data${i % 2 ? '_1' : ''}`
+    const places = { location, offset: String(offset), length: String(tensor.rawData!.length) }
+    const externalData = Object.entries(places).map(([key, value]) => make('StringEntry', { key, value }))
+    moved.set(tensor, { ...tensor, rawData: undefined, dataLocation: 1, externalData })
+    part.push(tensor.rawData!)
+  }
+  for (const [i, part] of parts.entries()) await writeFile(`${file}_data${i ? '_1' : ''}`, Buffer.concat(part))
+  const initializer = model.graph!.initializer.map((tensor) => moved.get(tensor) ?? tensor)
+  return { ...model, graph: { ...model.graph!, initializer } }
+}

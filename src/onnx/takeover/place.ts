@@ -27,7 +27,7 @@ export function placeAttention(editor: GraphEditor, found: FoundAttention, placi
   for (const [name, size] of Object.entries({ numHeads, numKvHeads, headDim, valueDim })) {
     if (!Number.isInteger(size) || size < 1) throw refuse(anchor, `expected an integer for its ${name}, got ${size}`)
   }
-  const type = editor.fact(found.query.name).type ?? dataTypes.float
+  const type = editor.fact(anchor.input[0] ?? '').type ?? dataTypes.float
   const rows = (given: Rows): string => asRows(editor, given, type, nodes)
   const input = {
     query: rows(found.query),
@@ -81,7 +81,8 @@ function asRows(editor: GraphEditor, { name, isHeadsFirst }: Rows, type: number,
     if (isSwap) rows = producer.input[0]!
     else rows = add(nodes, editor.node('Transpose', [name], { attributes: { perm: { ints: swap } } }))
   }
-  if (type === dataTypes.float) return rows
+  // What the pattern has put in front is of the type of the node's own inputs.
+  if ((editor.fact(name).type ?? type) === dataTypes.float) return rows
   return add(nodes, editor.node('Cast', [rows], { attributes: { to: { int: dataTypes.float } } }))
 }
 
