@@ -10,13 +10,13 @@ namespace KVASIR_ISA {
 // The running softmax of G query heads, and where it lies in a block of partials.
 struct Partial {
   float* max;  // [G]
-  float* sum;  // [G]
+  float* sum;  // [G, lanes]: to be added up
   float* out;  // [G, padded E]: weighted sum, not yet divided
 
-  static int64_t floats(int group, int value_dim) { return (int64_t)group * (2 + padded(value_dim)); }
+  static int64_t floats(int group, int value_dim) { return (int64_t)group * (1 + kLanes + padded(value_dim)); }
   static Partial at(char* base, int64_t index, int group, int value_dim) {
     float* p = (float*)base + index * floats(group, value_dim);
-    return {p, p + group, p + 2 * group};
+    return {p, p + group, p + (1 + kLanes) * group};
   }
 };
 
@@ -79,42 +79,46 @@ static bool shape_scores(const Decode& decode, const DecodeRows& rows, int first
   return hides;
 }
 
-// Scores of one head to weights, in place; brings the running maximum and sum up to date and rescales what was summed.
-static void soften(float* scores, const float* bias, int count, float* max_, float* sum_, float* out, int out_vectors) {
-  const int whole = (count + kLanes - 1) / kLanes * kLanes;
-  F top = broadcast(*max_);
-  for (int j = 0; j < whole; j += kLanes) {
-    F score = add(load(scores + j), load(bias + j));
-    if (j + kLanes > count) {
-      float last[kLanes];
-      store(last, score);
-      for (int i = count - j; i < kLanes; i++) last[i] = -__builtin_inff();
-      score = load(last);
-    }
-    store(scores + j, score);
-    top = max(top, score);
+// Raises the maximum of a head to that of `scores` and rescales what was summed so far.
+static void raise_max(const float* scores, float* max_, float* sum, float* out, int out_vectors) {
+  float highest = *max_;
+  for (int j = 0; j < kBlockRows; j++) {
+    if (!(scores[j] <= highest) && highest == highest) highest = scores[j];  // once NaN, it stays
   }
-  const float highest = reduce_max(top);
-  if (highest == -__builtin_inff()) {
-    // Nothing to see so far, unless a NaN hides behind the maximum: that has to reach the output.
-    for (int j = 0; j < count; j++) *max_ = scores[j] == scores[j] ? *max_ : scores[j];
-    for (int j = 0; j < whole; j += kLanes) store(scores + j, zero());
+  if (highest == *max_) return;
+  const F shrink = exp_nonpositive(broadcast(*max_ - highest));
+  store(sum, mul(load(sum), shrink));
+  for (int e = 0; e < out_vectors; e++) store(out + e * kLanes, mul(load(out + e * kLanes), shrink));
+  *max_ = highest;
+}
+
+// Scores of one head [32] to weights, in place; brings the running maximum and sum (a vector of partial sums) up to
+// date. Only a new maximum needs more than comparing with the old one, and that is rare after the first blocks.
+static inline void soften(float* scores, float* max_, float* sum, float* out, int out_vectors) {
+  const F old = broadcast(*max_);
+  F top = load(scores);
+  for (int j = kLanes; j < kBlockRows; j += kLanes) top = max(top, load(scores + j));
+  if (any_above(top, old) || !(*max_ > -__builtin_inff())) raise_max(scores, max_, sum, out, out_vectors);
+  if (*max_ == -__builtin_inff()) {
+    for (int j = 0; j < kBlockRows; j += kLanes) store(scores + j, zero());
     return;
   }
-  if (highest != *max_) {
-    float shrink[kLanes];
-    store(shrink, exp_nonpositive(broadcast(*max_ - highest)));
-    *sum_ *= shrink[0];
-    for (int e = 0; e < out_vectors; e++) store(out + e * kLanes, mul(load(out + e * kLanes), broadcast(shrink[0])));
-    *max_ = highest;
-  }
-  F total = zero();
-  for (int j = 0; j < whole; j += kLanes) {
-    const F weight = exp_nonpositive(sub(load(scores + j), broadcast(highest)));
+  const F reference = broadcast(*max_);
+  F total = load(sum);
+  for (int j = 0; j < kBlockRows; j += kLanes) {
+    const F weight = exp_nonpositive(sub(load(scores + j), reference));
     total = add(total, weight);
     store(scores + j, weight);
   }
-  *sum_ += reduce_add(total);
+  store(sum, total);
+}
+
+// Bias, and -infinity past the last row.
+static inline void finish_scores(const DecodeRows& rows, float* scores) {
+  if (rows.has_bias) {
+    for (int j = 0; j < rows.count; j++) scores[j] += rows.bias[j];
+  }
+  for (int j = rows.count; j < kBlockRows; j++) scores[j] = -__builtin_inff();
 }
 
 // The weighted sum where a mask hides rows from some heads only: what they hold must not meet a weight of 0, since it
@@ -142,8 +146,10 @@ static void attend_heads(const Decode& decode, const DecodeRows& rows, const cha
                                         decode.scores);
   const bool hides = shapes_logits(args, rows.mask) && shape_scores(decode, rows, first, count);
   for (int g = 0; g < count; g++) {
-    soften(decode.scores + g * kBlockRows, rows.bias, rows.count, decode.state.max + first + g,
-           decode.state.sum + first + g, out + g * stride, vectors_of(args.value_dim));
+    float* scores = decode.scores + g * kBlockRows;
+    if (rows.has_bias || rows.count < kBlockRows) finish_scores(rows, scores);
+    soften(scores, decode.state.max + first + g, decode.state.sum + (first + g) * kLanes, out + g * stride,
+           vectors_of(args.value_dim));
   }
   if (hides) add_seen_rows(decode, rows, count, out);
   else decode.kernels.add[log_count][asks](rows, next_keys, decode.scores, out, args.value_dim);
@@ -163,7 +169,7 @@ static void decode_task(const AttendArgs& args, const AttendPlan& plan, int numb
   for (int g = 0; g < decode.group; g++) {
     load_query(args, decode.token, decode.head * decode.group + g, decode.q + (int64_t)g * padded(args.head_dim));
     decode.state.max[g] = -__builtin_inff();
-    decode.state.sum[g] = 0.0f;
+    store(decode.state.sum + g * kLanes, zero());
   }
   for (int64_t e = 0; e < (int64_t)decode.group * padded(args.value_dim); e++) decode.state.out[e] = 0.0f;
 
@@ -206,7 +212,7 @@ static void decode_merge(const AttendArgs& args, const AttendPlan& plan, char* p
         if (part.max[g] == -__builtin_inff()) continue;
         float weight[kLanes];
         store(weight, exp_nonpositive(broadcast(part.max[g] - highest)));
-        total += part.sum[g] * weight[0];
+        total += reduce_add(load(part.sum + g * kLanes)) * weight[0];
         for (int e = 0; e < args.value_dim; e++) out[e] += part.out[(int64_t)g * stride + e] * weight[0];
       }
       const float of_rows = add_sink(args, head % args.num_kv_heads * group + g, &highest, &total);

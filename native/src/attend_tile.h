@@ -5,7 +5,8 @@
 //   softmax down the columns: each lane is one query, so nothing is reduced across lanes
 //   O[m, e] += P[j, m] v[j, e]
 //
-// K and V are widened to f32 once per block and tile and shared by all heads of the group.
+// K and V are widened to f32 once per block and tile and shared by all heads of the group; V into panels as wide as the
+// product's register tile, so that a panel lies in consecutive cache lines.
 #pragma once
 #include "logits.h"
 #include "row_kernels.h"
@@ -15,6 +16,7 @@ namespace KVASIR_ISA {
 
 constexpr int kTileQueries = 64;  // columns of a tile, a multiple of every kLanes * kTileVectors
 constexpr int kTileBlock = 128;  // rows of a tile step
+constexpr int kPanel = kTileVectors * kLanes;  // columns of a register tile
 
 using TileRows = VisibleRows<kTileBlock, true>;
 
@@ -25,7 +27,8 @@ struct Tile {
   float* max;     // [64]
   float* sum;     // [64]
   float* keys;    // [128, D]
-  float* values;  // [128, padded E]
+  float* values;  // panels [128, 64] (the last one narrower)
+  float* row;     // [padded E]
   int32_t* positions;  // [64]
   TileRows* rows;
   int head, first_token, num_queries, group, head_dim, value_dim;
@@ -42,9 +45,19 @@ struct Tile {
     tile->sum = arena.take<float>(kTileQueries);
     tile->keys = arena.take<float>((int64_t)kTileBlock * padded(args.head_dim));
     tile->values = arena.take<float>((int64_t)kTileBlock * padded(args.value_dim));
+    tile->row = arena.take<float>(padded(args.value_dim));
     tile->positions = arena.take<int32_t>(kTileQueries);
     tile->rows = arena.take<TileRows>(1);
     return arena.used;
+  }
+
+  // Where element e of row j of V lies: panel by panel.
+  int panel_width(int e) const {
+    const int left = padded(value_dim) - e / kPanel * kPanel;
+    return left < kPanel ? left : kPanel;
+  }
+  float* value_at(int j, int e) const {
+    return values + (int64_t)kTileBlock * (e / kPanel * kPanel) + j * panel_width(e) + e % kPanel;
   }
 
   // Column m is token first_token + m / G, head m % G of the group.
@@ -73,18 +86,24 @@ static inline void multiply_tile(const float* a, int64_t row_step, int64_t inner
   }
 }
 
+template <int kRows, int kVectors, bool kAccumulate>
+static inline int multiply_strip(int i, const float* a, int64_t row_step, int64_t inner_step, const float* b,
+                                 int64_t b_stride, int rows, int inner, float* c, int64_t c_stride) {
+  for (; i + kRows <= rows; i += kRows) {
+    multiply_tile<kRows, kVectors, kAccumulate>(a + i * row_step, row_step, inner_step, b, b_stride, inner,
+                                                c + i * c_stride, c_stride);
+  }
+  return i;
+}
+
 template <int kVectors, bool kAccumulate>
 static void multiply_columns(const float* a, int64_t row_step, int64_t inner_step, const float* b, int64_t b_stride,
                              int rows, int inner, float* c, int64_t c_stride) {
   int i = 0;
-  for (; i + kTileRows <= rows; i += kTileRows) {
-    multiply_tile<kTileRows, kVectors, kAccumulate>(a + i * row_step, row_step, inner_step, b, b_stride, inner,
-                                                    c + i * c_stride, c_stride);
-  }
-  for (; i < rows; i++) {
-    multiply_tile<1, kVectors, kAccumulate>(a + i * row_step, row_step, inner_step, b, b_stride, inner,
-                                            c + i * c_stride, c_stride);
-  }
+  i = multiply_strip<kTileRows, kVectors, kAccumulate>(i, a, row_step, inner_step, b, b_stride, rows, inner, c, c_stride);
+  i = multiply_strip<4, kVectors, kAccumulate>(i, a, row_step, inner_step, b, b_stride, rows, inner, c, c_stride);
+  i = multiply_strip<2, kVectors, kAccumulate>(i, a, row_step, inner_step, b, b_stride, rows, inner, c, c_stride);
+  multiply_strip<1, kVectors, kAccumulate>(i, a, row_step, inner_step, b, b_stride, rows, inner, c, c_stride);
 }
 
 // The whole product; `columns` is a multiple of kLanes.
@@ -126,7 +145,8 @@ static void soften_column(Tile& tile, int m) {
   const F old = load(tile.max + m);
   F top = old;
   for (int j = 0; j < rows.count; j++) {
-    F score = add(load(column + j * kTileQueries), broadcast(rows.bias[j]));
+    F score = load(column + j * kTileQueries);
+    if (rows.has_bias) score = add(score, broadcast(rows.bias[j]));
     if (!rows.all_visible) score = hide(score, tile.positions + m, rows.births[j], rows.deaths[j]);
     store(column + j * kTileQueries, score);
     top = max(top, score);
@@ -151,30 +171,60 @@ static void soften_column(Tile& tile, int m) {
   }
 }
 
-// `count` is a multiple of kLanes.
-static bool all_finite(const float* values, int64_t count) {
+// Rows of V as f32, in panels; zeros past E. Returns whether all are finite.
+static bool widen_values(const RowKernels& kernels, Tile& tile) {
+  const int stride = padded(tile.value_dim);
   F sum = zero();
-  for (int64_t at = 0; at < count; at += kLanes) sum = fma(load(values + at), zero(), sum);
+  for (int j = 0; j < tile.rows->count; j++) {
+    kernels.widen(tile.row, tile.rows->values[j], tile.value_dim);
+    for (int e = 0; e < stride; e += kLanes) {
+      const F value = load(tile.row + e);
+      store(tile.value_at(j, e), value);
+      sum = fma(value, zero(), sum);
+    }
+  }
   return reduce_add(sum) == 0.0f;
 }
 
 // The second product where V holds infinities or NaN: a query must not meet those of rows that it does not see, and a
 // weight of 0 would make them NaN.
 static void add_visible_values(Tile& tile) {
-  const int stride = padded(tile.value_dim);
   for (int m = 0; m < tile.num_queries; m++) {
-    float* out = tile.out + (int64_t)m * stride;
+    float* out = tile.out + (int64_t)m * padded(tile.value_dim);
     for (int j = 0; j < tile.rows->count; j++) {
       const float weight = tile.scores[(int64_t)j * kTileQueries + m];
       if (weight == 0.0f) continue;
-      for (int e = 0; e < stride; e++) out[e] += weight * tile.values[(int64_t)j * stride + e];
+      for (int e = 0; e < tile.value_dim; e++) out[e] += weight * *tile.value_at(j, e);
     }
   }
 }
 
-// Rows as f32 rows of `stride` elements, zeros past `dim`.
-static void widen_rows(const RowKernels& kernels, const char* const* rows, int count, int dim, float* out, int stride) {
-  for (int j = 0; j < count; j++) kernels.widen(out + (int64_t)j * stride, rows[j], dim);
+// out[m, e] += sum_j weights[j, m] v[j, e].
+static void add_values(Tile& tile, const float* values) {
+  const int stride = padded(tile.value_dim), rows = tile.rows->count;
+  if (values) {
+    multiply<true>(tile.scores, 1, kTileQueries, values, tile.rows->value_stride / 4, tile.num_queries, rows, stride,
+                   tile.out, stride);
+    return;
+  }
+  for (int e = 0; e < stride; e += kPanel) {
+    multiply<true>(tile.scores, 1, kTileQueries, tile.value_at(0, e), tile.panel_width(e), tile.num_queries, rows,
+                   tile.panel_width(e), tile.out + e, stride);
+  }
+}
+
+// scores[j, m] = k[j] . q[m]. K of f32 in evenly spaced rows is used where it lies.
+static void score_tile(const RowKernels& kernels, Tile& tile, bool in_place) {
+  const TileRows& rows = *tile.rows;
+  const int columns = padded(tile.num_queries), stride = padded(tile.head_dim);
+  const float* keys = (const float*)rows.keys[0];
+  int64_t row_step = rows.key_stride / 4;
+  if (!in_place) {
+    keys = tile.keys;
+    row_step = stride;
+    for (int j = 0; j < rows.count; j++) kernels.widen(tile.keys + (int64_t)j * stride, rows.keys[j], tile.head_dim);
+  }
+  multiply<false>(keys, row_step, 1, tile.q, kTileQueries, rows.count, tile.head_dim, columns, tile.scores, kTileQueries);
 }
 
 // Attends to the rows collected so far and forgets them.
@@ -182,18 +232,17 @@ static void flush(const AttendArgs& args, Tile& tile) {
   TileRows& rows = *tile.rows;
   if (rows.count == 0) return;
   const RowKernels& kernels = kRowKernels[(int)args.storage];
-  const int columns = padded(tile.num_queries), key_stride = padded(tile.head_dim), out_stride = padded(tile.value_dim);
-  widen_rows(kernels, rows.keys, rows.count, tile.head_dim, tile.keys, key_stride);
-  multiply<false>(tile.keys, key_stride, 1, tile.q, kTileQueries, rows.count, tile.head_dim, columns, tile.scores,
-                  kTileQueries);
+  const bool in_place = args.storage == Storage::f32 && rows.is_even();
+  score_tile(kernels, tile, in_place);
   if (shapes_logits(args, rows.mask)) shape_tile(args, tile);
-  for (int m = 0; m < columns; m += kLanes) soften_column(tile, m);
-  widen_rows(kernels, rows.values, rows.count, tile.value_dim, tile.values, out_stride);
-  if (!rows.all_visible && !all_finite(tile.values, (int64_t)rows.count * out_stride)) {
-    add_visible_values(tile);
+  for (int m = 0; m < padded(tile.num_queries); m += kLanes) soften_column(tile, m);
+  // What some queries don't see may hold NaN, which has to be found before it meets a weight of 0.
+  if (in_place && rows.all_visible && tile.value_dim % kLanes == 0) {
+    add_values(tile, (const float*)rows.values[0]);
   } else {
-    multiply<true>(tile.scores, 1, kTileQueries, tile.values, out_stride, tile.num_queries, rows.count, out_stride,
-                   tile.out, out_stride);
+    const bool finite = widen_values(kernels, tile);
+    if (finite || rows.all_visible) add_values(tile, nullptr);
+    else add_visible_values(tile);
   }
   rows.clear();
 }

@@ -15,52 +15,53 @@ static inline void prefetch_vector(const X* at, int vector) {
   if (vector * kLanes * sizeof(X) % 64 < kLanes * sizeof(X)) __builtin_prefetch(at + vector * kLanes, 0, 2);
 }
 
-// sum[g, i] = lanes of q[g] . k[i] for kGroup query heads and kRows rows; `ahead`: rows of V to ask for.
+// sums[g, i] = lanes of q[g] . k[i] for kGroup query heads and kRows rows; `ahead`: rows of V to ask for.
 template <typename X, int kGroup, int kRows, bool kAhead>
-static inline void multiply_rows(const X* const* keys, const X* const* ahead, const float* q, int head_dim, F* sum,
-                                 int row_stride) {
+static inline __attribute__((always_inline)) void multiply_rows(const char* const* keys, const char* const* ahead,
+                                                                const float* q, int head_dim, F* sums) {
+  F sum[kGroup][kRows];
   const int q_stride = padded(head_dim), whole = head_dim / kLanes;
-  F part[kGroup][kRows];
   for (int g = 0; g < kGroup; g++) {
-    for (int i = 0; i < kRows; i++) part[g][i] = zero();
+    for (int i = 0; i < kRows; i++) sum[g][i] = zero();
   }
+  const auto add_products = [&](const F(&k)[kRows], int n) {
+    for (int g = 0; g < kGroup; g++) {
+      const F query = load(q + g * q_stride + n * kLanes);
+      for (int i = 0; i < kRows; i++) sum[g][i] = fma(k[i], query, sum[g][i]);
+    }
+  };
+  F k[kRows];
   for (int n = 0; n < whole; n++) {
     for (int i = 0; i < kRows; i++) {
-      if (kAhead) prefetch_vector(ahead[i], n);
-      const F k = load(keys[i] + n * kLanes);
-      for (int g = 0; g < kGroup; g++) part[g][i] = fma(k, load(q + g * q_stride + n * kLanes), part[g][i]);
+      if (kAhead) prefetch_vector((const X*)ahead[i], n);
+      k[i] = load((const X*)keys[i] + n * kLanes);
     }
+    add_products(k, n);
   }
   if (whole * kLanes < head_dim) {
-    for (int i = 0; i < kRows; i++) {
-      const F k = load_part(keys[i] + whole * kLanes, head_dim - whole * kLanes);
-      for (int g = 0; g < kGroup; g++) part[g][i] = fma(k, load(q + g * q_stride + whole * kLanes), part[g][i]);
-    }
+    for (int i = 0; i < kRows; i++) k[i] = load_part((const X*)keys[i] + whole * kLanes, head_dim - whole * kLanes);
+    add_products(k, whole);
   }
-  for (int g = 0; g < kGroup; g++) {
-    for (int i = 0; i < kRows; i++) sum[g * row_stride + i] = part[g][i];
-  }
+  for (int n = 0; n < kGroup * kRows; n++) sums[n] = sum[n / kRows][n % kRows];
 }
 
-// scores[g, j] = q[g] . k[j] for kGroup query heads. Rows are read nearly in the order of memory, four at a time, for
-// the sake of the prefetcher; sums across lanes are made for kAccumulators dot products at once.
+// scores[g, j] = q[g] . k[j] for kGroup query heads. A few rows at a time, so that kAccumulators products are under way;
+// the sums across lanes of kLanes or more of them are made together. Rows past the last are those of the last again;
+// their scores mean nothing.
 template <typename X, int kGroup, bool kAhead>
 static void score_rows(const DecodeRows& rows, const float* q, int head_dim, float* scores) {
-  constexpr int kRows = kAccumulators / kGroup, kAtOnce = kRows < 4 ? kRows : 4;
+  constexpr int kAtOnce = kAccumulators / kGroup > 8 ? 8 : kAccumulators / kGroup;
+  constexpr int kRows = kAtOnce * kGroup < kLanes ? kLanes / kGroup : kAtOnce;
   static_assert(kBlockRows % kRows == 0, "the last group must not write past the block");
+  static_assert(kAccumulators % kRows == 0, "rows are repeated up to a multiple of kAccumulators");
+  static_assert(kRows == kAtOnce || kGroup == 1, "sums of several batches lie one after the other for one head only");
   for (int j = 0; j < rows.count; j += kRows) {
-    const X *key[kRows], *value[kRows];
-    for (int i = 0; i < kRows; i++) {
-      const int row = j + i < rows.count ? j + i : rows.count - 1;
-      key[i] = (const X*)rows.keys[row];
-      value[i] = (const X*)rows.values[row];
-    }
-    F sum[kAccumulators];
+    F sum[kGroup * kRows];
     for (int i = 0; i < kRows; i += kAtOnce) {
-      multiply_rows<X, kGroup, kAtOnce, kAhead>(key + i, value + i, q, head_dim, sum + i, kRows);
+      multiply_rows<X, kGroup, kAtOnce, kAhead>(rows.keys + j + i, rows.values + j + i, q, head_dim, sum + i);
     }
-    float total[kAccumulators];
-    for (int at = 0; at < kAccumulators; at += kLanes) store(total + at, reduce_each(sum + at));
+    float total[kGroup * kRows];
+    for (int at = 0; at < kGroup * kRows; at += kLanes) store(total + at, reduce_each(sum + at));
     for (int g = 0; g < kGroup; g++) __builtin_memcpy(scores + g * kBlockRows + j, total + g * kRows, kRows * 4);
   }
 }

@@ -9,8 +9,10 @@ namespace KVASIR_ISA {
 struct Sight {
   int32_t first, last;
   int64_t left, right, sinks;
+  bool wants_positions;
   Sight(const AttendArgs& args, int32_t first_, int32_t last_)
-      : first(first_), last(last_), left(args.left), right(args.right), sinks(args.sinks) {}
+      : first(first_), last(last_), left(args.left), right(args.right), sinks(args.sinks),
+        wants_positions(args.alibi_slopes != nullptr) {}
 };
 
 // When a row is visible: births <= position < deaths.
@@ -98,18 +100,28 @@ template <int kCapacity, bool kDated>
 struct VisibleRows {
   const char* keys[kCapacity];
   const char* values[kCapacity];
-  float bias[kCapacity];
+  float bias[kCapacity];  // when has_bias
   int32_t births[kDated ? kCapacity : 1], deaths[kDated ? kCapacity : 1];
-  int32_t positions[kCapacity];  // for ALiBi
-  int64_t entries[kCapacity];    // for the mask
-  const LogitMask* mask = nullptr;
-  int count = 0;
-  bool all_visible = true;  // by every query in [first, last]
+  int32_t positions[kCapacity];  // when wanted: for ALiBi
+  int32_t entries[kCapacity];    // when there is a mask
+  const LogitMask* mask;
+  int64_t key_stride, value_stride;  // of the segment that the first row came from
+  int count;
+  bool has_bias, all_visible;  // by every query in [first, last]
 
+  VisibleRows() { clear(); }
+  // Whether rows follow one another at the same distance.
+  bool is_even() const {
+    for (int j = 1; j < count; j++) {
+      if (keys[j] != keys[0] + j * key_stride || values[j] != values[0] + j * value_stride) return false;
+    }
+    return true;
+  }
   bool has_room_for_block() const { return count + kBlockRows <= kCapacity; }
   void clear() {
     count = 0;
     all_visible = true;
+    has_bias = false;
     mask = nullptr;
   }
 
@@ -118,18 +130,49 @@ struct VisibleRows {
   void gather(const Segment& segment, int head, int64_t begin, int64_t end, const Sight& sight) {
     const Stretch stretch(segment, head);
     if (stretch.is_hidden(begin, end, sight)) return;
+    if (count == 0) {
+      key_stride = segment.key_row_stride;
+      value_stride = segment.value_row_stride;
+    }
+    if (stretch.bias && !has_bias) {
+      for (int j = 0; j < count; j++) bias[j] = 0.0f;
+      has_bias = true;
+    }
+    if (stretch.is_plain(begin, end, sight) && !stretch.pages) add_all(stretch, head, begin, (int)(end - begin), sight);
+    else add_visible(stretch, head, begin, end, sight);
+    // Up to a multiple of what is looked at together, pointers to the last row again.
+    for (int j = count; !kDated && count > 0 && j % kAccumulators; j++) {
+      keys[j] = keys[count - 1];
+      values[j] = values[count - 1];
+    }
+  }
+
+ private:
+  // The common case, without a question for each row.
+  void add_all(const Stretch& stretch, int head, int64_t begin, int rows, const Sight& sight) {
+    const Segment& segment = stretch.segment;
+    const int64_t key_stride = segment.key_row_stride, value_stride = segment.value_row_stride;
+    const char* key = segment.keys + head * segment.key_head_stride + begin * key_stride;
+    const char* value = segment.values + head * segment.value_head_stride + begin * value_stride;
+    for (int j = 0; j < rows; j++) keys[count + j] = key + j * key_stride;
+    for (int j = 0; j < rows; j++) values[count + j] = value + j * value_stride;
+    if (has_bias) {
+      for (int j = 0; j < rows; j++) bias[count + j] = stretch.bias ? stretch.bias[begin + j] : 0.0f;
+    }
+    if (sight.wants_positions) {
+      for (int j = 0; j < rows; j++) positions[count + j] = (int32_t)stretch.position_of(begin + j);
+    }
+    if (kDated) {
+      for (int j = 0; j < rows; j++) births[count + j] = -kNever;
+      for (int j = 0; j < rows; j++) deaths[count + j] = kNever;
+    }
+    count += rows;
+  }
+
+  void add_visible(const Stretch& stretch, int head, int64_t begin, int64_t end, const Sight& sight) {
+    const Segment& segment = stretch.segment;
     const char* key = segment.keys + head * segment.key_head_stride;
     const char* value = segment.values + head * segment.value_head_stride;
-    if (stretch.is_plain(begin, end, sight)) {
-      for (int64_t j = begin; j < end; j++) {
-        const int64_t row = stretch.row_of(j);
-        if (row < 0) continue;
-        add(stretch, j, key + row * segment.key_row_stride, value + row * segment.value_row_stride);
-        date(-kNever, kNever);
-        count++;
-      }
-      return;
-    }
     if (segment.mask.values) {
       mask = &segment.mask;
       all_visible = false;
@@ -139,26 +182,21 @@ struct VisibleRows {
       if (row < 0) continue;
       const Lifetime life = stretch.lifetime(index, sight);
       if (life.birth > sight.last || life.death <= sight.first) continue;
-      if (stretch.bias && stretch.bias[index] == -__builtin_inff()) continue;
+      if (has_bias) {
+        bias[count] = stretch.bias ? stretch.bias[index] : 0.0f;
+        if (bias[count] == -__builtin_inff()) continue;
+      }
       all_visible = all_visible && life.birth <= sight.first && life.death > sight.last;
-      add(stretch, index, key + row * segment.key_row_stride, value + row * segment.value_row_stride);
-      entries[count] = j;
-      date(clamp_position(life.birth), clamp_position(life.death));
+      keys[count] = key + row * segment.key_row_stride;
+      values[count] = value + row * segment.value_row_stride;
+      entries[count] = (int32_t)j;
+      if (sight.wants_positions) positions[count] = (int32_t)stretch.position_of(index);
+      if (kDated) {
+        births[count] = clamp_position(life.birth);
+        deaths[count] = clamp_position(life.death);
+      }
       count++;
     }
-  }
-
- private:
-  void add(const Stretch& stretch, int64_t index, const char* key, const char* value) {
-    keys[count] = key;
-    values[count] = value;
-    bias[count] = stretch.bias ? stretch.bias[index] : 0.0f;
-    positions[count] = stretch.segment.has_positions ? (int32_t)stretch.position_of(index) : 0;
-  }
-  void date(int32_t birth, int32_t death) {
-    if (!kDated) return;
-    births[count] = birth;
-    deaths[count] = death;
   }
 };
 

@@ -47,6 +47,7 @@ static inline F load_half_part(const uint16_t* p, int n) {
   __builtin_memcpy(t, p, (size_t)n * 2);
   return load_half(t);
 }
+static inline bool any_above(F a, F b) { return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_NLE_UQ)) != 0; }
 static inline float reduce_add(F v) {
   __m128 x = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
   x = _mm_add_ps(x, _mm_movehl_ps(x, x));

@@ -39,6 +39,8 @@ static inline void store_part(float* p, F v, int n) { _mm512_mask_storeu_ps(p, (
 static inline F load_half_part(const uint16_t* p, int n) {
   return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16((__mmask16)((1u << n) - 1), p));
 }
+// Whether any lane of `a` is not at most that of `b`: greater, or NaN.
+static inline bool any_above(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_NLE_UQ) != 0; }
 static inline float reduce_add(F v) { return _mm512_reduce_add_ps(v); }
 static inline float reduce_max(F v) { return _mm512_reduce_max_ps(v); }
 

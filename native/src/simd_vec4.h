@@ -100,6 +100,14 @@ static inline F load_half_part(const uint16_t* p, int n) {
   for (int i = 0; i < n; i++) t[i] = p[i];
   return load_half(t);
 }
+static inline bool any_above(F a, F b) {
+  const I above = ~(I)(a <= b);
+#if defined(__wasm_simd128__)
+  return wasm_v128_any_true((v128_t)above);
+#else
+  return (above[0] | above[1] | above[2] | above[3]) != 0;
+#endif
+}
 static inline float reduce_add(F v) { return (v[0] + v[2]) + (v[1] + v[3]); }
 static inline float reduce_max(F v) {
   float a = v[0] > v[1] ? v[0] : v[1], b = v[2] > v[3] ? v[2] : v[3];
