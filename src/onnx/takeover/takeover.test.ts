@@ -118,6 +118,14 @@ describe('what is refused, and why', () => {
       () => createCustom((w) => fusedDecoder(w, multiHead(w, { bias: 'strange' })), heads),
       'what is not ALiBi',
     ],
+    'a mask with holes': [
+      () => createCustom((w) => fusedDecoder(w, multiHead(w, { bias: 'holes' })), heads),
+      'MultiHeadAttention "/model/layers.0/attn/MultiHeadAttention/output_0/node" can\'t be taken over: expected a causal',
+    ],
+    'a mask in chunks': [
+      () => createCustom((w) => fusedDecoder(w, multiHead(w, { bias: 'chunks' })), heads),
+      'expected a causal mask within a window of 8',
+    ],
     'something else between the products': [
       () => createCustom((w) => plainDecoder(w, llamaAttention(w, { kind: 'eager', isStrange: true }))),
       "can't be taken over",

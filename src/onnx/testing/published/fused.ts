@@ -19,10 +19,13 @@ export interface FusedOptions {
   readonly hasNorms?: boolean
   readonly hasSinks?: boolean
   /** An additive mask: causal, a window, ALiBi or one that means something else. */
-  readonly bias?: 'causal' | 'alibi' | 'strange'
+  readonly bias?: MaskKind
   /** local_window_size of odd layers. */
   readonly oddWindow?: number
 }
+
+/** `holes`: every third key is hidden; `chunks`: a query sees its own eight positions; `strange`: no mask at all. */
+export type MaskKind = 'causal' | 'alibi' | 'strange' | 'holes' | 'chunks'
 
 const contrib = 'com.microsoft'
 
@@ -252,10 +255,11 @@ export function booleanMask(w: PublishedWriter, window?: number): string {
 }
 
 /** `[1, 1 or H, S, T]` in the type of activations; what is hidden gets the least number of it. */
-export function additiveMask(w: PublishedWriter, kind: 'causal' | 'alibi' | 'strange', window?: number): string {
+export function additiveMask(w: PublishedWriter, kind: MaskKind, window?: number): string {
   const least = w.float === dataTypes.float16 ? -65504 : -3.4028234663852886e38
-  const mask = w.node('Where', [booleanMask(w, window), w.floats([0]), w.floats([least])])
-  if (kind === 'causal') return mask
+  const visible = kind === 'holes' || kind === 'chunks' ? oddMask(w, kind) : booleanMask(w, window)
+  const mask = w.node('Where', [visible, w.floats([0]), w.floats([least])])
+  if (kind === 'causal' || kind === 'holes' || kind === 'chunks') return mask
   const { numHeads } = w.settings
   const { queries, keys } = positionGrid(w)
   const distance = w.node('Cast', [w.node('Sub', [keys, queries])], undefined, { attributes: { to: { int: w.float } } })
@@ -265,6 +269,16 @@ export function additiveMask(w: PublishedWriter, kind: 'causal' | 'alibi' | 'str
     w.node('Unsqueeze', [distance, w.integers([0, 1])]),
   ])
   return w.node('Add', [mask, bias])
+}
+
+function oddMask(w: PublishedWriter, kind: 'holes' | 'chunks'): string {
+  const { queries, keys } = positionGrid(w)
+  const chunk = (positions: string): string => w.node('Div', [positions, w.scalar(8)])
+  const isSeen =
+    kind === 'chunks'
+      ? w.node('Equal', [chunk(keys), chunk(queries)])
+      : w.node('Not', [w.node('Equal', [w.node('Mod', [keys, w.scalar(3)]), w.scalar(1)])])
+  return w.node('And', [booleanMask(w), w.node('Unsqueeze', [isSeen, w.integers([0, 1])])])
 }
 
 /** Absent inputs at the end are left out. */
