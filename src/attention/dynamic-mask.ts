@@ -1,113 +1,164 @@
 /**
- * Dynamic mask attention over a full history: each query sees only the W visible keys of highest bias, chosen anew for
- * every query, and the bias is added to its logits (arXiv:2508.02124; names and layout of flash_dmattn). It keeps and
- * ranks everything, so it is the independent statement of what a linear cache computes in constant memory.
+ * Dynamic mask attention over a full history: each query sees only the visible keys that their bias selects, and the
+ * bias is added to its logits (arXiv:2508.02124; names and layout of flash_dmattn). It keeps everything, so it states
+ * independently what a linear cache computes in constant memory.
  */
 import type { Tensor } from 'onnxruntime-common'
-import { defaultKernels, type Kernels } from '../kernels/index.ts'
-import { checkFinite, checkInteger, checkKeys } from '../tensor/check.ts'
-import { invalidArgument } from '../tensor/error.ts'
-import { f32Data, f32Tensor } from './tensors.ts'
+import type { AttendArgs, Kernels } from '../kernels/index.ts'
+import { checkChoice, checkFinite, checkInteger } from '../tensor/check.ts'
+import { kernelsFor } from './backends.ts'
+import {
+  type AttentionState,
+  allocateResults,
+  attendEach,
+  finish,
+  type Problem,
+  readProblem,
+  tokenMajor,
+} from './core.ts'
+import { type Bias, readSelectingBias } from './dynamic-mask-bias.ts'
+import { lifetimesOf, type MaskKind, maskKinds, type Selection, selectRows } from './dynamic-mask-selection.ts'
+import { checkBoolean, checkOptions, type RunOptions, runKeys } from './options.ts'
 
-export interface DynamicMaskOptions {
-  /** W: how many keys a query sees (default 2048). */
+export interface DynamicMaskOptions extends RunOptions {
+  /** W: how many keys a query sees with `topk` (default 2048). */
   readonly keepWindowSize?: number
+  /** `topk` (default): the W visible keys of highest bias; `relu`: those with a bias above 0. */
+  readonly maskKind?: MaskKind
+  /** Keys in blocks of so many: all of a block stay where more than half were selected, else none (default 1: off). */
+  readonly blockSize?: number
   /** Query t sees keys up to t + S - T, the last query all (default true). */
   readonly isCausal?: boolean
   /** Factor of q . k (default 1 / sqrt(D)). */
   readonly softmaxScale?: number
   /** Whether the bias is added to the logits, or only selects (default true). */
   readonly addBias?: boolean
-  /** Default: the best backend of this machine. */
-  readonly kernels?: Kernels
 }
 
-interface Problem {
-  readonly B: number
-  readonly T: number
-  readonly S: number
-  readonly H: number
-  readonly K: number
-  readonly D: number
-  readonly biasRows: number
-}
+const keys = ['keepWindowSize', 'maskKind', 'blockSize', 'isCausal', 'softmaxScale', 'addBias', ...runKeys]
+
+/** From so many queries on, working out when each key falls out costs less than ranking anew for each query. */
+const manyQueries = 16
 
 /**
- * @param query `[B, T, H, D]` f32
- * @param key `[B, S, K, D]` f32, H a multiple of K
- * @param value `[B, S, K, D]` f32
- * @param bias `[B, K, 1 or T, S]` f32: one row for all queries, or one for each. Higher wins, of equals the later key;
- * -Infinity hides a key
- * @returns `[B, T, H, D]`; a query that sees nothing gives zeros
- * @throws KvasirError `invalid-argument`: wrong shapes or types, NaN in the bias, unknown options
+ * @param query `[B, T, H, D]` float32, float16, or uint16 with `dtype: 'bf16'`
+ * @param key `[B, S, K, D]` of the same type, H a multiple of K
+ * @param value `[B, S, K, E]` of the same type
+ * @param bias `[B | 1, K | H | 1, T | 1, S]` f32: one row for all queries, or one for each. Higher wins, of equals the
+ * later key; -Infinity hides a key
+ * @returns `[B, T, H, E]`; with `returnLse` also `[B, T, H]` f32. A query that sees nothing gives zeros.
+ * @throws KvasirError as `attention` does; NaN or +Infinity in the bias
  */
 export async function dynamicMaskAttention(
   query: Tensor,
   key: Tensor,
   value: Tensor,
   bias: Tensor,
+  options: DynamicMaskOptions & { readonly returnLse: true },
+): Promise<AttentionState>
+export async function dynamicMaskAttention(
+  query: Tensor,
+  key: Tensor,
+  value: Tensor,
+  bias: Tensor,
+  options?: DynamicMaskOptions & { readonly returnLse?: false },
+): Promise<Tensor>
+export async function dynamicMaskAttention(
+  query: Tensor,
+  key: Tensor,
+  value: Tensor,
+  bias: Tensor,
+  options?: DynamicMaskOptions,
+): Promise<Tensor | AttentionState>
+export async function dynamicMaskAttention(
+  query: Tensor,
+  key: Tensor,
+  value: Tensor,
+  bias: Tensor,
   options: DynamicMaskOptions = {},
-): Promise<Tensor> {
-  checkKeys('attention', 'dynamicMaskAttention', options, [
-    ...['keepWindowSize', 'isCausal', 'softmaxScale', 'addBias', 'kernels'],
-  ])
-  const { keepWindowSize = 2048, kernels = defaultKernels() } = options
-  checkInteger('attention', 'keepWindowSize', keepWindowSize, 1, 2 ** 31 - 2)
-  if (options.softmaxScale !== undefined) checkFinite('attention', 'softmaxScale', options.softmaxScale)
-  f32Data('query', query, [null, null, null, null])
-  f32Data('key', key, [query.dims[0] as number, null, null, query.dims[3] as number])
-  f32Data('value', value, key.dims)
-  const [B, T, H, D] = query.dims as [number, number, number, number]
-  const [, S, K] = key.dims as [number, number, number]
-  if (K === 0 || H % K !== 0)
-    throw invalidArgument('attention', `expected ${H} query heads to be a multiple of ${K} KV heads`)
-  const biasRows = bias.dims[2] === 1 ? 1 : T
-  const biasData = f32Data('bias', bias, [B, K, biasRows, S])
-  if (biasData.some(Number.isNaN)) throw invalidArgument('attention', 'expected a bias without NaN')
-  const output = new Float32Array(B * T * H * D)
-  const problem: Problem = { B, T, S, H, K, D, biasRows }
+): Promise<Tensor | AttentionState> {
+  checkOptions('dynamicMaskAttention', options, keys)
+  const selection = checkSelection(options)
+  const names = { query: 'query', key: 'key', value: 'value' }
+  const problem = readProblem(names, { query, key, value }, 'token-major', options.dtype)
+  const { softmaxScale = 1 / Math.sqrt(problem.D), addBias = true } = options
+  checkFinite('attention', 'softmaxScale', softmaxScale)
+  checkBoolean('addBias', addBias)
+  const selecting = readSelectingBias(bias, problem)
+  const kernels = kernelsFor(options)
+  const { B, T, H, E, storage } = problem
+  const results = allocateResults(storage, B * T, problem, options.returnLse)
+  const plan: Plan = { problem, selection, bias: selecting, addBias, softmaxScale, kernels }
   for (let b = 0; b < B; b++) {
-    for (let t = 0; t < T; t++)
-      attendRow(problem, { query, key, value, biasData, output }, { b, t }, { ...options, keepWindowSize, kernels })
+    const tiles = sharedBy(plan) ? [[0, T] as const] : Array.from({ length: T }, (_, t) => [t, 1] as const)
+    for (const [t, count] of tiles) {
+      const [from, to] = [(b * T + t) * H, (b * T + t + count) * H]
+      await attendEach(kernels, [
+        {
+          ...callOf(plan, b, t, count),
+          query: problem.query.subarray(from * problem.D, to * problem.D),
+          output: results.output.subarray(from * E, to * E),
+          lse: results.lse?.subarray(from, to),
+        },
+      ])
+    }
   }
-  return f32Tensor(output, [B, T, H, D])
+  return finish(results, [B, T, H, E])
 }
 
-/** One query token of one sequence: rank the visible keys of each head, gather the best, attend. */
-function attendRow(
-  { T, S, H, K, D, biasRows }: Problem,
-  arrays: { query: Tensor; key: Tensor; value: Tensor; biasData: Float32Array; output: Float32Array },
-  { b, t }: { b: number; t: number },
-  options: DynamicMaskOptions & { keepWindowSize: number; kernels: Kernels },
-): void {
-  const { isCausal = true, softmaxScale = 1 / Math.sqrt(D), addBias = true, keepWindowSize, kernels } = options
-  const numRows = isCausal ? Math.max(0, Math.min(S, t + S - T + 1)) : S
-  const scores = new Float32Array(K * S)
-  for (let k = 0; k < K; k++) {
-    const from = ((b * K + k) * biasRows + (biasRows === 1 ? 0 : t)) * S
-    scores.set(arrays.biasData.subarray(from, from + S), k * S)
+interface Plan {
+  readonly problem: Problem
+  readonly selection: Selection
+  readonly bias: Bias
+  readonly addBias: boolean
+  readonly softmaxScale: number
+  readonly kernels: Kernels
+}
+
+function checkSelection(options: DynamicMaskOptions): Selection {
+  const { keepWindowSize = 2048, maskKind = 'topk', blockSize = 1, isCausal = true } = options
+  checkInteger('attention', 'keepWindowSize', keepWindowSize, 1, 2 ** 31 - 2)
+  checkChoice('attention', 'maskKind', maskKind, maskKinds)
+  checkInteger('attention', 'blockSize', blockSize, 1, 2 ** 31 - 2)
+  checkBoolean('isCausal', isCausal)
+  return { keepWindowSize, maskKind, blockSize, isCausal }
+}
+
+/** Whether one call can serve all queries. */
+function sharedBy({ problem: { T, K }, bias, selection }: Plan): boolean {
+  if (T <= 1 || bias.numRows > 1 || bias.numHeads !== K) return false
+  if (!selection.isCausal) return true
+  if (selection.blockSize > 1) return false
+  return selection.maskKind === 'relu' || T >= manyQueries
+}
+
+/** The call for `count` queries from t on, without their arrays. */
+function callOf(plan: Plan, b: number, t: number, count: number): Omit<AttendArgs, 'query' | 'output'> {
+  const { problem, bias, selection, addBias, softmaxScale, kernels } = plan
+  const { T, S, H, K, D, E, storage } = problem
+  const numVisible = selection.isCausal ? Math.max(0, Math.min(S, t + count + S - T)) : S
+  const scores = bias.scores(b, t)
+  const rows = { ...tokenMajor(problem, problem.key, problem.value, b * S, S), storage, firstPosition: 0 }
+  const added = addBias ? scores : undefined
+  const head = {
+    ...{ numTokens: count, numHeads: H, numKvHeads: K, headDim: D, valueDim: E, scale: softmaxScale },
+    ...{ firstPosition: S - T + t, queryStorage: storage },
+    // One query has its visible keys listed; of several, each sees up to its own.
+    right: count > 1 && selection.isCausal ? 0 : undefined,
   }
-  const rows = new Int32Array(K * S)
-  const lengths = new Int32Array(K)
-  kernels.select({ scores, numKvHeads: K, capacity: S, numRows, window: keepWindowSize, rows, lengths })
-  const at = (b * T + t) * H * D
-  const stored = (tensor: Tensor) => (tensor.data as Float32Array).subarray(b * S * K * D, (b + 1) * S * K * D)
-  kernels.attend({
-    query: (arrays.query.data as Float32Array).subarray(at, at + H * D),
-    output: arrays.output.subarray(at, at + H * D),
-    ...{ numTokens: 1, numHeads: H, numKvHeads: K, headDim: D, valueDim: D, scale: softmaxScale, firstPosition: 0 },
-    segments: [
-      {
-        ...{
-          keys: stored(arrays.key),
-          values: stored(arrays.value),
-          layout: 'token-major',
-          capacity: S,
-          lengths,
-          rows,
-        },
-        bias: addBias ? scores : undefined,
-      },
-    ],
-  })
+  if (count > 1 && selection.isCausal && selection.maskKind === 'topk') {
+    const deaths = lifetimesOf(kernels, scores, K, S, selection.keepWindowSize)
+    return { ...head, segments: [{ ...rows, lengths: new Int32Array(K).fill(S), bias: added, deaths }] }
+  }
+  const chosen = selectRows(kernels, scores, bias.numHeads, S, numVisible, selection)
+  if (bias.numHeads === K) return { ...head, segments: [{ ...rows, ...chosen, bias: added }] }
+  // Heads of one group that select for themselves: what is not chosen is masked away.
+  const values = new Float32Array(H * S).fill(Number.NEGATIVE_INFINITY)
+  for (let h = 0; h < H; h++) {
+    for (const j of chosen.rows.subarray(h * S, h * S + (chosen.lengths[h] as number))) {
+      values[h * S + j] = added?.[h * S + j] ?? 0
+    }
+  }
+  const mask = { values, headStride: S, tokenStride: 0 }
+  return { ...head, segments: [{ ...rows, lengths: new Int32Array(K).fill(numVisible), mask }] }
 }

@@ -1,4 +1,6 @@
 /** `kvasir/attention`: attention over tensors, without a model. */
+export { type AttentionOptions, attention, type Lifetimes } from './attention.ts'
+export type { AttentionState } from './core.ts'
 export {
   type AttentionFlops,
   type AttentionFlopsOptions,
@@ -19,3 +21,11 @@ export {
   kvCacheBytes,
 } from './counting-bytes.ts'
 export { type DynamicMaskOptions, dynamicMaskAttention } from './dynamic-mask.ts'
+export { flashAttention, flashAttentionQkvPacked } from './flash-attention.ts'
+export { type FlashKVCacheOptions, flashAttentionWithKVCache } from './flash-kv-cache.ts'
+export type { FlashOptions } from './flash-options.ts'
+export { type FlashVarlenOptions, flashAttentionVarlen } from './flash-varlen.ts'
+export type { FloatList, IntegerList } from './lists.ts'
+export { type MergeOptions, mergeAttentionStates } from './merge-states.ts'
+export type { RunOptions, SinkOptions, Window } from './options.ts'
+export { type ScaledDotProductOptions, scaledDotProductAttention } from './scaled-dot-product.ts'

@@ -1,0 +1,264 @@
+import fc from 'fast-check'
+import { Tensor } from 'onnxruntime-common'
+import { describe, expect, test } from 'vitest'
+import { createRandom, normal } from '../kernels/cases.ts'
+import { type AttentionOptions, attention } from './attention.ts'
+import { define, type Pair } from './testing/definition.ts'
+import { expectClose, int32, type Sizes, sample, samples, sizesOf, usableBackends } from './testing/tensors.ts'
+
+interface Case {
+  readonly name: string
+  readonly sizes: Partial<Sizes>
+  readonly options?: (sizes: Sizes) => Omit<AttentionOptions, 'returnLse'>
+  /** The options again, in the words of the definition. `p` is the position of the query. */
+  readonly sees?: (at: Pair & { p: number }, sizes: Sizes) => boolean
+  readonly added?: (at: Pair & { p: number }, sizes: Sizes) => number
+  readonly sink?: (h: number) => number
+  readonly softcap?: number
+  readonly scale?: number
+  /** Keys of each sequence, when not S. */
+  readonly numKeys?: (b: number) => number
+}
+
+const slope = (b: number, h: number): number => Math.fround(0.07 + 0.3 * b + 0.11 * h)
+const slopes = (count: number, b = 0): number[] => Array.from({ length: count }, (_, h) => slope(b, h))
+const biases = new Map<string, Tensor>()
+const bias = (seed: number, dims: number[]): Tensor => {
+  const key = `${seed} ${dims}`
+  const known = biases.get(key)
+  if (known) return known
+  const length = dims.reduce((a, b) => a * b, 1)
+  const values = normal(createRandom(seed), length).map((value) => (value > 1 ? Number.NEGATIVE_INFINITY : value))
+  const fresh = new Tensor('float32', values, dims)
+  biases.set(key, fresh)
+  return fresh
+}
+const element = (tensor: Tensor, ...index: number[]): number => {
+  const at = index.reduce((sum, i, axis) => sum * (tensor.dims[axis] as number) + (tensor.dims[axis] === 1 ? 0 : i), 0)
+  return (tensor.data as Float32Array)[at] as number
+}
+const birth = (at: number): number => (at * 7) % 9
+const death = (at: number): number => 3 + ((at * 5) % 11)
+const perKey = ({ B, K, S }: Sizes, of: (at: number) => number): Tensor => {
+  return int32(
+    Array.from({ length: B * K * S }, (_, at) => of(at)),
+    [B, K, S],
+  )
+}
+
+const big: Partial<Sizes> = { B: 2, T: 5, S: 13, H: 6, K: 2, D: 11, E: 5 }
+const tall: Partial<Sizes> = { B: 2, T: 37, S: 41, H: 4, K: 2, D: 16 }
+const both = [big, tall]
+
+const cases: Case[] = [
+  { name: 'plain', sizes: big },
+  { name: 'one query over many splits', sizes: { T: 1, S: 1187, H: 4, K: 1, D: 64 } },
+  { name: 'MQA at 7 to 1', sizes: { T: 3, S: 17, H: 7, K: 1 } },
+  { name: 'MHA', sizes: { T: 17, S: 33, H: 3, K: 3, D: 13 } },
+  { name: 'dim one', sizes: { D: 1, E: 1 } },
+  { name: 'dim 576 with values of 512', sizes: { T: 2, S: 19, H: 2, K: 1, D: 576, E: 512 } },
+  { name: 'one token', sizes: { T: 1, S: 1 } },
+  { name: 'no keys', sizes: { S: 0 }, options: () => ({ causal: true }) },
+  { name: 'no queries', sizes: { T: 0 } },
+  { name: 'no sequences', sizes: { B: 0 } },
+  { name: 'scale', sizes: big, options: () => ({ scale: 0.7 }), scale: 0.7 },
+  ...both.flatMap((sizes, n): Case[] => [
+    { name: `causal ${n}`, sizes, options: () => ({ causal: true }), sees: ({ p, j }) => j <= p },
+    {
+      name: `causal, more queries than keys ${n}`,
+      sizes: { ...sizes, S: (sizes.T as number) - 2 },
+      options: () => ({ causal: true }),
+      sees: ({ p, j }) => j <= p,
+    },
+    {
+      name: `window to both sides ${n}`,
+      sizes,
+      options: () => ({ window: [3, 2] }),
+      sees: ({ p, j }) => p - 3 <= j && j <= p + 2,
+    },
+    {
+      name: `causal window with first tokens ${n}`,
+      sizes,
+      options: () => ({ window: [2, -1], causal: true, sinks: 3 }),
+      sees: ({ p, j }) => j <= p && (j >= p - 2 || j < 3),
+    },
+    { name: `window of one ${n}`, sizes, options: () => ({ window: [0, 0] }), sees: ({ p, j }) => j === p },
+    {
+      name: `window without a limit to the left ${n}`,
+      sizes,
+      options: () => ({ window: [Number.POSITIVE_INFINITY, 1] }),
+      sees: ({ p, j }) => j <= p + 1,
+    },
+    { name: `soft cap ${n}`, sizes, options: () => ({ softcap: 1.5 }), softcap: 1.5 },
+    { name: `soft cap of zero ${n}`, sizes, options: () => ({ softcap: 0 }) },
+    {
+      name: `ALiBi ${n}`,
+      sizes,
+      options: ({ H }) => ({ alibiSlopes: slopes(H), causal: true }),
+      sees: ({ p, j }) => j <= p,
+      added: ({ h, p, j }) => -slope(0, h) * Math.abs(p - j),
+    },
+    {
+      name: `ALiBi by sequence ${n}`,
+      sizes,
+      options: ({ B, H }) => ({
+        alibiSlopes: new Tensor('float32', Float32Array.from([...slopes(H), ...slopes(H, 1)]), [B, H]),
+      }),
+      added: ({ b, h, p, j }) => -slope(b, h) * Math.abs(p - j),
+    },
+    {
+      name: `learned sinks ${n}`,
+      sizes,
+      options: ({ H }) => ({ sinkLogits: Array.from({ length: H }, (_, h) => h - 1), causal: true }),
+      sees: ({ p, j }) => j <= p,
+      sink: (h) => h - 1,
+    },
+    { name: `smooth softmax ${n}`, sizes, options: () => ({ smoothSoftmax: true }), sink: () => 0 },
+    ...[
+      [2, 6, 5, 13],
+      [1, 1, 5, 13],
+      [2, 1, 1, 13],
+      [1, 6, 1, 13],
+    ].map((small): Case => {
+      const shape = ({ B, H, T, S }: Sizes) => [B, H, T, S].map((size, i) => (small[i] === 1 ? 1 : size))
+      return {
+        name: `bias of [${small.map((size) => (size === 1 ? '1' : 'n'))}] ${n}`,
+        sizes,
+        options: (full) => ({ bias: bias(5, shape(full)) }),
+        added: ({ b, h, t, j }, full) => element(bias(5, shape(full)), b, h, t, j),
+      }
+    }),
+    {
+      name: `lifetimes ${n}`,
+      sizes,
+      options: (s) => ({
+        lifetimes: { births: perKey(s, birth), deaths: perKey(s, death) },
+      }),
+      sees: ({ b, k, p, j }, s) => {
+        const at = (b * s.K + k) * s.S + j
+        return birth(at) <= p && p < death(at)
+      },
+    },
+    {
+      name: `deaths alone ${n}`,
+      sizes,
+      options: (s) => ({ lifetimes: { deaths: perKey(s, death) }, causal: true }),
+      sees: ({ b, k, p, j }, s) => j <= p && p < death((b * s.K + k) * s.S + j),
+    },
+    {
+      name: `lengths ${n}`,
+      sizes,
+      options: () => ({ kvLengths: [4, 0], causal: true }),
+      numKeys: (b) => [4, 0][b] as number,
+      sees: ({ p, j }) => j <= p,
+    },
+    {
+      name: `everything at once ${n}`,
+      sizes,
+      options: ({ H, B, T, S }) => ({
+        ...{ causal: true, window: [6, -1], sinks: 2, softcap: 3, scale: 0.4, kvLengths: int32([11, 9]) },
+        ...{ alibiSlopes: Float32Array.from(slopes(H)), sinkLogits: new Float32Array(H).fill(-0.5) },
+        ...{ bias: bias(6, [B, 1, T, S]), deterministic: true },
+      }),
+      ...{ softcap: 3, scale: 0.4, sink: () => -0.5, numKeys: (b) => [11, 9][b] as number },
+      sees: ({ p, j }) => j <= p && (j >= p - 6 || j < 2),
+      added: ({ b, h, t, p, j }, { B, T, S }) => {
+        return element(bias(6, [B, 1, T, S]), b, 0, t, j) - slope(0, h) * Math.abs(p - j)
+      },
+    },
+  ]),
+]
+
+function defined(one: Case, sizes: Sizes, numbers: { q: Float32Array; k: Float32Array; v: Float32Array }) {
+  const { numKeys = () => sizes.S, sees = () => true, added, sink, softcap, scale } = one
+  const placed = (at: Pair) => ({ ...at, p: at.t + numKeys(at.b) - sizes.T })
+  return define({
+    ...sizes,
+    ...numbers,
+    ...{ sink, softcap, scale },
+    sees: (at) => at.j < numKeys(at.b) && sees(placed(at), sizes),
+    added: added && ((at) => added(placed(at), sizes)),
+  })
+}
+
+describe.each(usableBackends)('attention, %s', (backend) => {
+  test.each(cases)('is what its definition says: $name', async (one) => {
+    const sizes = sizesOf(one.sizes)
+    const { q, k, v, numbers } = samples(sizes, 3)
+    const options = { ...one.options?.(sizes), backend }
+    const state = await attention(q.tensor, k.tensor, v.tensor, { ...options, returnLse: true })
+    expectClose(state, defined(one, sizes, numbers), [sizes.B, sizes.T, sizes.H, sizes.E])
+    const output = await attention(q.tensor, k.tensor, v.tensor, options)
+    expect(output.data).toEqual(state.output.data)
+  })
+
+  test.each(['f16', 'bf16'] as const)('takes and gives %s', async (storage) => {
+    for (const partial of both) {
+      const sizes = sizesOf(partial)
+      const { q, k, v, numbers } = samples(sizes, 4, storage)
+      const dtype = storage === 'bf16' ? storage : undefined
+      const half = sample(9, [1, 1, sizes.T, sizes.S], storage)
+      const options = { causal: true, dtype, backend, returnLse: true, bias: half.tensor } as const
+      const state = await attention(q.tensor, k.tensor, v.tensor, options)
+      expect(state.output.type).toBe(storage === 'f16' ? 'float16' : 'uint16')
+      const added = ({ t, j }: Pair) => half.numbers[t * sizes.S + j] as number
+      const sees = ({ t, j }: Pair) => j <= t + sizes.S - sizes.T
+      expectClose(state, define({ ...sizes, ...numbers, sees, added }), [sizes.B, sizes.T, sizes.H, sizes.E])
+    }
+  })
+
+  test('never reads past the lengths', async () => {
+    const sizes = sizesOf(tall)
+    const { q, k, v } = samples(sizes, 5)
+    const lengths = [7, 30]
+    const clean = await attention(q.tensor, k.tensor, v.tensor, {
+      kvLengths: lengths,
+      causal: true,
+      backend,
+      returnLse: true,
+    })
+    for (const { tensor } of [k, v]) {
+      const row = sizes.K * (tensor.dims[3] as number)
+      for (const [b, length] of lengths.entries()) {
+        ;(tensor.data as Float32Array).fill(Number.NaN, (b * sizes.S + length) * row, (b + 1) * sizes.S * row)
+      }
+    }
+    const poisoned = await attention(q.tensor, k.tensor, v.tensor, {
+      kvLengths: lengths,
+      causal: true,
+      backend,
+      returnLse: true,
+    })
+    expect(poisoned.output.data).toEqual(clean.output.data)
+    expect(poisoned.lse.data).toEqual(clean.lse.data)
+  })
+})
+
+test('any sizes and masks, against the definition', async () => {
+  const size = (max: number) => fc.integer({ min: 0, max })
+  const shape = fc.record({
+    B: size(3),
+    T: size(40),
+    S: size(70),
+    K: fc.integer({ min: 1, max: 3 }),
+    G: fc.integer({ min: 1, max: 5 }),
+  })
+  const dims = fc.record({ D: fc.integer({ min: 1, max: 70 }), E: fc.integer({ min: 1, max: 70 }) })
+  const limit = fc.integer({ min: -1, max: 30 })
+  const form = fc.record({ causal: fc.boolean(), left: limit, right: limit, sinks: size(5), seed: fc.nat() })
+  await fc.assert(
+    fc.asyncProperty(shape, dims, form, async ({ G, ...some }, dim, { causal, left, right, sinks, seed }) => {
+      const sizes = { ...some, ...dim, H: G * some.K }
+      const { q, k, v, numbers } = samples(sizes, seed)
+      const options = { causal, window: [left, right], sinks, returnLse: true } as const
+      const state = await attention(q.tensor, k.tensor, v.tensor, options)
+      const sees = ({ t, j }: Pair) => {
+        const p = t + sizes.S - sizes.T
+        if (left >= 0 && j < p - left && j >= sinks) return false
+        return causal ? j <= p : right < 0 || j <= p + right
+      }
+      expectClose(state, define({ ...sizes, ...numbers, sees }), [sizes.B, sizes.T, sizes.H, sizes.E])
+    }),
+    { numRuns: 150 },
+  )
+})
