@@ -33,6 +33,22 @@ export interface LoadOptions extends Partial<CacheOptions> {
    * caller's thread (`false`) a call starts sooner and the layers of caches can be looked into.
    */
   readonly worker?: boolean
+  /** Branch, tag or commit of a model of the hub (default `main`). */
+  readonly revision?: string
+  /** Called while files of a model of the hub are downloaded. */
+  readonly onDownload?: (progress: DownloadProgress) => void
+  /** Stops a download; what is there is continued the next time. */
+  readonly signal?: AbortSignal
+}
+
+export interface DownloadProgress {
+  /** The file that is being read. */
+  readonly file: string
+  readonly fileBytes: number
+  readonly fileSize: number
+  /** Of all files of the model, those included that were there before. */
+  readonly bytes: number
+  readonly size: number
 }
 
 /** Some new tokens of one sequence in a flat list. */
@@ -103,7 +119,15 @@ export interface ModelDescription {
     readonly numHeads: number
     readonly numKvHeads: number
     readonly headDim: number
+    /** Keys that a query sees, where that is not all before it. */
+    readonly window?: number
+    /** What turns queries and keys here: an encoding, `table of 4096 positions`, or `none` (or the graph itself). */
+    readonly rotation?: string
+    /** The form that it had in a published graph. */
+    readonly was?: string
   }[]
+  /** The ONNX file that was taken, of several in a folder. */
+  readonly file?: string
   /** Bytes of K and V that one more token costs in a cache that keeps everything. */
   readonly kvBytesPerToken: number
   readonly backend: string

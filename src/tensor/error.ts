@@ -12,6 +12,8 @@ export type KvasirErrorCode =
   | 'not-found'
   | 'out-of-memory'
   | 'aborted'
+  | 'denied'
+  | 'unreachable'
   | 'internal'
 
 /** Every error that Kvasir throws on purpose. `area` is the layer that refused: `cache`, `onnx`, `cli`, ... */
