@@ -1,12 +1,13 @@
 /** What `kvasir inspect` shows of a model. */
 import type { CacheShape } from '../cache/contract.ts'
 import type { Kernels } from '../kernels/contract.ts'
-import { type CutModel, initializerBytes, type OnnxTensor } from '../onnx/index.ts'
+import { type CutModel, initializerBytes, type OnnxTensor, type Segment } from '../onnx/index.ts'
 import type { ModelDescription } from './contract.ts'
 import type { ModelSource } from './model-source.ts'
+import type { RotarySource } from './rotation.ts'
 
 export function describeModel(
-  { spec, plain }: ModelSource,
+  { spec, plain, published, rotary }: ModelSource,
   cut: CutModel,
   { layers }: CacheShape,
   kernels: Kernels,
@@ -18,26 +19,50 @@ export function describeModel(
   for (const { model } of parts) for (const tensor of model.graph!.initializer) weights.set(tensor.name ?? '', tensor)
   const tensors = [...weights.values()].filter(isWeight)
   const kvNumbers = sum(layers.map(({ numKvHeads, headDim, valueDim }) => numKvHeads * (headDim + valueDim)))
+  const sources = rotary(cut.attention)
   return {
     architecture: spec.architecture,
     // Of the graph before quantization, whose tensors have their plain shapes.
-    parameters: sum(plain.graph!.initializer.filter(isWeight).map(elements)),
+    parameters: published
+      ? countParameters(parts, tensors)
+      : sum(plain.graph!.initializer.filter(isWeight).map(elements)),
     weightBytes: sum(tensors.map(initializerBytes)),
     segments: parts.map(({ name, model }) => ({
       name,
       nodes: model.graph!.node.length,
       weightBytes: sum(model.graph!.initializer.map(initializerBytes)),
     })),
-    attention: cut.attention.map(({ layer, name, numHeads, numKvHeads, headDim }) => ({
+    attention: cut.attention.map(({ layer, name, numHeads, numKvHeads, headDim, window }, i) => ({
       layer,
       node: name,
       numHeads,
       numKvHeads,
       headDim,
+      ...(window !== undefined && { window }),
+      rotation: rotationName(sources[i]),
+      ...(published && { was: published.kinds[i] as string }),
     })),
+    ...(published && { file: published.file }),
     kvBytesPerToken: kvNumbers * (kvDtype === 'f16' ? 2 : 4),
     backend: kernels.description,
   }
+}
+
+/** Numbers before quantization: packed codes count as what they stand for, scales and zero points not at all. */
+function countParameters(parts: readonly Segment[], weights: readonly OnnxTensor[]): number {
+  const counts = new Map(weights.map((tensor) => [tensor.name ?? '', elements(tensor)]))
+  for (const { opType, input, attribute } of parts.flatMap(({ model }) => model.graph!.node)) {
+    const size = (name: string): number => Number(attribute.find((item) => item.name === name)?.i ?? 0)
+    const isProduct = opType === 'MatMulNBits' || opType === 'MatMulBnb4'
+    if (isProduct) counts.set(input[1] ?? '', size('K') * size('N'))
+    if (isProduct || opType === 'GatherBlockQuantized') for (const name of input.slice(2, 4)) counts.delete(name)
+  }
+  return sum([...counts.values()])
+}
+
+function rotationName(source: RotarySource | undefined): string {
+  if (source === undefined) return 'none'
+  return 'rows' in source ? `table of ${source.rows} positions` : source.name
 }
 
 /** Weights are external; constants such as shapes are not. */

@@ -34,9 +34,10 @@ async function inspect(context: CliContext, flags: InspectFlags): Promise<void> 
 }
 
 function report(name: string, description: ModelDescription, terminal: Terminal): void {
-  const { architecture, parameters, weightBytes, segments, attention, kvBytesPerToken, backend } = description
+  const { architecture, parameters, weightBytes, segments, attention, kvBytesPerToken, backend, file } = description
   const { bold } = terminal.paint
   terminal.print(`${bold(name)}: ${architecture}, ${formatCount(parameters)} parameters, ${formatBytes(weightBytes)}`)
+  if (file !== undefined) terminal.print(`Cut from ${file}; its weights stay where they are.`)
   terminal.print(`Attention runs on ${backend}.`)
   terminal.print()
   terminal.table(
@@ -45,9 +46,9 @@ function report(name: string, description: ModelDescription, terminal: Terminal)
   )
   terminal.print()
   terminal.table(
-    ['attention', 'layer', 'heads', 'KV heads', 'head dim'],
-    attention.map(({ node, layer, numHeads, numKvHeads, headDim }) =>
-      [node, layer, numHeads, numKvHeads, headDim].map(String),
+    ['attention', 'layer', 'heads', 'KV heads', 'head dim', 'window', 'rotation', 'was'],
+    attention.map(({ node, layer, numHeads, numKvHeads, headDim, window, rotation, was }) =>
+      [node, layer, numHeads, numKvHeads, headDim, window ?? 'all', rotation ?? '', was ?? 'built'].map(String),
     ),
   )
   terminal.print()
