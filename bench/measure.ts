@@ -5,12 +5,17 @@ import { openNative, probeNative } from '../src/kernels/native.ts'
 import { openWasm } from '../src/kernels/wasm.ts'
 import { KvasirError } from '../src/tensor/error.ts'
 
-/** Median of `rounds` calls in milliseconds, after one that is not counted. Rounds end early after `limitMs` in all. */
+/**
+ * Median of `rounds` calls in milliseconds, after one that is not counted. Rounds end early after `limitMs` in all, but
+ * not before the third, or the first where a single call takes longer.
+ */
 export async function medianMs(run: () => void | Promise<void>, rounds = 15, limitMs = 4000): Promise<number> {
+  const warmUp = performance.now()
   await run()
+  const least = performance.now() - warmUp > limitMs ? 1 : 3
   const times: number[] = []
   const started = performance.now()
-  while (times.length < rounds && (times.length < 3 || performance.now() - started < limitMs)) {
+  while (times.length < rounds && (times.length < least || performance.now() - started < limitMs)) {
     const before = performance.now()
     await run()
     times.push(performance.now() - before)
@@ -33,11 +38,11 @@ export interface MeasurableKernels extends Kernels {
 export type MeasurableName = 'native' | 'wasm'
 
 /** @throws KvasirError `unsupported` when the native addon is asked for and not there */
-export function openMeasurable(backend: MeasurableName, threads: number): MeasurableKernels {
+export function openMeasurable(backend: MeasurableName, threads: number, instructionSet?: string): MeasurableKernels {
   if (backend === 'wasm') return openWasm()
   const probed = probeNative()
   if (probed !== true) throw new KvasirError('unsupported', 'bench', probed)
-  return openNative(threads)
+  return openNative(threads, instructionSet)
 }
 
 /** What the machine gives right now: bytes read from memory and fused multiply-adds, with the backend's own threads. */
@@ -46,33 +51,30 @@ export interface Limits {
   readonly fmaGflops: number
 }
 
-/** Far more than caches hold on most machines, and the size of the largest decode case. */
-const readBytes = 128 << 20
+/** As many as the case reads, so that they come from where its own come from: a cache or memory. */
+const [leastBytes, mostBytes] = [2 ** 20, 2 ** 28]
+const budgetMs = 300
 
 /** Measures limits next to the thing itself, so that both see the same weather. */
 export class LimitProbe {
   readonly #kernels: MeasurableKernels
   readonly #memory: Memory
 
-  constructor(kernels: MeasurableKernels) {
+  constructor(kernels: MeasurableKernels, bytes: number) {
     this.#kernels = kernels
-    this.#memory = kernels.alloc(readBytes)
+    this.#memory = kernels.alloc(Math.min(mostBytes, Math.max(leastBytes, 4 * Math.ceil(bytes / 4))))
     this.#memory.f32.fill(1)
   }
 
-  /** `bytes`: how much is read, at most 128 MiB. Small amounts come from cache, as they do in the case itself. */
-  async measure(bytes = readBytes): Promise<Limits> {
-    const count = Math.min(readBytes, Math.max(1 << 20, bytes)) / 4
-    const readMs = await medianMs(() => void this.#kernels.read(this.#memory.f32.subarray(0, count)), 9, 500)
+  async measure(): Promise<Limits> {
+    const { f32 } = this.#memory
+    const readMs = await medianMs(() => void this.#kernels.read(f32), 9, budgetMs)
     let flops = 0
-    const fmaMs = await medianMs(
-      () => {
-        flops = this.#kernels.multiplyAdd(500_000)
-      },
-      9,
-      500,
-    )
-    return { readGbPerSecond: (count * 4) / readMs / 1e6, fmaGflops: flops / fmaMs / 1e6 }
+    const multiplyAdd = () => {
+      flops = this.#kernels.multiplyAdd(500_000)
+    }
+    const fmaMs = await medianMs(multiplyAdd, 9, budgetMs)
+    return { readGbPerSecond: f32.byteLength / readMs / 1e6, fmaGflops: flops / fmaMs / 1e6 }
   }
 
   free(): void {

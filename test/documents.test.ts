@@ -75,7 +75,7 @@ test('docs/cli.md names every option', async () => {
     ['generate'],
     ['eval', 'recall'],
     ['eval', 'memory'],
-    ['bench', 'decode'],
+    ['bench', 'attention'],
     ['bench', 'linear'],
     ['bench', 'stalls'],
   ]

@@ -3,6 +3,7 @@ import { InvalidArgumentError, Option } from 'commander'
 import { backendNames } from '../kernels/index.ts'
 import { policyNames } from '../policies/index.ts'
 import type { LoadOptions } from '../runtime/contract.ts'
+import { didYouMean } from '../tensor/check.ts'
 
 type Parser = (text: string) => number
 
@@ -16,10 +17,22 @@ export function integer(min: number, max = Number.MAX_SAFE_INTEGER): Parser {
   }
 }
 
-/** Integers of at least `min`, one or more after one option. */
+/** Integers of at least `min`, one or more after one option, with spaces or commas between them. */
 export function integers(min: number): (text: string, before: number[] | undefined) => number[] {
   const parse = integer(min)
-  return (text, before = []) => [...before, parse(text)]
+  return (text, before = []) => [...before, ...text.split(',').map(parse)]
+}
+
+/** Names from a list, one or more after one option, with spaces or commas between them. */
+export function names<T extends string>(choices: readonly T[]): (text: string, before: T[] | undefined) => T[] {
+  return (text, before = []) => {
+    const found = text.split(',').map((name) => {
+      const choice = choices.find((known) => known === name)
+      if (choice !== undefined) return choice
+      throw new InvalidArgumentError(`Allowed choices are ${choices.join(', ')}${didYouMean(name, choices)}.`)
+    })
+    return [...before, ...found]
+  }
 }
 
 /** A number in [min, max], or (min, max] when `isOpen`. */

@@ -1,14 +1,14 @@
 /** `kvasir bench`: speed, next to what this machine and other programs reach. */
 import { Command } from 'commander'
 import type { CliContext } from '../context.ts'
-import { benchDecodeCommand } from './bench-decode.ts'
+import { benchAttentionCommand } from './bench-attention.ts'
 import { benchLinearCommand } from './bench-linear.ts'
 import { benchStallsCommand } from './bench-stalls.ts'
 
 export function benchCommand(context: CliContext): Command {
   return new Command('bench')
     .description("Measure speed next to the machine's limits and to ONNX Runtime.")
-    .addCommand(benchDecodeCommand(context))
+    .addCommand(benchAttentionCommand(context))
     .addCommand(benchLinearCommand(context))
     .addCommand(benchStallsCommand(context))
 }

@@ -1,0 +1,103 @@
+/** From options to calls of attention, and what each of these must do at least. */
+import { availableParallelism } from 'node:os'
+import { attentionFlops, attentionPairs } from '../../src/attention/index.ts'
+import type { StorageType } from '../../src/kernels/index.ts'
+import { checkChoice, checkInteger } from '../../src/tensor/check.ts'
+import { invalidArgument } from '../../src/tensor/error.ts'
+import { type AttentionCase, type Phase, phases, storageTypes, type Work } from './contract.ts'
+
+export interface CaseOptions {
+  readonly phase?: Phase
+  readonly kvDtypes?: readonly StorageType[]
+  /** Default: f32 for a decode step, that of K and V for a prefill. */
+  readonly queryDtype?: StorageType
+  readonly heads?: readonly number[]
+  readonly kvHeads?: number
+  readonly headDim?: number
+  readonly lengths?: readonly number[]
+  readonly window?: number
+  readonly threads?: number
+  /** Few and small: to see that all works. */
+  readonly isQuick?: boolean
+}
+
+interface Defaults {
+  readonly kvDtypes: readonly StorageType[]
+  readonly heads: readonly number[]
+  readonly kvHeads: number
+  readonly lengths: readonly number[]
+}
+
+const defaults = {
+  decode: { kvDtypes: ['f16', 'f32'], heads: [8, 32, 64], kvHeads: 8, lengths: [512, 2048, 8192, 32_768] },
+  prefill: { kvDtypes: ['f32', 'bf16'], heads: [32], kvHeads: 8, lengths: [128, 512, 1024, 2048, 4096] },
+  memory: { kvDtypes: ['f32'], heads: [4], kvHeads: 1, lengths: [1024, 4096, 32_768] },
+} as const satisfies Record<Phase, Defaults>
+
+const quick = {
+  decode: { kvDtypes: ['f16'], heads: [32], kvHeads: 8, lengths: [256, 1024] },
+  prefill: { kvDtypes: ['f32'], heads: [8], kvHeads: 2, lengths: [128, 256] },
+  memory: { kvDtypes: ['f32'], heads: [4], kvHeads: 1, lengths: [1024, 2048] },
+} as const satisfies Record<Phase, Defaults>
+
+/** @throws KvasirError `invalid-argument`: unknown names, sizes that are no integers of at least 1, H no multiple of K */
+export function attentionCases(options: CaseOptions): AttentionCase[] {
+  const { phase = 'decode', headDim = 128, window, threads = availableParallelism() } = options
+  checkChoice('bench', 'phase', phase, phases)
+  const basis: Defaults = (options.isQuick ? quick : defaults)[phase]
+  const { kvDtypes = basis.kvDtypes, heads = basis.heads, kvHeads = basis.kvHeads, lengths = basis.lengths } = options
+  for (const dtype of kvDtypes) checkChoice('bench', 'kvDtype', dtype, storageTypes)
+  for (const [name, value] of Object.entries({ headDim, kvHeads, threads })) checkInteger('bench', name, value, 1)
+  for (const value of lengths) checkInteger('bench', 'length', value, 1)
+  if (window !== undefined) checkInteger('bench', 'window', window, 1)
+  for (const value of heads) {
+    checkInteger('bench', 'heads', value, 1)
+    if (value % kvHeads) {
+      throw invalidArgument('bench', `expected heads that are a multiple of the ${kvHeads} KV heads, got ${value}`)
+    }
+  }
+  return kvDtypes.flatMap((kvDtype) =>
+    heads.flatMap((count) =>
+      lengths.map((length) => ({
+        ...{ phase, kvDtype, queryDtype: options.queryDtype ?? (phase === 'decode' ? 'f32' : kvDtype) },
+        ...{ heads: count, kvHeads, headDim, length, threads },
+        window: window !== undefined && window < length ? window : null,
+      })),
+    ),
+  )
+}
+
+/** T: queries a head. */
+export function numQueries({ phase, length }: AttentionCase): number {
+  return phase === 'decode' ? 1 : length
+}
+
+/** Query-key pairs of one head. */
+export function countPairs(attentionCase: AttentionCase): number {
+  const { length, window } = attentionCase
+  return attentionPairs({
+    ...{ numTokens: numQueries(attentionCase), numKeys: length, causal: true, window: window ?? undefined },
+  })
+}
+
+export function countWork(attentionCase: AttentionCase): Work {
+  const { phase, kvDtype, queryDtype, heads, kvHeads, headDim, length, window } = attentionCase
+  const numTokens = numQueries(attentionCase)
+  const rows = phase === 'decode' ? Math.min(length, window ?? length) : length
+  const { total } = attentionFlops({
+    ...{ numTokens, numKeys: length, causal: true, window: window ?? undefined, numHeads: heads, headDim },
+  })
+  const stored = 2 * kvHeads * rows * headDim * bytesOf(kvDtype)
+  return { bytes: stored + 2 * numTokens * heads * headDim * bytesOf(queryDtype), flops: total.flops }
+}
+
+export function bytesOf(dtype: StorageType): number {
+  return dtype === 'f32' ? 4 : 2
+}
+
+/** For people: `decode, f16, H=32 K=8 D=128, S=2048`. */
+export function describeCase(attentionCase: AttentionCase): string {
+  const { phase, kvDtype, heads, kvHeads, headDim, length, window } = attentionCase
+  const end = window === null ? '' : `, window ${window}`
+  return `${phase}, ${kvDtype}, H=${heads} K=${kvHeads} D=${headDim}, ${phase === 'decode' ? 'S' : 'N'}=${length}${end}`
+}

@@ -1,0 +1,40 @@
+/**
+ * The tensors of a case: made from a seed, so that each process makes the same ones. Their numbers are multiples of
+ * 1/128 from -1 to 1, which f32, f16 and bf16 all hold exactly: whatever the type, all compute with the same numbers.
+ * Queries are eight times as large, so that the softmax is far from flat and wrong scores show in the result.
+ */
+import { createRandom } from '../../src/kernels/cases.ts'
+import type { StorageArray, StorageType } from '../../src/kernels/index.ts'
+import { storageCodecs } from '../../src/kernels/storage.ts'
+
+const numLevels = 256
+const queryScale = 8
+
+export const seeds = { query: 1, key: 2, value: 3 } as const
+
+/** The tensor `name` of any case: numbers in the order of memory, `[T, H, D]`, `[K, S, D]` or `[N, K, D]`. */
+export function fillInput(target: StorageArray, dtype: StorageType, name: keyof typeof seeds): void {
+  const scale = name === 'query' ? queryScale : 1
+  const codes = Float64Array.from({ length: numLevels }, (_, i) =>
+    storageCodecs[dtype].write((scale * (i - numLevels / 2)) / (numLevels / 2)),
+  )
+  const random = createRandom(seeds[name])
+  for (let i = 0; i < target.length; i += 4) {
+    // Four numbers from the four bytes of one: tensors have up to hundreds of millions.
+    const bits = (random() * 2 ** 32) >>> 0
+    for (let n = 0; n < 4 && i + n < target.length; n++) target[i + n] = codes[(bits >>> (8 * n)) & 255] as number
+  }
+}
+
+export function createInput(length: number, dtype: StorageType, name: keyof typeof seeds): StorageArray {
+  const target = dtype === 'f32' ? new Float32Array(length) : new Uint16Array(length)
+  fillInput(target, dtype, name)
+  return target
+}
+
+/** What an array of results holds, in f32. */
+export function toFloat32(array: StorageArray, dtype: StorageType): Float32Array {
+  if (array instanceof Float32Array) return array
+  const table = Float32Array.from({ length: 65536 }, (_, bits) => storageCodecs[dtype].read(bits))
+  return Float32Array.from(array, (bits) => table[bits] as number)
+}

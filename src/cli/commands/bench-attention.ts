@@ -1,0 +1,102 @@
+/** `kvasir bench attention`: our kernels beside ONNX Runtime's, and beside the roofline. */
+import { writeFile } from 'node:fs/promises'
+import { Command, Option } from 'commander'
+import {
+  type AttentionReport,
+  type CandidateName,
+  candidateNames,
+  type Phase,
+  phases,
+  storageTypes,
+} from '../../../bench/attention/contract.ts'
+import type { AttentionBenchOptions } from '../../../bench/attention/run.ts'
+import type { StorageType } from '../../kernels/index.ts'
+import type { CliContext } from '../context.ts'
+import { examples, integer, integers, jsonOption, names, threadsOption } from '../options.ts'
+import { packageVersion } from '../package-root.ts'
+import { createTerminal, type Terminal } from '../terminal.ts'
+import { reportAttention } from './bench-attention-report.ts'
+
+interface AttentionFlags {
+  readonly phase: Phase
+  readonly candidates?: CandidateName[]
+  readonly kvDtype?: StorageType[]
+  readonly queryDtype?: StorageType
+  readonly heads?: number[]
+  readonly kvHeads?: number
+  readonly headDim?: number
+  readonly lengths?: number[]
+  readonly window?: number
+  readonly threads?: number
+  readonly repeat?: number
+  readonly quick?: boolean
+  readonly plot?: string
+  readonly json?: boolean
+}
+
+export function benchAttentionCommand(context: CliContext): Command {
+  return new Command('attention')
+    .description("Time attention beside ONNX Runtime's and the limits of this machine, on the same numbers.")
+    .addOption(
+      new Option('--phase <name>', 'decode: one query over S tokens; prefill: N tokens, causal; memory: of one prefill')
+        .choices(phases)
+        .default('decode'),
+    )
+    .addOption(new Option('--kv-dtype <types...>', 'storage of keys and values').argParser(names(storageTypes)))
+    .addOption(
+      new Option('--query-dtype <type>', 'queries and results (default: f32 for decode, else as keys)').choices(
+        storageTypes,
+      ),
+    )
+    .addOption(new Option('--heads <numbers...>', 'H: query heads').argParser(integers(1)))
+    .addOption(new Option('--kv-heads <number>', 'K').argParser(integer(1)))
+    .addOption(new Option('--head-dim <number>', 'D').argParser(integer(1)))
+    .addOption(new Option('--lengths <tokens...>', 'S of decode, N of prefill').argParser(integers(1)))
+    .addOption(new Option('--window <tokens>', 'keys that a query sees, its own included').argParser(integer(1)))
+    .addOption(
+      new Option('--candidates <names...>', 'only these: native, wasm, ort-node-gqa, ...').argParser(
+        names(candidateNames),
+      ),
+    )
+    .addOption(threadsOption())
+    .addOption(new Option('--repeat <rounds>', 'rounds in which all take turns').argParser(integer(1)))
+    .addOption(new Option('--quick', 'few and short measurements: to see that all works'))
+    .addOption(new Option('--plot <file>', 'draw times over lengths, SVG'))
+    .addOption(jsonOption())
+    .addHelpText(
+      'after',
+      examples(
+        'kvasir bench attention --quick',
+        'kvasir bench attention --phase decode --kv-dtype f16 --heads 8,32,64 --lengths 512,2048,32768 --plot decode.svg',
+        'kvasir bench attention --phase prefill --lengths 512,2048 --candidates native,ort-node-gqa',
+        'kvasir bench attention --phase prefill --lengths 16384 --window 1024 --candidates native',
+      ),
+    )
+    .action((flags: AttentionFlags) => attention(context, flags))
+}
+
+async function attention(context: CliContext, flags: AttentionFlags): Promise<void> {
+  const terminal = createTerminal(context, flags.json === true)
+  const { benchAttention } = await import('../../../bench/attention/run.ts')
+  let progress: ReturnType<Terminal['progress']> | undefined
+  const { kvDtype, quick, plot, json: _, ...rest } = flags
+  const options: AttentionBenchOptions = {
+    ...rest,
+    ...{ kvDtypes: kvDtype, isQuick: quick, signal: context.signal },
+    onProgress: (done, total, what) => {
+      progress ??= terminal.progress({ title: 'Measuring', total, unit: 'steps', hasRate: false })
+      progress.update(done, what)
+    },
+  }
+  const measured = await benchAttention(options).finally(() => progress?.end())
+  const report: AttentionReport = { ...measured, versions: { kvasir: packageVersion(), ...measured.versions } }
+  if (plot !== undefined) await draw(report, plot, terminal)
+  if (terminal.isJson) terminal.json(report)
+  else reportAttention(report, terminal)
+}
+
+async function draw(report: AttentionReport, file: string, terminal: Terminal): Promise<void> {
+  const { plotAttention } = await import('../../../bench/attention/plot.ts')
+  await writeFile(file, await plotAttention(report))
+  terminal.note(`drawn: ${file}`)
+}
