@@ -30,12 +30,17 @@ afterAll(async () => {
 })
 
 const text = Array.from({ length: 90 }, (_, i) => (i * 89 + 7) % 256)
-const longRope = {
-  rope_type: 'longrope',
-  short_factor: new Array(8).fill(1),
-  long_factor: new Array(8).fill(2),
-  original_max_position_embeddings: 64,
-}
+/** Phi-3.5: other frequencies for sequences longer than the original context. */
+const longRope = (original: number): DecoderCheckpointOptions => ({
+  config: {
+    original_max_position_embeddings: original,
+    rope_scaling: {
+      type: 'longrope',
+      short_factor: Array.from({ length: 8 }, (_, i) => 1 + i / 10),
+      long_factor: Array.from({ length: 8 }, (_, i) => 1.5 + i),
+    },
+  },
+})
 const promptLength = text.length - 64
 
 async function write(type: DecoderType, options: DecoderCheckpointOptions = {}): Promise<DecoderCheckpoint> {
@@ -79,7 +84,7 @@ async function stockLogits(file: string, { config }: DecoderCheckpoint, rows: re
 const integers = (values: readonly number[], dims: readonly number[]): Tensor =>
   new Tensor('int64', BigInt64Array.from(values, BigInt), dims)
 
-async function ownLogits({ folder }: DecoderCheckpoint, options: LoadOptions = {}): Promise<number[]> {
+async function ownLogits({ folder }: { folder: string }, options: LoadOptions = {}): Promise<number[]> {
   const model = await loadModel(folder, { threads: 1, ...options })
   const cache = model.createCache()
   const result: number[] = []
@@ -146,6 +151,39 @@ describe('an exported model in stock onnxruntime', () => {
       expect(relativeError(logits, exact)).toBeLessThan(tolerance)
       expect(relativeError(logits, exact)).toBeGreaterThan(1e-3) // it would not be quantized
     }
+  })
+
+  const borders: Readonly<Record<string, number>> = { 'while decoding': 40, 'in the prompt': 16, never: 250 }
+  it.each(Object.entries(borders))('changes to the long rotations of LongRoPE %s', async (_, original) => {
+    const checkpoint = await write('phi3', longRope(original))
+    const { files, folder } = await exported(checkpoint)
+    const logits = await stockLogits(join(folder, files[0]!.path), checkpoint)
+    expect(relativeError(await ownLogits(checkpoint), logits)).toBeLessThan(1e-5)
+    const plain = await write('phi3')
+    expect(relativeError(await ownLogits(plain), logits)).toBeGreaterThan(1e-3)
+  })
+
+  it('changes rotations for several rows at once', async () => {
+    const checkpoint = await write('phi3', longRope(40))
+    const other = text.map((token) => (token * 3 + 1) % 256)
+    const { files, folder } = await exported(checkpoint)
+    const file = join(folder, files[0]!.path)
+    const both = await stockLogits(file, checkpoint, [text, other])
+    const single = [...(await stockLogits(file, checkpoint)).slice(-260)]
+    expect(relativeError(both.slice(-2 * 260, -260), single)).toBeLessThan(1e-5)
+  })
+
+  it.each(decoderTypes)('%s is loaded back from its folder', async (type) => {
+    const checkpoint = await write(type)
+    const { folder } = await exported(checkpoint)
+    expect(relativeError(await ownLogits({ folder }), await ownLogits(checkpoint))).toBeLessThan(1e-5)
+  })
+
+  it.each(['f16', 'int8', 'int4'] as const)('is loaded back in %s', async (dtype) => {
+    const checkpoint = await write('gemma3_text')
+    const { folder, files } = await exported(checkpoint, { dtype })
+    const logits = await stockLogits(join(folder, files[0]!.path), checkpoint)
+    expect(relativeError(await ownLogits({ folder }), logits)).toBeLessThan(dtype === 'f16' ? 5e-3 : 2e-2)
   })
 
   it('takes several rows at once', async () => {
@@ -230,11 +268,6 @@ describe('the written folder', () => {
       'GroupQueryAttention needs a head dim and a rotary width in multiples of 16, got 24 and 24',
     ],
     'no number of positions': [{ config: { max_position_embeddings: undefined } }, {}, '"max_position_embeddings"'],
-    'rotations that change with the length': [
-      { config: { rope_scaling: longRope } },
-      {},
-      'GroupQueryAttention needs one table of rotations up to position 256, got another beyond 64',
-    ],
   }
   for (const [name, [options, given, message]] of Object.entries(refused)) {
     it(`is refused for ${name}`, async () => {

@@ -22,6 +22,10 @@ interface Lengths {
   readonly seqlens: string
   /** int32 scalar: the longest. */
   readonly total: string
+  /** int64 `[B]`: valid tokens of each row. */
+  readonly counts: string
+  /** int64 scalar, as `total`. */
+  readonly longest: string
 }
 
 export class AttentionWriter {
@@ -53,6 +57,7 @@ export class AttentionWriter {
     const { seqlens, total } = this.#lengths
     const past = this.#addState(layer, numKvHeads, headDim)
     const optional = rotation ? [rotation.cos, rotation.sin] : []
+    if (rotation?.switchAt !== undefined) optional.push(addPositions(graph, this.#lengths, rotation.switchAt))
     const output = `/model/layers.${layer}/attn/GroupQueryAttention`
     const outputs = [output, `present.${layer}.key`, `present.${layer}.value`]
     return graph.node('GroupQueryAttention', [...inputs, ...past, seqlens, total, ...optional], outputs, {
@@ -91,12 +96,39 @@ function addLengths(graph: GraphWriter): Lengths {
   })
   const last = graph.node('Sub', [counts, graph.integers([1])], `${prefix}/Sub`)
   const shape = graph.node('Shape', ['attention_mask'], `${prefix}/Shape`)
-  const index = graph.constant(make('Tensor', { name: 'int64.scalar.1', dataType: dataTypes.int64, int64Data: [1] }))
-  const total = graph.node('Gather', [shape, index], `${prefix}/Gather`, { attributes: { axis: { int: 0 } } })
+  const total = graph.node('Gather', [shape, scalar(graph, 1)], `${prefix}/Gather`)
   return {
+    counts,
+    longest: total,
     seqlens: graph.node('Cast', [last], `${prefix}/seqlens_k/Cast`, { attributes: int32 }),
     total: graph.node('Cast', [total], `${prefix}/total_sequence_length/Cast`, { attributes: int32 }),
   }
+}
+
+/**
+ * Rows of a cache that holds two tables, int64 `[B, S]`: the positions of the new tokens, in the second table when the
+ * sequence is longer than `switchAt`. A first prompt begins at 0 whatever its row's length.
+ */
+function addPositions(graph: GraphWriter, { counts, longest }: Lengths, switchAt: number): string {
+  const prefix = `/model/positions.${switchAt}`
+  return graph.once(prefix, () => {
+    const [zero, one] = [scalar(graph, 0), scalar(graph, 1)]
+    const shape = graph.node('Shape', ['input_ids'], `${prefix}/Shape`)
+    const length = graph.node('Gather', [shape, one], `${prefix}/Gather`)
+    const before = graph.node('Max', [graph.node('Sub', [counts, length], `${prefix}/Sub`), zero], `${prefix}/Max`)
+    const isLong = graph.node('Greater', [longest, scalar(graph, switchAt)], `${prefix}/Greater`)
+    const offset = graph.node('Where', [isLong, scalar(graph, switchAt), zero], `${prefix}/Where`)
+    const first = graph.node('Add', [before, offset], `${prefix}/Add`)
+    const column = graph.node('Unsqueeze', [first, graph.integers([1])], `${prefix}/Unsqueeze`)
+    const steps = graph.node('Range', [zero, length, one], `${prefix}/Range`)
+    return graph.node('Add', [column, steps], `${prefix}/Add_1`)
+  })
+}
+
+/** int64 without axes. */
+function scalar(graph: GraphWriter, value: number): string {
+  const { int64: dataType } = dataTypes
+  return graph.constant(make('Tensor', { name: `int64.scalar.${value}`, dataType, int64Data: [value] }))
 }
 
 function refusal(expected: string, got: number): string {

@@ -42,6 +42,16 @@ export class GraphWriter {
     return outputs[0]!
   }
 
+  /** Says the type of a value between nodes. */
+  describe(name: string, dataType: number, axes: Axes): void {
+    this.#graph.valueInfo.push(valueInfo(name, dataType, axes))
+  }
+
+  /** Names of all values that nodes have written. */
+  get written(): readonly string[] {
+    return this.#graph.node.flatMap(({ output }) => output)
+  }
+
   /** A node that was written elsewhere. */
   copy(node: OnnxNode): void {
     this.#graph.node.push(node)

@@ -70,7 +70,25 @@ class Uncutter {
 
   run(): UncutModel {
     for (const node of this.#checkpoint.model.graph!.node) if (!this.#isStored(node.output[0]!)) this.#translate(node)
+    this.#describeValues()
     return { model: this.#graph.finish(), plans: this.#graph.plans }
+  }
+
+  /** Shapes of values that have those of the old graph, but for the first axis; tools read them. */
+  #describeValues(): void {
+    const infos = new Map(this.#checkpoint.model.graph!.valueInfo.map((info) => [info.name!, info]))
+    for (const node of this.#checkpoint.model.graph!.node.filter(isAttention)) {
+      const output = this.#renamed.get(node.output[0]!) ?? this.#halves.get(node.output[0]!)
+      infos.set(output!, infos.get(node.output[0]!)!)
+    }
+    for (const name of this.#graph.written) {
+      const [, base, part] = /^(.*?)(\/f16|\/MatMul|\/f16\/MatMul)?$/.exec(name)!
+      const [, ...dims] = infos.get(base!)?.type?.tensorType?.shape?.dim ?? []
+      if (dims.length === 0) continue
+      const isHalf = part?.startsWith('/f16') || (isAttentionOutput(name) && this.#options.type === 'f16')
+      const axes = ['batch_size', 'sequence_length', ...dims.map(({ dimValue }) => Number(dimValue))]
+      this.#graph.describe(name, isHalf ? dataTypes.float16 : dataTypes.float, axes)
+    }
   }
 
   #translate(node: OnnxNode): void {
@@ -231,6 +249,10 @@ class Uncutter {
     const [added] = this.#initializers.get(node.input[1]!)?.floatData ?? []
     return added === undefined ? undefined : { ...stored, offset: stored.offset + added }
   }
+}
+
+function isAttentionOutput(name: string): boolean {
+  return name.endsWith('/GroupQueryAttention')
 }
 
 function nameOf({ name }: TensorEntry, type: FloatType): string {

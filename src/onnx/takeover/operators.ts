@@ -364,6 +364,18 @@ const attention: Operator = {
   },
 }
 
+/** As wide as the query, unless that holds keys and values too. */
+const groupQueryAttention: Operator = {
+  infer: (node, [query]) => {
+    const isPacked = !node.input[1]
+    const heads = intAttribute(node, 'num_heads') ?? 0
+    const parts = constant(heads + 2 * (intAttribute(node, 'kv_num_heads') ?? 0))
+    const [width] = query?.dims?.slice(-1) ?? []
+    const output = isPacked ? times(divide(width, parts), constant(heads)) : width
+    return [{ type: query?.type, dims: query?.dims && [...query.dims.slice(0, -1), output] }]
+  },
+}
+
 const unaryNames = `Abs Ceil Cos Dropout Elu Erf Exp FastGelu Floor Gelu HardSigmoid HardSwish LeakyRelu Log Mish Neg
   QuickGelu Reciprocal Relu Round Selu Sigmoid Sign Sin Softplus Softsign Sqrt Tan Tanh Clip BiasGelu RotaryEmbedding
   MoE QMoE Trilu CumSum BitShift`
@@ -429,4 +441,5 @@ export const operators: Readonly<Record<string, Operator>> = {
     ['Mean', 'Sum', 'Max', 'Min', 'L2', 'SumSquare', 'Prod', 'L1'].map((kind) => [`Reduce${kind}`, reduce]),
   ),
   Attention: attention,
+  GroupQueryAttention: groupQueryAttention,
 }
