@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, open as openFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
@@ -6,10 +6,11 @@ import { InferenceSession, Tensor } from 'onnxruntime-node'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { isKvasirError } from '../tensor/error.ts'
 import { valueInfo } from './builder.ts'
-import { encodeModel, make } from './codec.ts'
+import { decodeModel, encodeMessage, encodeModel, make } from './codec.ts'
 import { externalRoot } from './external.ts'
 import { openOnnxFile } from './onnx-file.ts'
 import { attributeTypes, dataTypes, type OnnxTensor } from './schema.ts'
+import { WireWriter } from './wire.ts'
 
 let folder = ''
 let count = 0
@@ -80,6 +81,42 @@ describe('an ONNX file', () => {
   it('keeps small constants', async () => {
     const { graph } = await open(modelOf(raw({ dims: [2, 3], rawData: bytes.slice(0, 24) })))
     expect(graph!.initializer[0]!.rawData).toEqual(Buffer.from(bytes.slice(0, 24)))
+  })
+
+  it('is read without its weights, even beyond 2 GiB', async () => {
+    const far = 2 ** 31 + 4096
+    const head = (...parts: readonly (readonly [field: number, length: number])[]): Buffer => {
+      const writer = new WireWriter()
+      for (const [field, length] of parts) {
+        writer.tag(field, 2)
+        writer.varint(length)
+      }
+      return Buffer.from(writer.finish())
+    }
+    // A tensor of two gigabytes, which are a hole in the file, and after it the weights that are wanted.
+    const big = encodeMessage('Tensor', make('Tensor', { name: 'big', dims: [far], dataType: dataTypes.uint8 }))
+    const rawHead = head([9, far])
+    const bigHead = head([5, big.length + rawHead.length + far])
+    const { graph, ...rest } = decodeModel(modelOf(raw()))
+    const tail = encodeMessage('Graph', graph!)
+    const inner = Buffer.concat([bigHead, big, rawHead])
+    const before = Buffer.concat([encodeMessage('Model', rest), head([7, inner.length + far + tail.length]), inner])
+    const path = join(folder, 'far.onnx')
+    const handle = await openFile(path, 'w')
+    await handle.write(before, 0, before.length, 0)
+    await handle.write(tail, 0, tail.length, before.length + far)
+    await handle.close()
+    const memory = process.memoryUsage().arrayBuffers
+    const { initializer } = (await openOnnxFile(path)).graph!
+    expect(process.memoryUsage().arrayBuffers - memory).toBeLessThan(2 ** 24)
+    const places = initializer.map(({ externalData }) =>
+      externalData.filter(({ key }) => key !== 'location').map(({ value }) => Number(value)),
+    )
+    expect(places).toEqual([
+      [before.length, far],
+      [before.length + far + Buffer.from(tail).indexOf(bytes), bytes.length],
+    ])
+    await rm(path)
   })
 
   const size = String(bytes.length)

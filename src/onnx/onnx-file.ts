@@ -2,12 +2,12 @@
  * A `.onnx` file whose weights stay where they are: initializers of some size become byte ranges of the file itself,
  * those that are external already are checked and resolved. The graph is otherwise as it was.
  */
-import { readFile, realpath, stat } from 'node:fs/promises'
+import { realpath, stat } from 'node:fs/promises'
 import { dirname, isAbsolute, join, sep } from 'node:path'
 import { describe } from '../tensor/check.ts'
 import { KvasirError } from '../tensor/error.ts'
-import { byteRange, decodeModel } from './codec.ts'
 import { externalInitializer } from './external.ts'
+import { type ByteRange, readSparseModel } from './onnx-reader.ts'
 import type { OnnxModel, OnnxTensor } from './schema.ts'
 import { invalidFile } from './wire.ts'
 
@@ -21,30 +21,26 @@ const elementBits: Readonly<Record<number, number>> = {
 }
 
 /**
- * Reads a model. The file is read once, but its weights are not kept in memory.
+ * Reads a model, but for its weights, however large they are.
  * @throws KvasirError `not-found` without the file or a file of weights, `invalid-file` naming the tensor that is wrong
  */
 export async function openOnnxFile(path: string): Promise<OnnxModel> {
-  const bytes = await readFile(path).catch((cause: unknown) => {
-    throw new KvasirError('not-found', 'onnx', `expected a readable file at ${path}`, { cause })
-  })
-  const model = decodeModel(bytes)
+  const { model, places } = await readSparseModel(path, smallestWeight)
   const initializer: OnnxTensor[] = []
-  for (const tensor of model.graph!.initializer) initializer.push(await inPlace(tensor, bytes, path))
+  for (const tensor of model.graph!.initializer) initializer.push(await inPlace(tensor, places.get(tensor), path))
   return { ...model, graph: { ...model.graph!, initializer } }
 }
 
-async function inPlace(tensor: OnnxTensor, bytes: Uint8Array, path: string): Promise<OnnxTensor> {
+async function inPlace(tensor: OnnxTensor, place: ByteRange | undefined, path: string): Promise<OnnxTensor> {
   const { name = '', rawData } = tensor
   if (tensor.dataLocation === 1) return resolved(tensor, path)
-  if (!rawData) return tensor
+  const length = place?.length ?? rawData?.length
+  if (length === undefined) return tensor
   const byteLength = byteLengthOf(tensor)
-  if (rawData.length !== byteLength) {
-    throw invalidFile(`expected ${byteLength} bytes for initializer "${name}", got ${rawData.length}`)
+  if (length !== byteLength) {
+    throw invalidFile(`expected ${byteLength} bytes for initializer "${name}", got ${length}`)
   }
-  if (byteLength < smallestWeight) return { ...tensor, rawData: rawData.slice() } // a view would keep the file in memory
-  const { offset } = byteRange(bytes, rawData)
-  return external(tensor, path, offset)
+  return place ? external(tensor, path, place.offset) : tensor
 }
 
 /** External data by its real path, after a check that it lies in the model's folder and the file is long enough. */
