@@ -1,6 +1,6 @@
 /** The cosines and sines of one step, from a position encoding or from the tables of a published graph. */
 import type { GraphTable } from '../onnx/index.ts'
-import { fillRotaryTable, type RotaryEncoding } from '../positions/index.ts'
+import { fillRotaryTable, type RotaryEncoding, type RotaryTable } from '../positions/index.ts'
 import { KvasirError } from '../tensor/error.ts'
 
 /** What an attention's queries and keys are turned by. */
@@ -20,6 +20,11 @@ export function fillRotation(source: RotarySource, first: number, cos: Float32Ar
   const { pairs } = source
   const count = cos.length / pairs
   if ('rows' in source) {
+    const { beyond } = source
+    if (beyond && first + count > beyond.length) {
+      fillRotation(beyond.table, first, cos, sin)
+      return
+    }
     if (first + count > source.rows) {
       const got = `position ${first + count - 1}`
       const reason = 'the model has tables for no more, and config.json has no frequencies that agree with them'
@@ -43,10 +48,15 @@ const tolerance = { single: 1e-4, half: 1e-3 }
  * far positions; a table that was made so agrees too.
  */
 export function agrees(encoding: RotaryEncoding, table: GraphTable): boolean {
+  const { beyond } = table
+  if (encoding.pairs !== table.pairs || (encoding.pairing === 'interleaved') !== table.isInterleaved) return false
+  if (encoding.fixedUpTo !== (beyond?.length ?? Number.POSITIVE_INFINITY)) return false
+  if (beyond && !hasNumbers(encoding.at(beyond.length + 1), beyond.table)) return false
+  return hasNumbers(encoding.at(1), table)
+}
+
+function hasNumbers({ inverseFrequencies, attentionFactor }: RotaryTable, table: GraphTable): boolean {
   const { pairs, rows, cos, sin } = table
-  if (encoding.pairs !== pairs || encoding.fixedUpTo !== Number.POSITIVE_INFINITY) return false
-  if ((encoding.pairing === 'interleaved') !== table.isInterleaved) return false
-  const { inverseFrequencies, attentionFactor } = encoding.at(1)
   const most = table.isHalf ? tolerance.half : tolerance.single
   const isNear = (row: number, i: number, angle: number): boolean =>
     Math.abs(Math.cos(angle) * attentionFactor - cos[row * pairs + i]!) <= most &&

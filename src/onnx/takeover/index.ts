@@ -5,7 +5,6 @@
 import { KvasirError } from '../../tensor/error.ts'
 import type { GraphEnds } from '../architectures/contract.ts'
 import { make } from '../codec.ts'
-import { findConstant, readNumbers } from '../constants.ts'
 import { producersOf, valuesRead } from '../graph-walk.ts'
 import { dataTypes, type OnnxGraph, type OnnxModel, type OnnxValueInfo } from '../schema.ts'
 import type { FoundAttention, OpenGraph } from './contract.ts'
@@ -20,29 +19,17 @@ import { stepPositions } from './positions.ts'
 import { prepare } from './prepare.ts'
 import { refuse } from './refuse.ts'
 import { foldShapes, liveNodes } from './simplify.ts'
+import { type GraphTable, readTable } from './tables.ts'
 import { VisibilityLearner } from './visibility.ts'
 
-export type { Numbers, OpenGraph } from './contract.ts'
+export type { OpenGraph } from './contract.ts'
+export type { GraphTable } from './tables.ts'
 
 export interface TakeOverOptions {
   /** Runs small parts of the graph, to learn what its masks mean. */
   readonly openGraph: OpenGraph
   /** How far the model goes, from config.json. */
   readonly maxPositions: number
-}
-
-/** Cosines and sines of positions 0 to rows - 1, as a graph has them. */
-export interface GraphTable {
-  /** `[rows, R]` */
-  readonly cos: Float32Array
-  /** `[rows, R]` */
-  readonly sin: Float32Array
-  readonly rows: number
-  /** R */
-  readonly pairs: number
-  readonly isInterleaved: boolean
-  /** Rounded to 16 bits. */
-  readonly isHalf: boolean
 }
 
 export interface TakenOver {
@@ -116,20 +103,6 @@ async function placeAll(
     })
   }
   return tables
-}
-
-async function readTable(editor: GraphEditor, { rotary, anchor, headDim }: FoundAttention): Promise<GraphTable> {
-  const { cos, sin, isInterleaved } = rotary!
-  const tensors = [cos, sin].map((name) => findConstant(editor.model, name))
-  if (!tensors.every((tensor) => tensor !== undefined)) throw refuse(anchor, `its tables "${cos}" are not constant`)
-  const [c, s] = await Promise.all(tensors.map((tensor) => readNumbers(tensor!)))
-  const [rows = 0, pairs = 0] = c!.dims
-  if (c!.dims.length !== 2 || String(c!.dims) !== String(s!.dims) || !(pairs >= 1 && 2 * pairs <= headDim)) {
-    throw refuse(anchor, `expected tables of at most ${headDim / 2} columns, got [${c!.dims.join(', ')}]`)
-  }
-  const [cosines, sines] = [Float32Array.from(c!.values), Float32Array.from(s!.values)]
-  const isHalf = tensors[0]!.dataType !== dataTypes.float
-  return { cos: cosines, sin: sines, rows, pairs, isInterleaved, isHalf }
 }
 
 /** Inputs that a step is given; any other one that is still read is one too many. */

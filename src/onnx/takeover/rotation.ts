@@ -3,6 +3,7 @@ import type { OnnxNode } from '../schema.ts'
 import type { GraphRotation } from './contract.ts'
 import type { GraphEditor } from './editor.ts'
 import { intAttribute } from './operators.ts'
+import { isTable } from './tables.ts'
 
 interface RotatedRows {
   /** Before rotation, `[1, T, H * D]`. */
@@ -27,7 +28,7 @@ function rotationOf(editor: GraphEditor, name: string): { input: string; rotary:
   if (node?.opType !== 'RotaryEmbedding') return undefined
   const [input, positions, cos, sin] = namedInputs(node)
   const isFlat = editor.fact(input).dims?.length === 3
-  const isPlain = positions === 'position_ids' && editor.fact(cos).isConstant && editor.fact(sin).isConstant
+  const isPlain = positions === 'position_ids' && isTable(editor, cos) && isTable(editor, sin)
   if (!isFlat || !isPlain) return undefined
   return { input, rotary: { cos, sin, isInterleaved: intAttribute(node, 'interleaved') === 1 } }
 }

@@ -1,9 +1,10 @@
 /** Fused attention nodes with what exporters put around them. */
 
 import type { AttributeValue } from '../../builder.ts'
-import { dataTypes } from '../../schema.ts'
+import { make } from '../../codec.ts'
+import { attributeTypes, dataTypes } from '../../schema.ts'
 import type { AttentionWriter } from './scaffold.ts'
-import type { PublishedWriter } from './writer.ts'
+import { PublishedWriter } from './writer.ts'
 
 export interface FusedOptions {
   /** Q, K and V as one projection. */
@@ -20,6 +21,8 @@ export interface FusedOptions {
   readonly hasSinks?: boolean
   /** An additive mask: causal, a window, ALiBi or one that means something else. */
   readonly bias?: MaskKind
+  /** Other tables beyond so many tokens, chosen by an If, with frequencies that are smaller by this factor. */
+  readonly long?: { readonly length: number; readonly factor: number }
   /** local_window_size of odd layers. */
   readonly oddWindow?: number
 }
@@ -56,7 +59,8 @@ export function groupQuery(w: PublishedWriter, options: FusedOptions): Attention
   const { rotation = 'inside' } = options
   stepInputs(w, rotation === 'nodes')
   const lengths = addLengths(w)
-  const tables = rotation === 'none' ? ['', ''] : rotaryTables(w, options.rotaryDim)
+  const tables =
+    rotation === 'none' ? ['', ''] : options.long ? longTables(w, options.long) : rotaryTables(w, options.rotaryDim)
   const bias = options.bias ? additiveMask(w, options.bias) : ''
   return (_, layer, x) => {
     const { numHeads, numKvHeads } = w.settings
@@ -200,11 +204,29 @@ function rotateInputs(w: PublishedWriter, inputs: string[], tables: readonly str
   }
 }
 
+/** If (total > length) the long tables else the short ones, as initializers of its branches. */
+function longTables(w: PublishedWriter, { length, factor }: { length: number; factor: number }): [string, string] {
+  const { total } = stepLengths(w)
+  const condition = w.node('Greater', [total, w.scalar(length)])
+  const branch = (name: string, divisor: number) => {
+    const inner = new PublishedWriter(w.settings)
+    for (const table of rotaryTables(inner, undefined, divisor))
+      inner.output(table, w.float, [w.settings.maxPositions, w.settings.headDim / 2])
+    return { name, graph: make('Graph', { name, initializer: inner.tensors, output: inner.outputs }) }
+  }
+  const branches = [branch('then_branch', factor), branch('else_branch', 1)]
+  w.node('If', [condition], ['cos_cache', 'sin_cache'])
+  for (const { name, graph } of branches) {
+    w.nodes.at(-1)!.attribute.push(make('Attribute', { name, type: attributeTypes.graph, g: graph }))
+  }
+  return ['cos_cache', 'sin_cache']
+}
+
 /** cos_cache and sin_cache `[positions, R]`. */
-export function rotaryTables(w: PublishedWriter, rotaryDim = w.settings.headDim): [string, string] {
+export function rotaryTables(w: PublishedWriter, rotaryDim = w.settings.headDim, divisor = 1): [string, string] {
   const { maxPositions, theta } = w.settings
   const pairs = rotaryDim / 2
-  const angle = (i: number): number => Math.floor(i / pairs) * theta ** (-(i % pairs) / pairs)
+  const angle = (i: number): number => (Math.floor(i / pairs) * theta ** (-(i % pairs) / pairs)) / divisor
   const table = (of: (angle: number) => number): number[] =>
     Array.from({ length: maxPositions * pairs }, (_, i) => of(angle(i)))
   const dims = [maxPositions, pairs]

@@ -21,6 +21,9 @@ export const styles = {
       w,
       groupQuery(w, { oddWindow: 9, hasSinks: true, attributes: { softcap: { float: 3 }, scale: { float: 0.4 } } }),
     ),
+  'genai, LongRoPE': (w) => fusedDecoder(w, groupQuery(w, { long: { length: 50, factor: 3 } })),
+  'genai, LongRoPE in nodes': (w) =>
+    fusedDecoder(w, groupQuery(w, { rotation: 'nodes', long: { length: 50, factor: 3 } })),
   'genai, smooth softmax': (w) => fusedDecoder(w, groupQuery(w, { attributes: { smooth_softmax: { int: 1 } } })),
   'genai, attention bias that is causal': (w) => fusedDecoder(w, groupQuery(w, { bias: 'causal' })),
   'MultiHeadAttention with a mask': (w) => fusedDecoder(w, multiHead(w, {})),
