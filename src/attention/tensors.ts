@@ -82,6 +82,7 @@ function readData(name: string, tensor: Tensor): unknown {
   try {
     const location = tensor.location ?? 'cpu'
     if (location.startsWith('cpu')) return tensor.data
+    if (location === 'none') throw new Error('it was disposed of')
     throw new KvasirError('unsupported', 'attention', `expected ${name} in main memory, got it on ${location}`)
   } catch (cause) {
     if (cause instanceof KvasirError) throw cause

@@ -65,22 +65,27 @@ export function numbersOf(tensor: Tensor): Float32Array {
 }
 
 /** Half a unit in the last place of the output's type, and what f32 arithmetic may add. */
-const relative = { float32: 0, float16: 2 ** -11, uint16: 2 ** -8 } as const
-const absolute = 2e-5
+const rounding = { float32: 0, float16: 2 ** -11, uint16: 2 ** -8 } as const
+const f32Error = 2e-5
 
 export function expectClose(state: AttentionState, expected: Defined, dims: readonly number[]): void {
   const { output, lse } = state
   expect(output.dims).toEqual(dims)
   expect(lse.dims).toEqual(dims.slice(0, -1))
-  expectNumbers(numbersOf(output), expected.output, relative[output.type as keyof typeof relative])
+  expectNumbers(numbersOf(output), expected.output, rounding[output.type as keyof typeof rounding])
   expectNumbers(numbersOf(lse), expected.lse, 1e-6)
 }
 
-export function expectNumbers(actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance = 0): void {
+export function expectNumbers(
+  actual: ArrayLike<number>,
+  expected: ArrayLike<number>,
+  relative = 0,
+  absolute = f32Error,
+): void {
   expect(actual.length).toBe(expected.length)
   for (let i = 0; i < expected.length; i++) {
     const [came, right] = [actual[i] as number, expected[i] as number]
-    if (came === right || Math.abs(came - right) <= absolute + tolerance * Math.abs(right)) continue
+    if (came === right || Math.abs(came - right) <= absolute + relative * Math.abs(right)) continue
     expect.fail(`element ${i}: expected ${right}, got ${came}`)
   }
 }
