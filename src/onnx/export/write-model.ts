@@ -1,12 +1,14 @@
 /**
  * An exported model on disk: one `.onnx` file, or a small one with its weights beside it, `NAME.onnx_data` and then
- * `NAME.onnx_data_1` and so on, as transformers.js expects them.
+ * `NAME.onnx_data_1` and so on, as transformers.js expects them. All sizes are known before any weight is made, so
+ * files are written from front to back with one weight in memory at a time.
  */
-import { type FileHandle, open, writeFile } from 'node:fs/promises'
+import { open } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { KvasirError } from '../../tensor/error.ts'
-import { encodeModel, make } from '../codec.ts'
-import type { OnnxModel, OnnxTensor } from '../schema.ts'
+import { encodeMessage, make } from '../codec.ts'
+import { type OnnxModel, schema } from '../schema.ts'
+import { WireWriter } from '../wire.ts'
 import type { PlannedTensor, WeightPlan } from './weight-plan.ts'
 
 export interface WriteOptions {
@@ -31,74 +33,122 @@ export async function writeModel(
   plans: readonly WeightPlan[],
   options: WriteOptions,
 ): Promise<string[]> {
-  const { maxInlineBytes, maxFileBytes, onProgress, signal } = options
-  const total = plans.flatMap(({ tensors }) => tensors).reduce((sum, { byteLength }) => sum + byteLength, 0)
-  const place = total > maxInlineBytes ? new ExternalFiles(file, maxFileBytes) : undefined
-  const initializer: OnnxTensor[] = []
-  let done = 0
+  const { maxInlineBytes, onProgress, signal } = options
+  const total = bytesOf(plans.flatMap(({ tensors }) => tensors))
+  const places = placeTensors(plans, total > maxInlineBytes ? options.maxFileBytes : undefined)
+  const files = places.reduce((most, { part = -1 }) => Math.max(most, part + 1), 0)
+  const names = Array.from({ length: files }, (_, i) => `${file}_data${i === 0 ? '' : `_${i}`}`)
+  const entries = places.map((place) => entryOf(place, names))
+  const graph = new FileWriter(file)
+  const data = names.map((name) => new FileWriter(name))
   try {
-    for (const { tensors, produce } of plans) {
+    await graph.write(headOf(model, entries))
+    let [next, done] = [0, 0]
+    for (const { produce } of plans) {
       if (signal?.aborted) throw new KvasirError('aborted', 'onnx', 'the export was interrupted')
-      for (const [i, bytes] of (await produce()).entries()) {
-        const tensor = tensors[i]!
-        const isExternal = place !== undefined && bytes.length >= smallestExternal
-        initializer.push(isExternal ? await place.add(tensor, bytes) : inline(tensor, bytes))
+      for (const bytes of await produce()) {
+        const { part, padding } = places[next]!
+        await graph.write(entries[next++]!.head)
+        await (part === undefined ? graph : data[part]!).write(bytes)
+        if (padding > 0) await data[part!]!.write(new Uint8Array(padding))
         done += bytes.length
       }
       onProgress(done, total)
     }
   } finally {
-    await place?.close()
+    for (const writer of [graph, ...data]) await writer.close()
   }
-  const graph = model.graph!
-  const whole = { ...model, graph: { ...graph, initializer: [...graph.initializer, ...initializer] } }
-  await writeFile(file, encodeModel(whole), { flush: true })
-  return place?.files ?? []
+  return names
 }
 
-function inline({ name, dataType, dims }: PlannedTensor, rawData: Uint8Array): OnnxTensor {
-  return make('Tensor', { name, dataType, dims: [...dims], rawData })
+interface Place {
+  readonly tensor: PlannedTensor
+  /** Number of its file of weights; undefined: in the graph. */
+  readonly part: number | undefined
+  readonly offset: number
+  /** Bytes up to the next tensor. */
+  readonly padding: number
 }
 
-class ExternalFiles {
-  readonly files: string[] = []
-  readonly #model: string
-  readonly #maxBytes: number
-  #handle: FileHandle | undefined
-  #offset = 0
+function placeTensors(plans: readonly WeightPlan[], maxFileBytes: number | undefined): Place[] {
+  let [part, offset] = [0, 0]
+  return plans
+    .flatMap(({ tensors }) => tensors)
+    .map((tensor) => {
+      const { byteLength } = tensor
+      if (maxFileBytes === undefined || byteLength < smallestExternal) {
+        return { tensor, part: undefined, offset: 0, padding: 0 }
+      }
+      if (offset > 0 && offset + byteLength > maxFileBytes) {
+        part++
+        offset = 0
+      }
+      const padding = (alignment - (byteLength % alignment)) % alignment
+      const place = { tensor, part, offset, padding }
+      offset += byteLength + padding
+      return place
+    })
+}
 
-  constructor(model: string, maxBytes: number) {
-    this.#model = model
-    this.#maxBytes = maxBytes
+/** The bytes of an initializer in the graph file before its weights, and how long it is with them. */
+interface Entry {
+  readonly head: Uint8Array
+  readonly byteLength: number
+}
+
+function entryOf({ tensor, part, offset }: Place, files: readonly string[]): Entry {
+  const { name, dataType, dims, byteLength } = tensor
+  const plain = make('Tensor', { name, dataType, dims: [...dims] })
+  if (part !== undefined) {
+    const place = { location: basename(files[part]!), offset: String(offset), length: String(byteLength) }
+    const externalData = Object.entries(place).map(([key, value]) => make('StringEntry', { key, value }))
+    return entry(encodeMessage('Tensor', { ...plain, dataLocation: 1, externalData }), 0)
+  }
+  const message = encodeMessage('Tensor', plain)
+  const rawData = header(schema.Tensor.rawData[0], byteLength)
+  return entry(Buffer.concat([message, rawData]), byteLength)
+}
+
+function entry(message: Uint8Array, dataLength: number): Entry {
+  const head = Buffer.concat([header(schema.Graph.initializer[0], message.length + dataLength), message])
+  return { head, byteLength: head.length + dataLength }
+}
+
+/** Everything before the first initializer of the plans: the graph is the last field of the model, they of the graph. */
+function headOf({ graph, ...model }: OnnxModel, entries: readonly Entry[]): Uint8Array {
+  const nodes = encodeMessage('Graph', graph!)
+  const length = nodes.length + entries.reduce((sum, { byteLength }) => sum + byteLength, 0)
+  return Buffer.concat([encodeMessage('Model', model), header(schema.Model.graph[0], length), nodes])
+}
+
+/** Tag and length of a field. */
+function header(field: number, length: number): Uint8Array {
+  const writer = new WireWriter()
+  writer.tag(field, 2)
+  writer.varint(length)
+  return writer.finish()
+}
+
+/** A new file, opened when something is written. */
+class FileWriter {
+  readonly #path: string
+  #handle: Awaited<ReturnType<typeof open>> | undefined
+
+  constructor(path: string) {
+    this.#path = path
   }
 
-  async add({ name, dataType, dims }: PlannedTensor, bytes: Uint8Array): Promise<OnnxTensor> {
-    const isFull = this.#offset > 0 && this.#offset + bytes.length > this.#maxBytes
-    const handle = this.#handle === undefined || isFull ? await this.#next() : this.#handle
-    const offset = this.#offset
-    await handle.writeFile(bytes)
-    const padding = (alignment - (bytes.length % alignment)) % alignment
-    if (padding) await handle.writeFile(new Uint8Array(padding))
-    this.#offset += bytes.length + padding
-    const location = basename(this.files.at(-1)!)
-    const places = { location, offset: String(offset), length: String(bytes.length) }
-    const externalData = Object.entries(places).map(([key, value]) => make('StringEntry', { key, value }))
-    return make('Tensor', { name, dataType, dims: [...dims], dataLocation: 1, externalData })
+  async write(bytes: Uint8Array): Promise<void> {
+    this.#handle ??= await open(this.#path, 'wx')
+    await this.#handle.writeFile(bytes)
   }
 
   async close(): Promise<void> {
-    const handle = this.#handle
-    this.#handle = undefined
-    await handle?.sync()
-    await handle?.close()
+    await this.#handle?.sync()
+    await this.#handle?.close()
   }
+}
 
-  async #next(): Promise<FileHandle> {
-    await this.close()
-    const count = this.files.length
-    this.files.push(`${this.#model}_data${count ? `_${count}` : ''}`)
-    this.#handle = await open(this.files.at(-1)!, 'wx')
-    this.#offset = 0
-    return this.#handle
-  }
+function bytesOf(tensors: readonly PlannedTensor[]): number {
+  return tensors.reduce((sum, { byteLength }) => sum + byteLength, 0)
 }
