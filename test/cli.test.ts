@@ -112,6 +112,59 @@ test('inspect shows what the bundled model consists of', async () => {
   expect(kvBytesPerToken).toBeGreaterThan(0)
 })
 
+test('chat answers lines of a pipe, each with the turns before', async () => {
+  const lines = ['Mara put the brass key in the blue drawer. Where is the brass key?', '/stats', 'And where is Mara?']
+  const { code, stdout, stderr } = await kvasir('chat --json', { stdin: `${lines.join('\n')}\n` })
+  expect(code).toBe(0)
+  expect(stderr).toMatch(/^read \d+ of \d+ tokens/)
+  const { turns, messages } = JSON.parse(stdout)
+  expect(turns[0].text.trim()).toBe('The brass key is in the blue drawer.')
+  expect(turns[1].reusedTokens).toBeGreaterThan(10)
+  expect(messages).toHaveLength(4)
+})
+
+test('Ctrl-C stops the answer of a chat and not the program', async () => {
+  const args = 'chat --ignore-eos --max-tokens 1000000 --policy full'
+  let isStopped = false
+  const { code, stdout, stderr } = await start(args, {}, (child) => {
+    child.stdin.write('Mara put the key in the drawer.\n')
+    child.stdout?.on('data', () => {
+      if (isStopped) return
+      isStopped = true
+      child.kill('SIGINT')
+    })
+    child.stderr?.on('data', (text: string) => {
+      if (text.includes('(stopped)')) child.stdin.end('/stats\n')
+    })
+  })
+  expect(code).toBe(0)
+  expect(stderr).toMatch(/\(stopped\)\nread \d+ of/)
+  expect(stdout.length).toBeGreaterThan(1)
+})
+
+test('Ctrl-C ends a chat that waits for a message', async () => {
+  const { code } = await start('chat', {}, (child) => {
+    child.stdin.write('Hello.\n')
+    child.stdout?.on('data', (text: string) => {
+      if (text.includes('\n')) child.kill('SIGINT')
+    })
+  })
+  expect(code).toBe(1)
+})
+
+test('generate takes messages, several texts, beams and drafts', async () => {
+  const drafted = await kvasir('generate --json --prompt-lookup 4 --max-tokens 12', { stdin: story })
+  const plain = await kvasir('generate --json --max-tokens 12', { stdin: story })
+  expect(JSON.parse(drafted.stdout).text).toBe(JSON.parse(plain.stdout).text)
+  expect(JSON.parse(drafted.stdout).lookup.drafted).toBeGreaterThanOrEqual(0)
+  const args = 'generate --json --chat --n 2 --temperature 1 --seed 3 --logprobs 1 --max-tokens 6 --ignore-eos'
+  const { choices } = JSON.parse((await kvasir(args, { stdin: story })).stdout)
+  expect(choices.map(({ logprobs }: { logprobs: unknown[] }) => logprobs.length)).toEqual([6, 6])
+  const beams = await kvasir('generate --num-beams 3 --n 2 --early-stopping never --max-tokens 8', { stdin: story })
+  expect(beams.code).toBe(0)
+  expect(beams.stdout.trim().split('\n\n')).toHaveLength(2)
+})
+
 test('eval recall counts', async () => {
   const { code, stdout } = await kvasir('eval recall --context 600 --questions 4 --json')
   expect(code).toBe(0)

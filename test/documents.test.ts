@@ -72,6 +72,8 @@ test('docs/cli.md describes every command', () => {
 test('docs/cli.md names every option', async () => {
   const text = readFileSync(join(root, 'docs/cli.md'), 'utf8')
   const lines = [
+    ['chat'],
+    ['download'],
     ['generate'],
     ['eval', 'recall'],
     ['eval', 'memory'],

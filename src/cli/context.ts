@@ -13,6 +13,11 @@ export interface CliContext {
   readonly env: NodeJS.ProcessEnv
   /** Fires at the first Ctrl-C. */
   readonly signal: AbortSignal
+  /**
+   * Asks `handler` first at Ctrl-C, until the function that is returned is called: when it returns true, `signal` does
+   * not fire. Absent where there is no Ctrl-C.
+   */
+  onInterrupt?(handler: () => boolean): () => void
   /** Tests give a model of their own. */
   loadModel(path: string, options: LoadOptions): Promise<CausalLM>
 }

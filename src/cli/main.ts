@@ -1,15 +1,21 @@
 #!/usr/bin/env node
 /** The program `kvasir`: connects the command line to this process. */
 import { whyNotNative } from '../kernels/index.ts'
+import { createDownloadBar } from './download-progress.ts'
 import { runCli } from './program.ts'
+import { createProgress } from './progress.ts'
 
 const interrupt = new AbortController()
+/** Of commands that may go on after Ctrl-C: the last one that asked says whether it does. */
+const handlers: (() => boolean)[] = []
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-  // Once: a second Ctrl-C ends the process the usual way, since no handler is left.
-  process.once(signal, () => {
+  const stop = (): void => {
+    if (signal === 'SIGINT' && handlers.at(-1)?.()) return
+    process.off(signal, stop) // a second Ctrl-C ends the process the usual way, since no handler is left
     interrupt.abort()
     process.stdin.destroy() // a prompt that is still being read would not notice
-  })
+  }
+  process.on(signal, stop)
 }
 
 for (const stream of [process.stdout, process.stderr]) {
@@ -26,13 +32,19 @@ process.exitCode = await runCli(process.argv.slice(2), {
   stderr: process.stderr,
   env: process.env,
   signal: interrupt.signal,
+  onInterrupt: (handler) => {
+    handlers.push(handler)
+    return () => handlers.splice(handlers.indexOf(handler), 1)
+  },
   loadModel: async (path, options) => {
     // Imported late, so that --help and wrong usage answer at once.
     const { loadModel } = await import('../runtime/index.ts')
     const reason = options.backend || process.env.KVASIR_BACKEND ? undefined : whyNotNative()
     if (reason !== undefined)
       process.stderr.write(`note: attention runs without native kernels, more slowly: ${reason}\n`)
+    const bar = createDownloadBar((progress) => createProgress(process.stderr, progress))
     // Most commands have nothing else to do meanwhile: a thread of its own would only cost its start.
-    return await loadModel(path, { worker: false, ...options })
+    const { onDownload } = bar
+    return await loadModel(path, { worker: false, signal: interrupt.signal, onDownload, ...options }).finally(bar.end)
   },
 })

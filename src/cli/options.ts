@@ -1,6 +1,7 @@
 /** Options that several commands share, and checks of numbers that say what was expected. */
 import { InvalidArgumentError, Option } from 'commander'
 import { backendNames } from '../kernels/index.ts'
+import { onnxDtypes } from '../onnx/index.ts'
 import { policyNames } from '../policies/index.ts'
 import type { LoadOptions } from '../runtime/contract.ts'
 import { didYouMean } from '../tensor/check.ts'
@@ -53,10 +54,11 @@ export const jsonOption = (): Option => new Option('--json', 'print one JSON obj
 export const seedOption = (text: string, value?: number): Option =>
   new Option('--seed <number>', text).argParser(integer(0, maxSeed)).default(value)
 export const modelOption = (): Option =>
-  new Option(
-    '--model <path>',
-    'folder with config.json, tokenizer.json and safetensors (default: the bundled kvasir-tiny)',
-  )
+  new Option('--model <path>', 'folder of a model, or its id at the hub: org/name (default: the bundled kvasir-tiny)')
+export const dtypeOption = (): Option =>
+  new Option('--dtype <name>', 'which of the ONNX files').choices(Object.keys(onnxDtypes))
+export const revisionOption = (): Option =>
+  new Option('--revision <name>', 'branch, tag or commit of a model of the hub (default: main)')
 export const windowOption = (value?: number): Option =>
   new Option('--window <tokens>', 'tokens kept for each KV head').argParser(integer(1)).default(value)
 export const policyOption = (): Option => new Option('--policy <name>', 'which tokens stay').choices(policyNames)
@@ -74,6 +76,8 @@ export const loadOptions = (): Option[] => [
   backendOption(),
   threadsOption(),
   new Option('--quantize <type>', 'weights of this width, built once and kept').choices(['int8', 'int4']),
+  dtypeOption(),
+  revisionOption(),
   new Option('--chunk-size <tokens>', 'prompt tokens run through the model at once').argParser(integer(1)),
 ]
 
@@ -84,8 +88,8 @@ export interface LoadFlags extends Omit<LoadOptions, 'policy'> {
 
 /** Only what was given, so that the library's own defaults hold for the rest. */
 export function toLoadOptions(flags: LoadFlags): LoadOptions {
-  const { policy, window, sinks, recent, kvDtype, backend, threads, quantize, chunkSize } = flags
-  const all = { policy, window, sinks, recent, kvDtype, backend, threads, quantize, chunkSize }
+  const { policy, window, sinks, recent, kvDtype, backend, threads, quantize, dtype, revision, chunkSize } = flags
+  const all = { policy, window, sinks, recent, kvDtype, backend, threads, quantize, dtype, revision, chunkSize }
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined))
 }
 

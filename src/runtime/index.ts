@@ -1,3 +1,4 @@
 /** Loaded models: forward passes, generation, tokenizers, sampling. */
 export type * from './contract.ts'
+export { downloadModel } from './hub/download-model.ts'
 export { loadModel } from './open-model.ts'

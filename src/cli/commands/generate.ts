@@ -1,6 +1,6 @@
 /** `kvasir generate`: continues a text. */
 import { Command, Option } from 'commander'
-import type { CausalLM, GenerateOptions, GenerateResult } from '../../runtime/contract.ts'
+import type { CausalLM, GenerateOptions, GenerateResult, Prompt } from '../../runtime/contract.ts'
 import { KvasirError } from '../../tensor/error.ts'
 import type { CliContext } from '../context.ts'
 import { formatBytes, formatCount, formatSeconds, ratePerSecond } from '../format.ts'
@@ -13,23 +13,22 @@ import {
   modelOption,
   number,
   policyOption,
-  seedOption,
   windowOption,
 } from '../options.ts'
 import { readPrompt } from '../prompt.ts'
+import { type SamplingFlags, samplingOptions, toSampling } from '../sampling-options.ts'
 import { createTerminal, type Terminal } from '../terminal.ts'
 
-interface GenerateFlags extends ModelFlags {
+interface GenerateFlags extends ModelFlags, SamplingFlags {
   readonly prompt?: string
   readonly promptFile?: string
-  readonly maxTokens: number
-  readonly temperature?: number
-  readonly topK?: number
-  readonly topP?: number
-  readonly minP?: number
-  readonly repetitionPenalty?: number
-  readonly seed?: number
-  readonly stop?: string[]
+  readonly chat?: boolean
+  readonly system?: string
+  readonly n?: number
+  readonly logprobs?: number
+  readonly numBeams?: number
+  readonly lengthPenalty?: number
+  readonly earlyStopping?: 'true' | 'false' | 'never'
   readonly stream?: boolean
   readonly json?: boolean
 }
@@ -43,16 +42,15 @@ export function generateCommand(context: CliContext): Command {
     .addOption(modelOption())
     .addOption(new Option('--prompt <text>', 'the text to continue').conflicts('promptFile'))
     .addOption(new Option('--prompt-file <path>', 'a UTF-8 file with the text; one line break at its end is left out'))
-    .addOption(new Option('--max-tokens <number>', 'most new tokens').argParser(integer(1)).default(128))
-    .addOption(new Option('--temperature <number>', '0 takes the likeliest token').argParser(number(0)))
-    .addOption(new Option('--top-k <number>', 'sample from so many tokens').argParser(integer(1)))
-    .addOption(new Option('--top-p <number>', 'sample from this share of probability').argParser(number(0, 1, true)))
-    .addOption(new Option('--min-p <number>', 'least share of the best probability').argParser(number(0, 1)))
-    .addOption(new Option('--repetition-penalty <number>', 'above 1 discourages').argParser(number(0, Infinity, true)))
-    .addOption(seedOption('makes sampling repeatable'))
-    .addOption(new Option('--stop <text...>', 'end before any of these'))
-    .addOption(policyOption())
-    .addOption(windowOption())
+    .addOption(new Option('--chat', "the prompt is a message: the model's chat template is used"))
+    .addOption(new Option('--system <text>', 'with --chat: what the model is told first'))
+    .addOption(new Option('--n <number>', 'texts from the same prompt').argParser(integer(1)))
+    .addOption(new Option('--logprobs <number>', 'log probabilities of so many tokens').argParser(integer(0, 100)))
+    .addOption(new Option('--num-beams <number>', 'beams that are followed').argParser(integer(1)))
+    .addOption(new Option('--length-penalty <number>', 'of beams: above 0 favours long texts').argParser(number(-100)))
+    .addOption(new Option('--early-stopping <when>', 'of beams').choices(['true', 'false', 'never']))
+  for (const option of samplingOptions()) command.addOption(option)
+  command.addOption(policyOption()).addOption(windowOption())
   for (const option of loadOptions()) command.addOption(option)
   return command
     .addOption(new Option('--stream', 'print the text as it comes').conflicts('json'))
@@ -70,7 +68,7 @@ export function generateCommand(context: CliContext): Command {
 
 async function generate(context: CliContext, flags: GenerateFlags): Promise<void> {
   const terminal = createTerminal(context, flags.json === true)
-  const prompt = await readPrompt(context, flags)
+  const prompt = toPrompt(await readPrompt(context, flags), flags)
   await withModel(context, flags, async (model) => {
     const result = await run(model, prompt, flags, context.signal, terminal)
     if (terminal.isJson) terminal.json(toJson(model, result, flags))
@@ -81,20 +79,32 @@ async function generate(context: CliContext, flags: GenerateFlags): Promise<void
 
 async function run(
   model: CausalLM,
-  prompt: string,
+  prompt: Prompt,
   flags: GenerateFlags,
   signal: AbortSignal,
   terminal: Terminal,
 ): Promise<GenerateResult> {
-  const { maxTokens, temperature, topK, topP, minP, repetitionPenalty, seed, stop } = flags
-  const sampling = { temperature, topK, topP, minP, repetitionPenalty, seed }
-  const options: GenerateOptions = { ...sampling, maxNewTokens: maxTokens, stop, signal, ...watchReading(terminal) }
+  const options: GenerateOptions = { ...toSampling(flags), ...toSearch(flags), signal, ...watchReading(terminal) }
   if (!flags.stream) return await model.generate(prompt, options)
   for await (const event of model.stream(prompt, options)) {
     if (event.type === 'done') return event.result
-    terminal.write(event.text)
+    if (event.index === 0) terminal.write(event.text)
   }
   throw new KvasirError('internal', 'cli', 'expected the stream of tokens to end with a result')
+}
+
+/** Only what was given. */
+function toSearch({ n, logprobs, numBeams, lengthPenalty, earlyStopping }: GenerateFlags): GenerateOptions {
+  const early = earlyStopping === 'never' ? earlyStopping : earlyStopping && earlyStopping === 'true'
+  const all: GenerateOptions = { n, logprobs, numBeams, lengthPenalty, earlyStopping: early }
+  return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined))
+}
+
+function toPrompt(text: string, { chat, system }: GenerateFlags): Prompt {
+  if (system !== undefined && !chat) throw new KvasirError('invalid-argument', 'cli', 'expected --chat with --system')
+  if (!chat) return text
+  const message = { role: 'user', content: text }
+  return system === undefined ? [message] : [{ role: 'system', content: system }, message]
 }
 
 /** A bar while a long prompt is read. */
@@ -125,12 +135,15 @@ function toJson(model: CausalLM, result: GenerateResult, flags: GenerateFlags): 
     decodeMs,
     tokensPerSecond: ratePerSecond(generatedTokens, decodeMs),
     kv: { bytes, fullBytes, keptTokens, seenTokens },
+    ...((flags.n !== undefined || flags.logprobs !== undefined) && { choices: result.choices }),
+    ...(result.lookup && { lookup: result.lookup }),
   }
 }
 
 function report(result: GenerateResult, { stream }: GenerateFlags, terminal: Terminal): void {
-  const { text, promptTokens, prefillMs, generatedTokens, decodeMs, kv } = result
+  const { text, choices, promptTokens, prefillMs, generatedTokens, decodeMs, kv } = result
   terminal.print(stream ? '' : text)
+  for (const choice of choices.slice(1)) terminal.print(`\n${choice.text}`)
   terminal.note(
     `read ${formatCount(promptTokens)} tokens in ${formatSeconds(prefillMs)}, ` +
       `wrote ${formatCount(generatedTokens)} at ${formatCount(ratePerSecond(generatedTokens, decodeMs))} a second; ` +

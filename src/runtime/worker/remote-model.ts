@@ -1,8 +1,7 @@
 /** A model in another thread, with the interface of one in this thread. */
 import { Tensor } from 'onnxruntime-common'
 import type { CacheOptions, CacheShape, KvCache } from '../../cache/contract.ts'
-import { checkCacheOptions, policies } from '../../policies/index.ts'
-import { checkKeys, describe } from '../../tensor/check.ts'
+import { checkInteger, checkKeys, describe } from '../../tensor/check.ts'
 import { invalidArgument } from '../../tensor/error.ts'
 import { cacheKeys } from '../cache-options.ts'
 import type {
@@ -24,9 +23,6 @@ import { CachedConversation } from '../conversation.ts'
 import { type Hold, Link } from './link.ts'
 import type { ModelFacts, Port, RemoteOptions } from './protocol.ts'
 import { RemoteCache, RemoteCaches } from './remote-cache.ts'
-
-/** Stands for a window that is not known here. */
-const largestWindow = 1 << 24
 
 export interface RemoteParts {
   readonly port: Port
@@ -64,10 +60,11 @@ export class RemoteModel implements CausalLM {
     ended.catch((error: unknown) => this.#link.end(error))
   }
 
-  /** Memory is taken in the model's thread; when there is none, the first call that uses the cache says so. */
+  /** Made in the model's thread; when that fails, the first call that uses the cache says so. */
   createCache(options: Partial<CacheOptions> = {}): KvCache {
     checkKeys('runtime', 'a cache', options, cacheKeys)
-    this.#checkCache(options)
+    // What depends on the model and on the policy is checked where they are.
+    if (options.window !== undefined) checkInteger('cache', 'window', options.window, 1)
     const cache = this.#caches.add(this.shape.numLayers)
     this.#caches.tell({ do: 'create', cache: cache.id, options })
     return cache
@@ -147,14 +144,6 @@ export class RemoteModel implements CausalLM {
 
   #checkInUse(): void {
     if (this.#disposed) throw disposed()
-  }
-
-  /** What can be checked here; the window that a policy takes from the model is known there. */
-  #checkCache(options: Partial<CacheOptions>): void {
-    const policy = options.policy ?? this.cacheOptions.policy
-    const merged = { ...this.cacheOptions, ...options, policy }
-    const needsWindow = policies[policy]?.needsWindow === true
-    checkCacheOptions({ ...merged, ...(needsWindow && merged.window === undefined && { window: largestWindow }) })
   }
 
   #idOf(cache: unknown): number {

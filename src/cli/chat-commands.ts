@@ -1,0 +1,136 @@
+/** What can be typed instead of a message in `kvasir chat`: one entry a command. */
+import { policyNames } from '../policies/index.ts'
+import type { CausalLM, Conversation, ConversationOptions, TurnResult } from '../runtime/contract.ts'
+import { checkChoice, describe } from '../tensor/check.ts'
+import { invalidArgument } from '../tensor/error.ts'
+import { formatBytes, formatCount, formatPlural, ratePerSecond } from './format.ts'
+import { loadTranscript, saveTranscript } from './transcript.ts'
+
+/** What the commands of one chat work on. */
+export interface ChatState {
+  readonly model: CausalLM
+  readonly name: string
+  conversation: Conversation
+  /** How the conversation was begun; a change of cache begins another with its messages. */
+  options: ConversationOptions
+  last: TurnResult | undefined
+  isOver: boolean
+}
+
+interface ChatCommand {
+  readonly argument?: string
+  readonly help: string
+  /** Returns what is to be told. */
+  readonly run: (state: ChatState, argument: string) => string | Promise<string>
+}
+
+const commands = {
+  help: { help: 'this list', run: () => helpText() },
+  save: {
+    argument: '<file>',
+    help: 'write the conversation to a file',
+    async run({ name, conversation }, file) {
+      await saveTranscript(need(file, 'a file'), name, conversation.messages)
+      return `${formatPlural(conversation.messages.length, 'message')} in ${file}`
+    },
+  },
+  load: {
+    argument: '<file>',
+    help: 'go on with a conversation from a file',
+    async run({ conversation, name }, file) {
+      const { messages, model } = await loadTranscript(need(file, 'a file'))
+      conversation.messages = messages
+      const other = model === name ? '' : ` (it was held with ${model})`
+      return `${formatPlural(messages.length, 'message')} from ${file}${other}`
+    },
+  },
+  policy: {
+    argument: '<name>',
+    help: `which tokens stay: ${policyNames.join(', ')}`,
+    run(state, policy) {
+      checkChoice('cli', '/policy', policy, policyNames)
+      return changeCache(state, { policy })
+    },
+  },
+  window: {
+    argument: '<tokens>',
+    help: 'tokens kept for each KV head',
+    run(state, tokens) {
+      const window = Number(need(tokens, 'a number of tokens'))
+      if (!(Number.isInteger(window) && window > 0)) {
+        throw invalidArgument('cli', `expected a number of tokens after /window, got ${describe(tokens)}`)
+      }
+      return changeCache(state, { window })
+    },
+  },
+  stats: {
+    help: 'figures of the last turn and of the cache',
+    run: ({ conversation, last }) => stats(conversation, last),
+  },
+  reset: {
+    help: 'begin anew',
+    run({ conversation, options }) {
+      conversation.messages = options.system === undefined ? [] : [{ role: 'system', content: options.system }]
+      return 'a new conversation'
+    },
+  },
+  exit: {
+    help: 'end (also Ctrl-D)',
+    run(state) {
+      state.isOver = true
+      return ''
+    },
+  },
+} as const satisfies Record<string, ChatCommand>
+
+/** Whether a line is a command and not a message. */
+export function isCommand(line: string): boolean {
+  return /^\/[a-z]/.test(line)
+}
+
+/** @throws KvasirError `invalid-argument` for an unknown command or a wrong argument; nothing has changed then */
+export async function runCommand(state: ChatState, line: string): Promise<string> {
+  const [, name = '', argument = ''] = /^\/(\S+)\s*(.*)$/.exec(line.trim()) ?? []
+  checkChoice('cli', 'a command', name, Object.keys(commands))
+  return await (commands[name as keyof typeof commands] as ChatCommand).run(state, argument.trim())
+}
+
+function helpText(): string {
+  const lines = Object.entries<ChatCommand>(commands).map(([name, { argument = '', help }]) => {
+    return `  ${`/${name} ${argument}`.padEnd(18)} ${help}`
+  })
+  return [...lines, '  A line that ends with \\ goes on in the next.'].join('\n')
+}
+
+/** A cache can't change its policy: the messages are read again by another one. */
+function changeCache(state: ChatState, change: NonNullable<ConversationOptions['cache']>): string {
+  const { messages } = state.conversation
+  const options = { ...state.options, cache: { ...state.options.cache, ...change } }
+  const { system: _, ...rest } = options
+  const conversation = state.model.startConversation({ ...rest, messages })
+  state.conversation.dispose()
+  state.conversation = conversation
+  state.options = options
+  const { policy, window } = { ...state.model.cacheOptions, ...options.cache }
+  return `policy ${policy}${window === undefined ? '' : `, window ${formatCount(window)}`}`
+}
+
+function stats(conversation: Conversation, last: TurnResult | undefined): string {
+  const { bytes, fullBytes, keptTokens, seenTokens } = conversation.getCacheInfo()
+  const cache =
+    `KV cache ${formatBytes(bytes)} for ${formatCount(keptTokens)} of ${formatCount(seenTokens)} tokens ` +
+    `(all of them: ${formatBytes(fullBytes)})`
+  if (!last) return cache
+  const { promptTokens, reusedTokens, generatedTokens, prefillMs, decodeMs } = last
+  const read = promptTokens - reusedTokens
+  return (
+    `read ${formatCount(read)} of ${formatPlural(promptTokens, 'token')} at ` +
+    `${formatCount(ratePerSecond(read, prefillMs))} a second, wrote ${formatCount(generatedTokens)} at ` +
+    `${formatCount(ratePerSecond(generatedTokens, decodeMs))} a second\n${cache}`
+  )
+}
+
+function need(argument: string, what: string): string {
+  if (argument !== '') return argument
+  throw invalidArgument('cli', `expected ${what} after the command, got nothing`)
+}

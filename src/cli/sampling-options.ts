@@ -1,0 +1,61 @@
+/** Options that shape a text, as the commands that write texts share them. */
+import { InvalidArgumentError, Option } from 'commander'
+import type { TurnOptions } from '../runtime/contract.ts'
+import { integer, integers, number, seedOption } from './options.ts'
+
+export const samplingOptions = (): Option[] => [
+  new Option('--max-tokens <number>', 'most new tokens').argParser(integer(1)),
+  new Option('--min-tokens <number>', 'no end before so many').argParser(integer(0)),
+  new Option('--temperature <number>', '0 takes the likeliest token').argParser(number(0)),
+  new Option('--top-k <number>', 'sample from so many tokens').argParser(integer(1)),
+  new Option('--top-p <number>', 'sample from this share of probability').argParser(number(0, 1, true)),
+  new Option('--min-p <number>', 'least share of the best probability').argParser(number(0, 1)),
+  new Option('--repetition-penalty <number>', 'above 1 discourages').argParser(number(0, Infinity, true)),
+  new Option('--presence-penalty <number>', 'above 0 discourages what was written').argParser(number(-2, 2)),
+  new Option('--frequency-penalty <number>', 'the same, by how often').argParser(number(-2, 2)),
+  new Option('--logit-bias <token=value...>', 'added to the logits of tokens').argParser(bias),
+  seedOption('makes sampling repeatable'),
+  new Option('--stop <text...>', 'end before any of these'),
+  new Option('--stop-token <id...>', 'end at any of these tokens').argParser(integers(0)),
+  new Option('--include-stop', 'keep the text that ended it'),
+  new Option('--ignore-eos', 'go on after an end token'),
+  new Option('--prompt-lookup <tokens>', 'draft so many tokens from the text so far').argParser(integer(0, 256)),
+]
+
+export interface SamplingFlags {
+  readonly maxTokens?: number
+  readonly minTokens?: number
+  readonly temperature?: number
+  readonly topK?: number
+  readonly topP?: number
+  readonly minP?: number
+  readonly repetitionPenalty?: number
+  readonly presencePenalty?: number
+  readonly frequencyPenalty?: number
+  readonly logitBias?: Readonly<Record<number, number>>
+  readonly seed?: number
+  readonly stop?: string[]
+  readonly stopToken?: number[]
+  readonly includeStop?: boolean
+  readonly ignoreEos?: boolean
+  readonly promptLookup?: number
+}
+
+/** Only what was given, so that the defaults of model and library hold for the rest. */
+export function toSampling(flags: SamplingFlags): TurnOptions {
+  const { maxTokens, minTokens, temperature, topK, topP, minP, repetitionPenalty, presencePenalty } = flags
+  const { frequencyPenalty, logitBias, seed, stop, stopToken, includeStop, ignoreEos, promptLookup } = flags
+  const all: TurnOptions = {
+    maxNewTokens: maxTokens,
+    minNewTokens: minTokens,
+    ...{ temperature, topK, topP, minP, repetitionPenalty, presencePenalty, frequencyPenalty, logitBias, seed },
+    ...{ stop, stopTokens: stopToken, includeStop, ignoreEos, promptLookupTokens: promptLookup },
+  }
+  return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined))
+}
+
+function bias(text: string, before: Record<number, number> = {}): Record<number, number> {
+  const [, token, value] = /^(\d+)=([-+]?[\d.]+)$/.exec(text) ?? []
+  if (token !== undefined && Number.isFinite(Number(value))) return { ...before, [token]: Number(value) }
+  throw new InvalidArgumentError('Expected a token and a number, such as 42=-5.')
+}
