@@ -2,10 +2,12 @@
 import type { OnnxModel, OnnxNode } from '../schema.ts'
 import type { GraphEditor } from './editor.ts'
 
-/** Where the rows of a head lie: `[1, T, H * D]`, `[1, T, H, D]` (the same memory), or `[1, H, T, D]`. */
+/** Where the rows of a head lie: `[1, T, H * D]`, `[1, T, H, D]` (the same memory), `[1, H, T, D]`, or `[H, T, D]`. */
 export interface Rows {
   readonly name: string
   readonly isHeadsFirst: boolean
+  /** Heads first, without an axis for the batch. */
+  readonly hasNoBatch?: boolean
 }
 
 /** One attention, as a pattern has found it. */
@@ -53,6 +55,8 @@ export interface Visibility {
   /** `additive` and `boolean` masks `[1 or B, 1 or H, T, S]`; `probabilities` of logits that are given as `logits`. */
   readonly kind: 'additive' | 'boolean' | 'probabilities'
   readonly logits?: string
+  /** Logits and probabilities are `[H, T, S]`. */
+  readonly hasNoBatch?: boolean
   /** The attention hides keys after a query by itself: what the mask says of them has no effect. */
   readonly isCausalBesides?: boolean
 }

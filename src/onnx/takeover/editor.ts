@@ -68,8 +68,12 @@ export class GraphEditor {
     this.#replaced.set(anchor, nodes)
   }
 
+  /** A name that no value has, of this graph or of one that it was made from. */
   fresh(name: string): string {
-    return `kvasir.${name}.${this.#count++}`
+    let made = ''
+    do made = `kvasir.${name}.${this.#count++}`
+    while (this.facts.has(made))
+    return made
   }
 
   /** A node with one output; give it to `replace`. */

@@ -100,6 +100,16 @@ const matrix = (type?: number): Operator => ({
   mixes: () => [-1],
 })
 
+const fusedMatrix: Operator = {
+  infer: (node, [a, b]) => {
+    const turned = (dims: readonly Dim[] | undefined, name: string): readonly Dim[] | undefined => {
+      return dims && intAttribute(node, name) ? [...dims.slice(0, -2), dims.at(-1), dims.at(-2)] : dims
+    }
+    return [{ type: a?.type, dims: matrixDims(turned(a?.dims, 'transA'), turned(b?.dims, 'transB')) }]
+  },
+  mixes: (node) => [intAttribute(node, 'transA') ? -2 : -1],
+}
+
 const packedMatrix: Operator = {
   infer: (node, [a]) => [
     { type: a?.type, dims: a?.dims && [...a.dims.slice(0, -1), constant(intAttribute(node, 'N') ?? 0)] },
@@ -420,7 +430,7 @@ export const operators: Readonly<Record<string, Operator>> = {
   GatherBlockQuantized: gatherBlockQuantized,
   TopK: topK,
   MatMul: matrix(),
-  FusedMatMul: matrix(),
+  FusedMatMul: fusedMatrix,
   Gemm: gemm,
   MatMulInteger: matrix(dataTypes.int32),
   MatMulIntegerToFloat: matrix(dataTypes.float),

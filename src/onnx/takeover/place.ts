@@ -28,7 +28,12 @@ export function placeAttention(editor: GraphEditor, found: FoundAttention, placi
     if (!Number.isInteger(size) || size < 1) throw refuse(anchor, `expected an integer for its ${name}, got ${size}`)
   }
   const type = editor.fact(anchor.input[0] ?? '').type ?? dataTypes.float
-  const rows = (given: Rows): string => asRows(editor, given, type, nodes)
+  const rows = (given: Rows): string => {
+    const sizes = [1, numHeads, -1, headDim]
+    if (!given.hasNoBatch) return asRows(editor, given, type, nodes)
+    const name = add(nodes, editor.node('Reshape', [given.name, editor.integers(sizes)]))
+    return asRows(editor, { name, isHeadsFirst: true }, editor.fact(given.name).type ?? type, nodes)
+  }
   const input = {
     query: rows(found.query),
     ...(found.key && found.value && { key: rows(found.key), value: rows(found.value) }),
@@ -97,7 +102,13 @@ function backTo(editor: GraphEditor, { output, numHeads, valueDim }: FoundAttent
   }
   if (output.isHeadsFirst) {
     value = add(nodes, editor.node('Reshape', [value, editor.integers([1, -1, numHeads, valueDim])]))
-    add(nodes, editor.node('Transpose', [value], { attributes: { perm: { ints: swap } }, ...last('last') }))
+    const isLast = !output.hasNoBatch
+    const attributes = { perm: { ints: swap } }
+    value = add(nodes, editor.node('Transpose', [value], { attributes, ...last(isLast ? 'last' : '') }))
+    if (!isLast) {
+      const sizes = editor.integers([numHeads, -1, valueDim])
+      add(nodes, editor.node('Reshape', [value, sizes], { output: output.name }))
+    }
   }
   return nodes
 }

@@ -3,7 +3,7 @@ import { make } from '../codec.ts'
 import { valuesRead, valuesWritten } from '../graph-walk.ts'
 import { dataTypes, type OnnxGraph, type OnnxNode, type OnnxTensor } from '../schema.ts'
 import type { Facts } from './facts.ts'
-import { isConstant } from './linear.ts'
+import { allTokens, isConstant, numberOf, same } from './linear.ts'
 
 /** The nodes that an output needs. */
 export function liveNodes(nodes: readonly OnnxNode[], output: string): OnnxNode[] {
@@ -37,9 +37,34 @@ export function foldShapes(graph: OnnxGraph, facts: Facts): OnnxGraph {
           type,
         ),
       )
-    } else nodes.push(node.opType === 'Reshape' ? withFixedShape(node, facts, constants) : node)
+    } else if (node.opType === 'Reshape') nodes.push(withFixedShape(node, facts, constants))
+    else nodes.push(isWholeTable(node, facts) && isLookedUp(node, graph.node) ? whole(node) : node)
   }
   return { ...graph, node: nodes, initializer: [...graph.initializer, ...constants.values()] }
+}
+
+/** The first P + T rows of a table of constants: old exports cut their tables of cosines to the length so far. */
+function isWholeTable({ opType, input }: OnnxNode, facts: Facts): boolean {
+  if (opType !== 'Slice' || !facts.get(input[0] ?? '')?.isConstant) return false
+  const [start, end, step] = [input[1], input[2], input[4]].map((name) => facts.get(name ?? '')?.ints?.[0])
+  const isFromStart = numberOf(start) === 0 && (!input[4] || numberOf(step) === 1)
+  return isFromStart && same(end, allTokens)
+}
+
+/** Whether rows are only taken from a value by their numbers, all of which are below P + T. */
+function isLookedUp(node: OnnxNode, nodes: readonly OnnxNode[]): boolean {
+  const [output = ''] = node.output
+  const readers = nodes.filter(({ input }) => input.includes(output))
+  return readers.every((reader) => {
+    if (reader.opType === 'Gather') return reader.input[0] === output
+    return lookThrough.has(reader.opType ?? '') && isLookedUp(reader, nodes)
+  })
+}
+
+const lookThrough = new Set(['Squeeze', 'Cast', 'Identity', 'Unsqueeze'])
+
+function whole(node: OnnxNode): OnnxNode {
+  return { ...node, opType: 'Identity', input: node.input.slice(0, 1), attribute: [] }
 }
 
 function withFixedShape(node: OnnxNode, facts: Facts, constants: Map<string, OnnxTensor>): OnnxNode {

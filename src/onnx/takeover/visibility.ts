@@ -215,11 +215,12 @@ class Study {
   }
 
   async #run({ past, fresh }: Step, logits: Float32Array): Promise<Numbers> {
+    const batch = this.#visibility.hasNoBatch ? [] : [1]
     const { numHeads } = this.#found
     const all: Record<string, Numbers> = {
       [probeNames.newTokens]: { dims: [], values: [fresh] },
       [probeNames.pastTokens]: { dims: [], values: [past] },
-      [probeNames.logits]: { dims: [1, numHeads, fresh, past + fresh], values: logits },
+      [probeNames.logits]: { dims: [...batch, numHeads, fresh, past + fresh], values: logits },
       input_ids: { dims: [1, fresh], values: new Float32Array(fresh) },
       attention_mask: { dims: [1, past + fresh], values: new Float32Array(past + fresh).fill(1) },
       position_ids: { dims: [1, fresh], values: Float32Array.from({ length: fresh }, (_, t) => past + t) },

@@ -10,7 +10,7 @@ import type { OnnxNode } from '../../schema.ts'
 import type { FoundAttention, Pattern } from '../contract.ts'
 import type { GraphEditor } from '../editor.ts'
 import { numberOf } from '../linear.ts'
-import { intAttribute, intsAttribute } from '../operators.ts'
+import { floatAttribute, intAttribute, intsAttribute } from '../operators.ts'
 import { refuse } from '../refuse.ts'
 
 export const writtenOut: Pattern = {
@@ -27,8 +27,22 @@ export const writtenOut: Pattern = {
 }
 
 /** Between the product of queries and keys and the Softmax, and between that and the product with values. */
-const scoreNodes = new Set(['Add', 'Sub', 'Mul', 'Div', 'Where', 'Tanh', 'Cast', 'Min', 'Max', 'Clip', 'Identity'])
-const afterNodes = new Set(['Cast', 'Where', 'Dropout', 'Identity'])
+const scoreNodes = new Set([
+  'Add',
+  'Sub',
+  'Mul',
+  'Div',
+  'Where',
+  'Tanh',
+  'Cast',
+  'Min',
+  'Max',
+  'Clip',
+  'Identity',
+  'Reshape',
+])
+const afterNodes = new Set(['Cast', 'Where', 'Dropout', 'Identity', 'Reshape'])
+const products = new Set(['MatMul', 'FusedMatMul'])
 
 async function describe(
   editor: GraphEditor,
@@ -38,11 +52,13 @@ async function describe(
   const axis = intAttribute(softmax, 'axis') ?? -1
   const product = weighted(editor, softmax)
   const scores = scoreProduct(editor, softmax.input[0] ?? '')
-  if (!product || !scores || (axis !== -1 && axis !== 3)) return undefined
+  const rank = editor.fact(softmax.input[0] ?? '').dims?.length
+  if (!product || !scores || (axis !== -1 && axis + 1 !== rank)) return undefined
   const [key, value] = [await follow(editor, scores.input[1] ?? ''), await follow(editor, product.input[1] ?? '')]
   if (!key || !value) return undefined
   const query = scores.input[0] ?? ''
-  const [numHeads, headDim] = [editor.size(query, 1), editor.size(query, 3)]
+  const hasNoBatch = editor.fact(query).dims?.length === 3
+  const [numHeads, headDim] = [editor.size(query, -3), editor.size(query, -1)]
   const [numKvHeads, valueDim] = [editor.size(key.fresh, 1), editor.size(value.fresh, 3)]
   if (!numHeads || !headDim || !numKvHeads || !valueDim) throw refuse(softmax, 'the shapes around it are not known')
   if (numHeads !== numKvHeads && !(key.isRepeated && value.isRepeated)) {
@@ -53,16 +69,16 @@ async function describe(
   return {
     kind: 'written out',
     anchor: product,
-    query: { name: query, isHeadsFirst: true },
+    query: { name: query, isHeadsFirst: true, hasNoBatch },
     ...(isShared
       ? { sharesStateOf: key.state }
       : { key: { name: key.fresh, isHeadsFirst: true }, value: { name: value.fresh, isHeadsFirst: true } }),
-    output: { name: product.output[0] ?? '', isHeadsFirst: true },
+    output: { name: product.output[0] ?? '', isHeadsFirst: true, hasNoBatch },
     ...{ numHeads, numKvHeads, headDim, valueDim },
-    scale: key.factor,
+    scale: key.factor * (floatAttribute(scores, 'alpha') ?? 1),
     softcap: await softcapOf(editor, softmax),
     state: key.state,
-    visibility: { value: product.input[0] ?? '', kind: 'probabilities', logits: scores.output[0] ?? '' },
+    visibility: { value: product.input[0] ?? '', kind: 'probabilities', logits: scores.output[0] ?? '', hasNoBatch },
   }
 }
 
@@ -71,7 +87,7 @@ function weighted(editor: GraphEditor, softmax: OnnxNode): OnnxNode | undefined 
   let value = softmax.output[0] ?? ''
   for (let steps = 0; steps < 6; steps++) {
     const consumers = editor.consumers(value)
-    const product = consumers.find(({ opType, input }) => opType === 'MatMul' && input[0] === value)
+    const product = consumers.find(({ opType = '', input }) => products.has(opType) && input[0] === value)
     if (product) return product
     // A softmax that is safe against rows without a key asks itself for NaN, hence the last of several.
     const next = consumers.findLast(({ opType }) => afterNodes.has(opType ?? ''))
@@ -88,7 +104,8 @@ function scoreProduct(editor: GraphEditor, value: string): OnnxNode | undefined 
     const node = editor.producer(open.pop()!)
     if (!node) continue
     const isVariable = node.input.every((name) => !editor.fact(name).isConstant)
-    if (node.opType === 'MatMul' && isVariable && editor.fact(node.output[0] ?? '').dims?.length === 4) return node
+    const rank = editor.fact(node.output[0] ?? '').dims?.length
+    if (products.has(node.opType ?? '') && isVariable && (rank === 4 || rank === 3)) return node
     if (scoreNodes.has(node.opType ?? '')) open.push(...node.input.filter((name) => !editor.fact(name).isConstant))
   }
   return undefined
@@ -150,7 +167,7 @@ async function follow(editor: GraphEditor, value: string): Promise<Cached | unde
 }
 
 function swapsLast(perm: readonly number[] | undefined): boolean {
-  return String(perm) === '0,1,3,2'
+  return String(perm) === '0,1,3,2' || String(perm) === '0,2,1'
 }
 
 /** The state behind a Concat of `past_key_values.N.key` (or `.value`) and new rows along the axis of tokens. */

@@ -4,7 +4,7 @@ import { attributeTypes, dataTypes, type OnnxModel } from '../../schema.ts'
 import { contribAttention, groupQuery, multiHead, standard, stepInputs } from './fused.ts'
 import { fusedDecoder, gptDecoder, plainDecoder } from './scaffold.ts'
 import { type DecoderSettings, PublishedWriter, smallDecoder } from './writer.ts'
-import { alibiAttention, gptAttention, llamaAttention, rangePositions } from './written.ts'
+import { alibiAttention, gptAttention, llamaAttention, maskPositions, optAttention, rangePositions } from './written.ts'
 
 type Style = (w: PublishedWriter) => void
 
@@ -42,6 +42,9 @@ export const styles = {
   'ai.onnx, flat rows': (w) => fusedDecoder(w, standard(w, { isHeadsFirst: false })),
   'ai.onnx, heads first, boolean mask': (w) => fusedDecoder(w, standard(w, { isHeadsFirst: true, softcap: 4 })),
   'Llama, written out': (w) => plainDecoder(w, llamaAttention(w, { kind: 'eager' })),
+  'Llama, written out, tables cut to length': (w) =>
+    plainDecoder(w, llamaAttention(w, { kind: 'eager', rotary: 'sliced' })),
+  OPT: (w) => gptDecoder(w, optAttention(w), maskPositions(w)),
   'Llama, written out, sdpa': (w) => plainDecoder(w, llamaAttention(w, { kind: 'sdpa' })),
   'Gemma 2, written out': (w) =>
     plainDecoder(w, llamaAttention(w, { kind: 'eager', softcap: 5, evenWindow: 11, scale: 0.3 }), { softcap: 7 }),
@@ -55,7 +58,7 @@ export type StyleName = keyof typeof styles
 export const styleNames = Object.keys(styles) as StyleName[]
 
 /** Styles whose attention has as many KV heads as heads. */
-const ungrouped = /MultiHead|GPT-2|ALiBi/
+const ungrouped = /MultiHead|GPT-2|ALiBi|OPT/
 
 /** A whole graph of a style. */
 export function createDecoder(name: StyleName, settings: Partial<DecoderSettings> = {}): OnnxModel {

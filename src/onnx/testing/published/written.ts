@@ -5,6 +5,8 @@ import { type AttentionWriter, conv1d } from './scaffold.ts'
 import type { PublishedWriter } from './writer.ts'
 
 export interface WrittenOptions {
+  /** `sliced`: tables of cosines, cut to the length so far and looked up by position (default: inverse frequencies). */
+  readonly rotary?: 'sliced'
   /** `eager`: MatMul, Div, Add; `sdpa`: roots of the scale on both sides, safe softmax. */
   readonly kind: 'eager' | 'sdpa'
   readonly softcap?: number
@@ -23,7 +25,7 @@ const swap = { attributes: { perm: { ints: [0, 2, 1, 3] } } }
 export function llamaAttention(w: PublishedWriter, options: WrittenOptions): AttentionWriter {
   const { numHeads, numKvHeads, headDim, hiddenSize } = w.settings
   stepInputs(w, true)
-  const rotary = inverseFrequencyTables(w)
+  const rotary = options.rotary === 'sliced' ? slicedTables(w) : inverseFrequencyTables(w)
   const mask = additiveMask(w, 'causal')
   const windowed = options.evenWindow === undefined ? mask : additiveMask(w, 'causal', options.evenWindow)
   const kept = new Map<number, readonly [string, string]>()
@@ -195,6 +197,65 @@ function inverseFrequencyTables(w: PublishedWriter): RotaryValues {
     return w.node('Unsqueeze', [cast, w.integers([1])])
   }
   return { cos: table('Cos'), sin: table('Sin') }
+}
+
+/** Tables `[1, 1, positions, D]`, cut to the length so far, squeezed and looked up. */
+function slicedTables(w: PublishedWriter): RotaryValues {
+  const { headDim, theta, maxPositions } = w.settings
+  const { total } = stepLengths(w)
+  const end = w.node('Unsqueeze', [total, w.integers([0])])
+  const values = (name: string, of: (angle: number) => number): string => {
+    const table = Array.from({ length: maxPositions * headDim }, (_, i) => {
+      const pair = (i % headDim) % (headDim / 2)
+      return of(Math.floor(i / headDim) * theta ** (-pair / (headDim / 2)))
+    })
+    const all = w.tensor(name, table, [1, 1, maxPositions, headDim])
+    const cut = w.node('Slice', [all, w.integers([0]), end, w.integers([2]), w.integers([1])])
+    const flat = w.node('Squeeze', [w.node('Squeeze', [cut, w.integers([1])]), w.integers([0])])
+    const rows = w.node('Gather', [flat, 'position_ids'], undefined, { attributes: { axis: { int: 0 } } })
+    return w.node('Unsqueeze', [rows, w.integers([1])])
+  }
+  return { cos: values('cos_cached', Math.cos), sin: values('sin_cached', Math.sin) }
+}
+
+/** OPT: products of three axes, the scale on queries, positions from the cumulated mask. */
+export function optAttention(w: PublishedWriter): AttentionWriter {
+  const { numHeads, headDim, hiddenSize } = w.settings
+  stepInputs(w, false, numHeads)
+  const mask = additiveMask(w, 'causal')
+  return (_, layer, x) => {
+    const part = (name: string): string =>
+      w.linear(x, `decoder.layers.${layer}.${name}`, hiddenSize, numHeads * headDim, true)
+    const query = w.node('Mul', [part('q_proj'), w.floats([1 / Math.sqrt(headDim)])])
+    const heads = (rows: string): string => splitHeads(w, rows, x, numHeads)
+    const [keys, values] = appendPast(w, layer, heads(part('k_proj')), heads(part('v_proj')))
+    const flat = (name: string): string =>
+      w.node('Reshape', [name, shape(w, [w.integers([numHeads]), w.integers([-1]), w.integers([headDim])])])
+    const transposed = w.node('Transpose', [flat(keys)], undefined, { attributes: { perm: { ints: [0, 2, 1] } } })
+    const scores = w.node('MatMul', [flat(heads(query)), transposed])
+    const [fresh, total] = [axisOf(w, x, 1), axisOf(w, keys, 2)]
+    const wide = w.node('Reshape', [scores, shape(w, [axisOf(w, x, 0), w.integers([numHeads]), fresh, total])])
+    const masked = w.node('Max', [w.node('Add', [wide, mask]), w.floats([-3.4028234663852886e38])])
+    const narrow = w.node('Reshape', [masked, shape(w, [w.integers([numHeads]), fresh, total])])
+    const probabilities = w.node('Softmax', [narrow], undefined, { attributes: { axis: { int: -1 } } })
+    const product = w.node('MatMul', [probabilities, flat(values)])
+    return mergeHeads(
+      w,
+      w.node('Reshape', [product, shape(w, [axisOf(w, x, 0), w.integers([numHeads]), fresh, w.integers([headDim])])]),
+      x,
+    )
+  }
+}
+
+/** Positions of OPT: the cumulated mask, less one, from the number of earlier tokens on. */
+export function maskPositions(w: PublishedWriter): string {
+  const sum = w.node('CumSum', ['attention_mask', w.scalar(1)])
+  const all = w.node('Sub', [w.node('Mul', [sum, 'attention_mask']), w.integers([1])])
+  const { fresh, total } = stepLengths(w)
+  const past = w.node('Unsqueeze', [w.node('Sub', [total, fresh]), w.integers([0])])
+  const end = w.integers([Number.MAX_SAFE_INTEGER])
+  const own = w.node('Slice', [all, past, end, w.integers([1]), w.integers([1])])
+  return w.node('Add', [own, w.integers([2])])
 }
 
 /** x * cos + rotate_half(x) * sin. */
