@@ -367,7 +367,7 @@ napi_value open(napi_env env, napi_callback_info info) {
   char wanted[16] = "";
   size_t length = 0;
   if (count > 1) napi_get_value_string_utf8(env, values[1], wanted, sizeof wanted, &length);
-  const KernelTable* tables[3];
+  const KernelTable* tables[kMostTables];
   const int available = available_tables(tables);
   for (int i = 0; i < available; i++) {
     if (length > 0 && strcmp(wanted, tables[i]->name) != 0) continue;
@@ -381,7 +381,7 @@ napi_value open(napi_env env, napi_callback_info info) {
 
 // Names of the instruction sets that can be opened, best first.
 napi_value instruction_sets(napi_env env, napi_callback_info) {
-  const KernelTable* tables[3];
+  const KernelTable* tables[kMostTables];
   const int available = available_tables(tables);
   napi_value result, name;
   napi_create_array_with_length(env, available, &result);

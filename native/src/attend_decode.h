@@ -167,7 +167,9 @@ static void attend_block(const Decode& decode, const DecodeRows& rows, const Dec
 static void decode_task(const AttendArgs& args, const AttendPlan& plan, int number, char* partials, char* workspace) {
   Decode decode(args, plan, number, partials, workspace);
   for (int g = 0; g < decode.group; g++) {
-    load_query(args, decode.token, decode.head * decode.group + g, decode.q + (int64_t)g * padded(args.head_dim));
+    float* q = decode.q + (int64_t)g * padded(args.head_dim);
+    load_query(args, decode.token, decode.head * decode.group + g, q);
+    for (int d = 0; d < args.head_dim; d++) q[d] *= args.scale;
     decode.state.max[g] = -__builtin_inff();
     store(decode.state.sum + g * kLanes, zero());
   }

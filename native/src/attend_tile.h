@@ -9,7 +9,7 @@
 // product's register tile, so that a panel lies in consecutive cache lines.
 #pragma once
 #include "logits.h"
-#include "row_kernels.h"
+#include "matrix_unit.h"
 
 namespace kvasir {
 namespace KVASIR_ISA {
@@ -31,6 +31,7 @@ struct Tile {
   float* row;     // [padded E]
   int32_t* positions;  // [64]
   TileRows* rows;
+  MatrixTile matrix;
   int head, first_token, num_queries, group, head_dim, value_dim;
 
   static int64_t place(const AttendArgs& args, char* base, Tile* tile) {
@@ -48,6 +49,7 @@ struct Tile {
     tile->row = arena.take<float>(padded(args.value_dim));
     tile->positions = arena.take<int32_t>(kTileQueries);
     tile->rows = arena.take<TileRows>(1);
+    MatrixTile::place(args, arena, &tile->matrix);
     return arena.used;
   }
 
@@ -119,11 +121,12 @@ static void multiply(const float* a, int64_t row_step, int64_t inner_step, const
   }
 }
 
-// Soft cap, ALiBi and mask of the scores.
+// Scale, soft cap, ALiBi and mask of the scores.
 static void shape_tile(const AttendArgs& args, Tile& tile) {
   const TileRows& rows = *tile.rows;
   for (int j = 0; j < rows.count; j++) {
     float* scores = tile.scores + (int64_t)j * kTileQueries;
+    for (int m = 0; m < tile.num_queries; m += kLanes) store(scores + m, mul(load(scores + m), broadcast(args.scale)));
     for (int m = 0; args.softcap > 0 && m < tile.num_queries; m += kLanes) {
       store(scores + m, soft_capped(load(scores + m), args.softcap));
     }
@@ -138,15 +141,15 @@ static void shape_tile(const AttendArgs& args, Tile& tile) {
 
 constexpr float kLowest = -3.40282347e38f;  // the lowest finite f32: some models mask with it
 
-// Scores to weights for one vector of queries: bias and lifetimes, running maximum, exponentials, running sum.
-static void soften_column(Tile& tile, int m) {
+// Scores to weights for one vector of queries: scale, bias and lifetimes, running maximum, exponentials, running sum.
+static void soften_column(Tile& tile, int m, float scale) {
   const TileRows& rows = *tile.rows;
   float* column = tile.scores + m;
-  const F old = load(tile.max + m);
+  const F old = load(tile.max + m), scaling = broadcast(scale);
   F top = old;
   for (int j = 0; j < rows.count; j++) {
     F score = load(column + j * kTileQueries);
-    if (rows.has_bias) score = add(score, broadcast(rows.bias[j]));
+    score = rows.has_bias ? fma(score, scaling, broadcast(rows.bias[j])) : mul(score, scaling);
     if (!rows.all_visible) score = hide(score, tile.positions + m, rows.births[j], rows.deaths[j]);
     store(column + j * kTileQueries, score);
     top = max(top, score);
@@ -232,12 +235,18 @@ static void flush(const AttendArgs& args, Tile& tile) {
   TileRows& rows = *tile.rows;
   if (rows.count == 0) return;
   const RowKernels& kernels = kRowKernels[(int)args.storage];
-  const bool in_place = args.storage == Storage::f32 && rows.is_even();
-  score_tile(kernels, tile, in_place);
-  if (shapes_logits(args, rows.mask)) shape_tile(args, tile);
-  for (int m = 0; m < padded(tile.num_queries); m += kLanes) soften_column(tile, m);
+  const bool is_even = rows.is_even(), in_place = args.storage == Storage::f32 && is_even;
+  const int columns = padded(tile.num_queries);
+  if (!score_on_unit(args, tile.matrix, rows.keys, rows.key_stride, rows.count, is_even, columns, tile.scores)) {
+    score_tile(kernels, tile, in_place);
+  }
+  const bool is_shaped = shapes_logits(args, rows.mask);
+  if (is_shaped) shape_tile(args, tile);
+  for (int m = 0; m < columns; m += kLanes) soften_column(tile, m, is_shaped ? 1.0f : args.scale);
   // What some queries don't see may hold NaN, which has to be found before it meets a weight of 0.
-  if (in_place && rows.all_visible && tile.value_dim % kLanes == 0) {
+  if (add_on_unit(args, tile.matrix, rows.values, rows.count, tile.scores, columns, tile.out)) {
+    // done
+  } else if (in_place && rows.all_visible && tile.value_dim % kLanes == 0) {
     add_values(tile, (const float*)rows.values[0]);
   } else {
     const bool finite = widen_values(kernels, tile);
@@ -247,19 +256,36 @@ static void flush(const AttendArgs& args, Tile& tile) {
   rows.clear();
 }
 
+// Queries as columns [D, 64]: turned and transposed. The scale comes after the product: numbers of few bits stay so.
+static void load_queries(const AttendArgs& args, Tile& tile) {
+  const int columns = padded(tile.num_queries), stride = padded(args.head_dim);
+  float* rows = tile.keys;  // not in use yet: [kLanes, padded D]
+  for (int m = 0; m < columns; m += kLanes) {
+    for (int i = 0; i < kLanes; i++) {
+      // Columns past the last query repeat it; their results are dropped.
+      const int n = m + i < tile.num_queries ? m + i : tile.num_queries - 1;
+      load_query(args, tile.token_of(n), tile.head_of(n), rows + i * stride);
+    }
+    for (int d = 0; d < args.head_dim; d += kLanes) {
+      F block[kLanes];
+      for (int i = 0; i < kLanes; i++) block[i] = load(rows + i * stride + d);
+      transpose(block);
+      const int used = args.head_dim - d < kLanes ? args.head_dim - d : kLanes;
+      for (int i = 0; i < used; i++) store(tile.q + (int64_t)(d + i) * kTileQueries + m, block[i]);
+    }
+  }
+}
+
 static void open_tile(const AttendArgs& args, Tile& tile) {
   const int columns = padded(tile.num_queries);
-  float* q = tile.keys;  // not in use yet
+  load_queries(args, tile);
   for (int m = 0; m < columns; m++) {
-    // Columns past the last query repeat it; their results are dropped.
-    const int n = m < tile.num_queries ? m : tile.num_queries - 1;
-    load_query(args, tile.token_of(n), tile.head_of(n), q);
-    for (int d = 0; d < args.head_dim; d++) tile.q[(int64_t)d * kTileQueries + m] = q[d];
-    tile.positions[m] = args.first_position + tile.token_of(n);
+    tile.positions[m] = args.first_position + tile.token_of(m < tile.num_queries ? m : tile.num_queries - 1);
     tile.max[m] = -__builtin_inff();
     tile.sum[m] = 0.0f;
   }
-  for (int64_t e = 0; e < (int64_t)kTileQueries * padded(args.value_dim); e++) tile.out[e] = 0.0f;
+  for (int64_t e = 0; e < (int64_t)columns * padded(args.value_dim); e++) tile.out[e] = 0.0f;
+  split_queries(args, tile.matrix, tile.q, columns);
 }
 
 static void close_tile(const AttendArgs& args, const Tile& tile) {
@@ -280,6 +306,8 @@ static void close_tile(const AttendArgs& args, const Tile& tile) {
 static void tile_task(const AttendArgs& args, const AttendPlan& plan, int task, char* workspace) {
   // The last tiles of a causal call are the longest: they go first, so that threads finish together.
   const int number = plan.num_tiles - 1 - task / args.num_kv_heads;
+  const MatrixUnit unit;
+  (void)unit;
   Tile tile;
   Tile::place(args, workspace, &tile);
   tile.head = task % args.num_kv_heads;

@@ -55,5 +55,23 @@ static float multiply_add(int64_t iterations, double* flops) {
   return reduce_add(sum[0]);
 }
 
+static float dot_products(int64_t iterations) {
+  constexpr int kChains = 12;
+  F sum[kChains];
+  for (int i = 0; i < kChains; i++) sum[i] = zero();
+  const F factor = broadcast(0.999f);
+  for (int64_t n = 0; n < iterations; n++) {
+    for (int i = 0; i < kChains; i++) {
+#if defined(KVASIR_BF16_DOT)
+      sum[i] = _mm512_dpbf16_ps(sum[i], (__m512bh)factor, (__m512bh)factor);
+#else
+      sum[i] = fma(sum[i], factor, factor);
+#endif
+    }
+  }
+  for (int i = 1; i < kChains; i++) sum[0] = add(sum[0], sum[i]);
+  return reduce_add(sum[0]);
+}
+
 }  // namespace KVASIR_ISA
 }  // namespace kvasir

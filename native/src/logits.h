@@ -6,12 +6,11 @@
 namespace kvasir {
 namespace KVASIR_ISA {
 
-// Query `head` of `token` as f32: turned, and times the scale. Writes whole vectors.
+// Query `head` of `token` as f32, turned. Writes whole vectors.
 static void load_query(const AttendArgs& args, int64_t token, int head, float* q) {
   const int64_t at = (token * args.num_heads + head) * args.head_dim;
   widen_any(q, at_element(args.query, args.query_storage, at), args.head_dim, args.query_storage);
   if (args.rotation.cos) rotate_head(q, args.rotation, token, 1.0f);
-  for (int d = 0; d < args.head_dim; d++) q[d] *= args.scale;
 }
 
 static void store_output(const AttendArgs& args, int64_t row, const float* values) {

@@ -60,6 +60,32 @@ static inline F reduce_each(const F* a) {
   return add(_mm512_shuffle_f32x4(v0, v1, 0x88), _mm512_shuffle_f32x4(v0, v1, 0xdd));
 }
 
+// Lane i of vector j becomes lane j of vector i.
+static inline void transpose(F* x) {
+  __m512i a[16], b[16];
+  for (int i = 0; i < 8; i++) {
+    const __m512i low = _mm512_castps_si512(x[2 * i]), high = _mm512_castps_si512(x[2 * i + 1]);
+    a[2 * i] = _mm512_unpacklo_epi32(low, high);
+    a[2 * i + 1] = _mm512_unpackhi_epi32(low, high);
+  }
+  for (int i = 0; i < 4; i++) {
+    b[4 * i] = _mm512_unpacklo_epi64(a[4 * i], a[4 * i + 2]);
+    b[4 * i + 1] = _mm512_unpackhi_epi64(a[4 * i], a[4 * i + 2]);
+    b[4 * i + 2] = _mm512_unpacklo_epi64(a[4 * i + 1], a[4 * i + 3]);
+    b[4 * i + 3] = _mm512_unpackhi_epi64(a[4 * i + 1], a[4 * i + 3]);
+  }
+  for (int i = 0; i < 4; i++) {
+    a[i] = _mm512_shuffle_i32x4(b[i], b[4 + i], 0x88);
+    a[4 + i] = _mm512_shuffle_i32x4(b[i], b[4 + i], 0xdd);
+    a[8 + i] = _mm512_shuffle_i32x4(b[8 + i], b[12 + i], 0x88);
+    a[12 + i] = _mm512_shuffle_i32x4(b[8 + i], b[12 + i], 0xdd);
+  }
+  for (int i = 0; i < 8; i++) {
+    x[i] = _mm512_castsi512_ps(_mm512_shuffle_i32x4(a[i], a[8 + i], 0x88));
+    x[8 + i] = _mm512_castsi512_ps(_mm512_shuffle_i32x4(a[i], a[8 + i], 0xdd));
+  }
+}
+
 // Where births <= position < deaths, `v`; elsewhere -infinity. Positions are lanes.
 static inline F hide(F v, const int32_t* positions, int32_t birth, int32_t death) {
   __m512i p = _mm512_loadu_si512(positions);

@@ -124,6 +124,14 @@ static inline F reduce_each(const F* a) {
   return __builtin_shuffle(t0, t1, (I){0, 1, 4, 5}) + __builtin_shuffle(t0, t1, (I){2, 3, 6, 7});
 #endif
 }
+// Lane i of vector j becomes lane j of vector i.
+static inline void transpose(F* x) {
+  float t[16];
+  for (int i = 0; i < 4; i++) {
+    for (int j = 0; j < 4; j++) t[4 * j + i] = x[i][j];
+  }
+  for (int i = 0; i < 4; i++) x[i] = load(t + 4 * i);
+}
 static inline F hide(F v, const int32_t* positions, int32_t birth, int32_t death) {
   I p;
   __builtin_memcpy(&p, positions, 16);

@@ -109,7 +109,9 @@ static void weigh_task(const WeighArgs& args, const WeighPlan& plan, int task, c
   Weigh::place(attend, workspace, &weigh);
   for (int token = args.first_token; token < attend.num_tokens; token++) {
     for (int g = 0; g < group; g++) {
-      load_query(attend, token, head * group + g, weigh.q + (int64_t)g * padded(attend.head_dim));
+      float* q = weigh.q + (int64_t)g * padded(attend.head_dim);
+      load_query(attend, token, head * group + g, q);
+      for (int d = 0; d < attend.head_dim; d++) q[d] *= attend.scale;
     }
     int64_t start = 0;  // of the segment, among the head's entries
     for (int s = 0; s < attend.num_segments; s++) {

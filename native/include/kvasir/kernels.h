@@ -159,6 +159,9 @@ struct KernelTable {
   float (*read)(const float* data, int64_t count);
   // Does `iterations` rounds of independent fused multiply-adds; *flops says how many operations that was.
   float (*multiply_add)(int64_t iterations, double* flops);
+  // Does `iterations` rounds of the multiply-adds of f32, or of the bf16 dot products, that products of tiles are made
+  // of: the same number of instructions for all sets.
+  float (*dot_products)(int64_t iterations);
 };
 
 // Checks scores of all heads for NaN; then `retain_head` may run for each head, in any order.
