@@ -1,25 +1,32 @@
-/** Makes the tables of the README from docs/results/results.json. */
+/** Makes the tables of the README from what docs/results/ holds. */
+import { renderAttention } from './render-attention.mjs'
+import { count, mebibytes, section, table } from './render-tables.mjs'
 
 const marks = ['<!-- results: made by tools/results.mjs -->', '<!-- end of results -->']
 
-/** Puts `text` between the two marks. */
+/** Puts `text` between the two marks of a document. */
 export function replaceBetweenMarks(document, text) {
   const begin = document.indexOf(marks[0])
   const end = document.indexOf(marks[1])
-  if (begin < 0 || end < begin) throw new Error(`expected "${marks[0]}" and "${marks[1]}" in the README`)
+  if (begin < 0 || end < begin) throw new Error(`expected "${marks[0]}" and "${marks[1]}" `)
   return `${document.slice(0, begin + marks[0].length)}\n\n${text.trim()}\n\n${document.slice(end)}`
 }
 
-/** @param {object} results as tools/results.mjs writes them */
-export function renderResults({ machine, recall, memory, decode, linear }) {
+/**
+ * @param {object} results as tools/results.mjs writes them
+ * @param {readonly object[]} attention reports of `bench attention`; without any, nothing is said of it
+ */
+export function renderResults({ machine, recall, memory, linear }, attention) {
   const { processor, cores, memoryGiB, node } = machine
   return [
     `Measured by \`node tools/results.mjs\` on ${processor}, ${cores} cores, ${memoryGiB} GiB, Node ${node}.`,
     renderRecall(recall),
     renderMemory(memory[0]),
     renderLinear(linear[0]),
-    renderDecode(decode[0]),
-  ].join('\n\n')
+    renderAttention(attention),
+  ]
+    .filter(Boolean)
+    .join('\n\n')
 }
 
 function renderRecall(runs) {
@@ -69,41 +76,4 @@ function renderLinear({ command, result }) {
   ])
   const head = ['tokens', 'full memory', 'linear memory', 'dense ms', 'full ms', 'linear ms', 'full / linear']
   return section('The linear cache as the text grows', text, [{ command }], table(head, cells, 0))
-}
-
-function renderDecode({ command, result }) {
-  const rows = result.rows.map((row) => [
-    row.dtype,
-    `${row.heads} / ${row.kvHeads}`,
-    count(row.kvLength),
-    row.ms.toFixed(2),
-    row.gbPerSecond.toFixed(1),
-    `${Math.round(100 * row.shareOfLimit)} %`,
-    row.onnxruntimeMs.toFixed(1),
-    `${row.ratioToOnnxruntime.toFixed(1)}x`,
-  ])
-  const text =
-    'One decode step of one layer, D = 128. The limit is the roofline of read bandwidth and FMA rate, both measured ' +
-    'in the same run. onnxruntime: its GroupQueryAttention, f32, on the same numbers.'
-  const head = ['storage', 'heads / KV heads', 'tokens', 'ms', 'GB/s', 'of the limit', 'onnxruntime ms', 'ratio']
-  return section('Decode attention', text, [{ command }], table(head, rows, 1))
-}
-
-function section(title, text, runs, body) {
-  const lines = runs.map(({ command }) => `npm start -- ${command.replace(/^kvasir /, '')}`)
-  return [`### ${title}`, text, body, `\`\`\`text\n${lines.join('\n')}\n\`\`\``].join('\n\n')
-}
-
-function table(head, rows, textColumns) {
-  const rule = head.map((_, index) => (index < textColumns ? '---' : '---:'))
-  return [head, rule, ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n')
-}
-
-function count(value) {
-  return value === null ? 'all' : Number(value).toLocaleString('en-US')
-}
-
-function mebibytes(bytes) {
-  const value = bytes / 2 ** 20
-  return `${value >= 100 ? value.toFixed(0) : value.toPrecision(3)} MiB`
 }

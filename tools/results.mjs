@@ -1,22 +1,24 @@
 /**
- * Measures what the README claims and writes it there: `node tools/results.mjs`, about ten minutes on an idle machine.
+ * Measures what the README and bench/README.md claim and writes it there: `node tools/results.mjs`, best on an idle
+ * machine. With names (`node tools/results.mjs attention`) only that is measured anew; with `--render` nothing is.
  *
  * Every figure comes from a command line of this package with --json; what they printed is kept in docs/results/, and
- * the tables between the two marks of the README are made from that. With `--render` nothing is measured again.
+ * the tables between the two marks of the documents are made from that.
  */
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { cpus, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { prepare, root } from './prepare.mjs'
+import { renderAttentionInFull } from './render-attention.mjs'
 import { renderResults, replaceBetweenMarks } from './render-results.mjs'
 import { say } from './steps.mjs'
 
 const folder = join(root, 'docs/results')
-const file = join(folder, 'results.json')
+const files = { results: join(folder, 'results.json'), attention: join(folder, 'attention.json') }
 
-/** What is measured. The names are those of the fields of results.json. */
+/** What is measured. The names are those of the fields of results.json; attention has a file of its own. */
 const commands = {
   recall: [
     'eval recall --context 65536 --questions 100 --policy linear',
@@ -24,38 +26,85 @@ const commands = {
     'eval recall --context 65536 --questions 100 --policy window',
   ],
   memory: ['eval memory --tokens 200000 --plot docs/results/memory.svg'],
-  decode: ['bench decode --backend native --kv-lengths 2048 32768 --groups 1 4'],
   linear: ['bench linear'],
+  attention: [
+    'bench attention --phase decode --plot docs/results/decode.svg',
+    'bench attention --phase prefill --plot docs/results/prefill.svg',
+    'bench attention --phase prefill --kv-dtype f16,bf16 --candidates native,wasm,ort-node-gqa,ort-node-mha,ort-node-attention',
+    'bench attention --phase prefill --kv-dtype f32 --lengths 16384 --window 1024 --candidates native --repeat 3',
+    'bench attention --phase memory --plot docs/results/scratch.svg',
+    'bench attention --phase decode --kv-dtype f32,f16 --heads 8,32 --lengths 2048,32768 --threads 1 --candidates native-avx2,wasm',
+  ],
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) process.exitCode = await main(process.argv[2] === '--render')
+if (process.argv[1] === fileURLToPath(import.meta.url)) process.exitCode = await main(process.argv.slice(2))
 
-async function main(isRenderOnly) {
+async function main(words) {
+  const names = words.filter((word) => word !== '--render')
+  const unknown = names.find((name) => !Object.hasOwn(commands, name))
+  if (unknown !== undefined) {
+    say(`expected some of ${Object.keys(commands).join(', ')} or --render, got ${unknown}`)
+    return 2
+  }
   if (!(await prepare())) return 1
   mkdirSync(folder, { recursive: true })
-  if (!isRenderOnly) writeFileSync(file, `${JSON.stringify(measure(), undefined, 2)}\n`)
-  const text = renderResults(JSON.parse(readFileSync(file, 'utf8')))
-  const readme = join(root, 'README.md')
-  writeFileSync(readme, replaceBetweenMarks(readFileSync(readme, 'utf8'), text))
+  if (!words.includes('--render')) measure(names.length > 0 ? names : Object.keys(commands))
+  render()
   return 0
 }
 
-function measure() {
-  const machine = {
+function measure(names) {
+  const others = names.filter((name) => name !== 'attention')
+  if (others.length > 0) {
+    const known = read(files.results, {})
+    const machine = describeMachine()
+    const isWhole = others.length === Object.keys(commands).length - 1
+    if (!isWhole && JSON.stringify(known.machine) !== JSON.stringify(machine)) {
+      throw new Error('docs/results/results.json is of another machine: measure all, or attention alone')
+    }
+    const runs = Object.fromEntries(others.map((name) => [name, runAll(name)]))
+    writeFileSync(files.results, `${JSON.stringify({ ...known, machine, ...runs }, undefined, 2)}\n`)
+  }
+  // A line a command: these reports are long, and say themselves what they were made on.
+  if (names.includes('attention')) {
+    writeFileSync(
+      files.attention,
+      `[\n${runAll('attention')
+        .map((run) => JSON.stringify(run))
+        .join(',\n')}\n]\n`,
+    )
+  }
+}
+
+function render() {
+  const attention = read(files.attention, [])
+  insert('README.md', renderResults(read(files.results, {}), attention))
+  insert('bench/README.md', renderAttentionInFull(attention))
+}
+
+function insert(name, text) {
+  const file = join(root, name)
+  writeFileSync(file, replaceBetweenMarks(readFileSync(file, 'utf8'), text))
+}
+
+function read(file, fallback) {
+  return existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : fallback
+}
+
+function describeMachine() {
+  return {
     processor: cpus()[0]?.model ?? 'unknown',
     cores: cpus().length,
     memoryGiB: Math.round(totalmem() / 2 ** 30),
     node: process.version,
   }
-  const runs = Object.entries(commands).map(([name, lines]) => [
-    name,
-    lines.map((command) => ({ command: `kvasir ${command}`, result: run(command) })),
-  ])
-  return { machine, ...Object.fromEntries(runs) }
 }
+
+const runAll = (name) => commands[name].map((command) => ({ command: `kvasir ${command}`, result: run(command) }))
 
 function run(command) {
   say(`kvasir ${command}`)
   const args = ['--import', import.meta.resolve('tsx'), 'src/cli/main.ts', ...command.split(' '), '--json']
-  return JSON.parse(execFileSync(process.execPath, args, { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] }))
+  const output = { stdio: ['ignore', 'pipe', 'inherit'], maxBuffer: 2 ** 28 }
+  return JSON.parse(execFileSync(process.execPath, args, { cwd: root, ...output }))
 }

@@ -30,7 +30,7 @@ interface Defaults {
 
 const defaults = {
   decode: { kvDtypes: ['f16', 'f32'], heads: [8, 32, 64], kvHeads: 8, lengths: [512, 2048, 8192, 32_768] },
-  prefill: { kvDtypes: ['f32', 'bf16'], heads: [32], kvHeads: 8, lengths: [128, 512, 1024, 2048, 4096] },
+  prefill: { kvDtypes: ['f32'], heads: [32], kvHeads: 8, lengths: [128, 512, 1024, 2048, 4096] },
   memory: { kvDtypes: ['f32'], heads: [4], kvHeads: 1, lengths: [1024, 4096, 32_768] },
 } as const satisfies Record<Phase, Defaults>
 

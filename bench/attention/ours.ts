@@ -39,7 +39,10 @@ function openOurs(attentionCase: AttentionCase, kernels: MeasurableKernels): Ope
   const args = attendArgs(attentionCase, views, { query, output })
   const probe = phase === 'memory' ? undefined : new LimitProbe(kernels, countWork(attentionCase).bytes)
   return {
-    description: kernels.description,
+    // Asked after the calls: threads that did not come are known by then.
+    get description() {
+      return kernels.description
+    },
     run: () => kernels.attendAsync(args()),
     output: () => toFloat32(output, queryDtype),
     probe,

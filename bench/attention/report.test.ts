@@ -6,7 +6,7 @@ import { type Round, roofline, summarise } from './report.ts'
 import type { Measurement, SessionFacts } from './session.ts'
 
 const [decode] = attentionCases({ kvDtypes: ['f16'], heads: [32], lengths: [32_768], threads: 2 })
-const facts = { description: 'x', dtype: 'f32', versions: {}, difference: 0, tolerance: 1e-4 } as const
+const facts = { description: 'x', dtype: 'f32', versions: {}, difference: 0, tolerance: 1e-4, firstMs: 1 } as const
 
 test('work of a decode step and of a prefill', () => {
   const kv = 2 * 8 * 32_768 * 128 * 2
@@ -50,6 +50,18 @@ test('shares and ratios are medians of those of the rounds', () => {
   expect(ours).toMatchObject({ ms: { median: 5, low: 5, high: 10 }, timesOf: { native: 1 } })
   expect(ours?.shareOfLimit).toBeCloseTo(bytes / 40e6 / 5)
   expect(theirs).toMatchObject({ timesOf: { native: 20 }, ownLimits: undefined })
+})
+
+test('who is slow has the ratios of the rounds in which it was timed', () => {
+  const both = new Map<CandidateName, SessionFacts>([
+    ['native', facts],
+    ['ort-web-mha', facts],
+  ])
+  const own = (ms: number) => ['native', { ms, limits: { readGbPerSecond: 40, fmaGflops: 200 } }] as const
+  const rounds: Round[] = [new Map<string, Measurement>([own(5), ['ort-web-mha', { ms: 6000 }]]), new Map([own(6)])]
+  const [, slow] = summarise(decode!, both, rounds).results
+  expect(slow).toMatchObject({ ms: { median: 6000, low: 6000, high: 6000 }, timesOf: { native: 1200 } })
+  expect(slow?.shareOfLimit).toBeGreaterThan(0)
 })
 
 test('without ours there is no limit', () => {

@@ -81,9 +81,13 @@ function idealShare(attentionCase: AttentionCase, name: string, rounds: readonly
 }
 
 function middle(rounds: readonly Round[], value: (round: Round) => number): number {
-  return median(rounds.map(value))
+  return median(rounds.map(value).filter(isMeasured))
 }
 
-function spread(values: readonly number[]): Spread {
+/** Slow ones are not timed in every round. */
+const isMeasured = (value: number) => !Number.isNaN(value)
+
+function spread(all: readonly number[]): Spread {
+  const values = all.filter(isMeasured)
   return { median: median(values), low: Math.min(...values), high: Math.max(...values) }
 }

@@ -26,7 +26,9 @@ export interface AttentionBenchOptions extends CaseOptions {
 }
 
 /** For each round and contestant: so long that a pause of the machine is a small part of it. */
-const budgets = { quick: 60, full: 700 }
+const budgets = { quick: 60, full: 400 }
+/** Whose call takes longer than this is timed in the first round only. */
+const slowMs = 5000
 /** Threads of a pool that spin after their work are asleep by then. */
 const pauseMs = 30
 
@@ -88,12 +90,13 @@ class Race {
     for (let round = 0; round < repeat; round++) {
       const results: Round = new Map()
       for (const [name, contestant] of [...this.#running]) {
+        this.#step(1, name)
+        if (round > 0 && (this.facts.get(name)?.firstMs ?? 0) > slowMs) continue
         await sleep(pauseMs, undefined, { signal: this.#signal })
         const budgetMs = budgets[isQuick ? 'quick' : 'full']
         const reply = await contestant.ask({ kind: 'measure', budgetMs }, this.#signal)
         if (reply.kind === 'measured') results.set(name, reply)
         else if (reply.kind === 'skipped') await this.#skip(name, reply.reason)
-        this.#step(1, name)
       }
       rounds.push(results)
     }

@@ -18,6 +18,8 @@ export interface SessionFacts {
   readonly versions: Readonly<Record<string, string>>
   readonly difference: number
   readonly tolerance: number
+  /** Of the first call. */
+  readonly firstMs: number
   /** Phase `memory`. */
   readonly scratchBytes?: number
 }
@@ -46,15 +48,17 @@ export async function openSession(
   const isMemory = attentionCase.phase === 'memory'
   if (isMemory) await warmUp(candidate, attentionCase)
   const { opened, dtype } = await openFastest(candidate, attentionCase)
+  const started = performance.now()
   const scratch = isMemory ? await scratchBytes(() => opened.run()) : undefined
   if (!isMemory) await opened.run()
+  const firstMs = performance.now() - started
   const result = opened.output()
   const tolerance = toleranceOf(dtype, attentionCase.queryDtype)
   if (candidate.isOurs) checkReference(name, result, attentionCase)
   const difference = checkAgreement(name, result, { attentionCase, file, tolerance })
   const { description, versions = {} } = opened
   return {
-    facts: { description, dtype, versions, difference, tolerance, scratchBytes: scratch },
+    facts: { description, dtype, versions, difference, tolerance, firstMs, scratchBytes: scratch },
     measure: (budgetMs) => measure(opened, budgetMs),
     close: () => opened.close(),
   }
