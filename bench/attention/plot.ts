@@ -2,7 +2,7 @@
 import { KvasirError } from '../../src/tensor/error.ts'
 import type { AttentionReport, CaseReport } from './contract.ts'
 
-const panel = { width: 400, height: 320, left: 64, right: 20, top: 40, bottom: 48 }
+const panel = { width: 400, height: 320, left: 64, right: 20, top: 56, bottom: 48 }
 const legendHeight = 64
 const limitName = 'limit'
 
@@ -27,7 +27,7 @@ export async function plotAttention(report: AttentionReport): Promise<string> {
     backgroundColor: '#fff',
     legend: { top: 8, itemGap: 24 },
     title: panels.map(({ title }, i) => ({
-      ...{ text: title, left: places[i]!.left, top: places[i]!.top - 28, textStyle: { fontSize: 13 } },
+      ...{ text: title, left: places[i]!.left, top: places[i]!.top - 48, textStyle: { fontSize: 13 } },
     })),
     grid: places,
     xAxis: panels.map(({ cases }, gridIndex) => ({
