@@ -1,6 +1,6 @@
 /**
  * ONNX messages from bytes and to bytes, driven by `schema.ts`. Byte fields (weights above all) are views of the input,
- * never copies: `byteRange` gives their place in the file, which is how segments point at weights inside a `.onnx`.
+ * never copies. `onnx-reader.ts` opens files without reading those.
  */
 import { type Field, type Message, type MessageName, type OnnxModel, schema } from './schema.ts'
 import { type Integer, invalidFile, WireReader, type WireType, WireWriter } from './wire.ts'
@@ -57,15 +57,6 @@ export function encodeMessage<N extends MessageName>(name: N, message: Message<N
 /** A message with the given fields; the repeated ones that are left out become empty arrays. */
 export function make<N extends MessageName>(name: N, fields: Partial<Message<N>>): Message<N> {
   return { ...emptyMessage(name), ...fields } as Message<N>
-}
-
-/** Where `view`, a byte field decoded from `file`, stands in it. */
-export function byteRange(file: Uint8Array, view: Uint8Array): { offset: number; length: number } {
-  const offset = view.byteOffset - file.byteOffset
-  if (view.buffer !== file.buffer || offset < 0 || offset + view.length > file.length) {
-    throw invalidFile('expected a byte field of this file, got bytes of another')
-  }
-  return { offset, length: view.length }
 }
 
 function emptyMessage(name: MessageName): Record<string, unknown> {

@@ -3,7 +3,7 @@
 export { type ArchitectureName, architectureNames, type GraphEnds, type ModelSpec } from './architectures/index.ts'
 export type { AttentionNode } from './attention-node.ts'
 export { type Checkpoint, openCheckpoint, readJson } from './checkpoint.ts'
-export { byteRange, decodeModel, encodeModel, make } from './codec.ts'
+export { decodeModel, encodeModel, make } from './codec.ts'
 export { type CutModel, cutModel, type Segment } from './cut.ts'
 export {
   type ExportDtype,

@@ -38,6 +38,6 @@ function checkNode(node: OnnxNode, facts: Facts): void {
 }
 
 /** A dimension that grows with the number of tokens. */
-export function holdsTokens(dim: Dim): boolean {
+function holdsTokens(dim: Dim): boolean {
   return dim !== undefined && dim.t !== 0
 }

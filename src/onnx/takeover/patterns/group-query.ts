@@ -14,7 +14,7 @@ export const groupQuery: Pattern = {
   find: (editor) => editor.nodes.filter(isGroupQuery).map((node) => describe(editor, node)),
 }
 
-export function isGroupQuery({ opType, domain }: OnnxNode): boolean {
+function isGroupQuery({ opType, domain }: OnnxNode): boolean {
   return opType === 'GroupQueryAttention' && domain === 'com.microsoft'
 }
 

@@ -223,7 +223,7 @@ function longTables(w: PublishedWriter, { length, factor }: { length: number; fa
 }
 
 /** cos_cache and sin_cache `[positions, R]`. */
-export function rotaryTables(w: PublishedWriter, rotaryDim = w.settings.headDim, divisor = 1): [string, string] {
+function rotaryTables(w: PublishedWriter, rotaryDim = w.settings.headDim, divisor = 1): [string, string] {
   const { maxPositions, theta } = w.settings
   const pairs = rotaryDim / 2
   const angle = (i: number): number => (Math.floor(i / pairs) * theta ** (-(i % pairs) / pairs)) / divisor

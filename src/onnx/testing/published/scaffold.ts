@@ -86,7 +86,7 @@ function gatedFeedForward(w: PublishedWriter, name: string, x: string): string {
 }
 
 /** RMS norm as single nodes. */
-export function writtenNorm(w: PublishedWriter, name: string, x: string): string {
+function writtenNorm(w: PublishedWriter, name: string, x: string): string {
   const { hiddenSize } = w.settings
   const f32 = { attributes: { to: { int: dataTypes.float } } }
   const wide = w.node('Cast', [x], undefined, f32)
