@@ -113,6 +113,16 @@ export class GraphBuilder {
     return { raw, dtype }
   }
 
+  /** Names tensors that begin with a key of `prefixes` by its value instead, besides. */
+  renameWeights(prefixes: Readonly<Record<string, string>>): void {
+    for (const [name, entry] of [...this.#weights]) {
+      const prefix = Object.keys(prefixes).find((candidate) => name.startsWith(candidate))
+      if (prefix === undefined) continue
+      const renamed = prefixes[prefix] + name.slice(prefix.length)
+      this.#weights.set(renamed, { ...entry, name: renamed })
+    }
+  }
+
   /**
    * Names ranges of a tensor's rows, one after the other, which are then tensors of their own in the same bytes: a
    * fused projection is used as if the checkpoint had its parts.

@@ -46,6 +46,11 @@ export class ConfigReader {
     return Object.hasOwn(this.#config, key) && this.#config[key] === null
   }
 
+  /** The object under a key, as a config of its own. */
+  nested(key: string): ConfigReader {
+    return new ConfigReader(this.value(key), `${this.file} (${key})`)
+  }
+
   /** All of config.json, for what other layers read from it. */
   get all(): Readonly<Record<string, unknown>> {
     return this.#config

@@ -1,6 +1,8 @@
 /** Every architecture against an f64 forward pass written after its definition in transformers. */
-import { rm } from 'node:fs/promises'
+import { rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
+import type { TestTensor } from '../onnx/testing/checkpoint-files.ts'
 import {
   type DecoderCheckpointOptions,
   type DecoderType,
@@ -86,6 +88,25 @@ describe('logits of prompt and decoding equal the f64 reference', () => {
       expect(await errorOf(type, options)).toBeLessThan(1e-5)
     })
   }
+
+  const prefixes: Readonly<Record<string, (name: string) => string>> = {
+    old: (name) => `language_model.${name}`,
+    new: (name) => name.replace(/^model\./, 'model.language_model.'),
+  }
+  it.each(Object.entries(prefixes))('gemma3: the text model under its %s names', async (_, rename) => {
+    const text = { ...(await writeDecoderCheckpoint('gemma3_text')) }
+    const change = (tensors: Map<string, TestTensor>): void => {
+      const all = [...tensors]
+      tensors.clear()
+      for (const [name, tensor] of all) tensors.set(rename(name), tensor)
+      tensors.set('vision_tower.weight', { shape: [1], values: Float32Array.of(1), dtype: 'F32' })
+    }
+    const checkpoint = await writeDecoderCheckpoint('gemma3_text', { change })
+    folders.push(text.folder, checkpoint.folder)
+    const outer = { model_type: 'gemma3', text_config: text.config, vision_config: {}, mm_tokens_per_image: 256 }
+    await writeFile(join(checkpoint.folder, 'config.json'), JSON.stringify(outer))
+    expect(await logitsOf(checkpoint.folder)).toEqual(await logitsOf(text.folder))
+  })
 
   it('in chunks shorter and longer than the windows', async () => {
     for (const chunkSize of [3, 8]) expect(await errorOf('gemma3_text', {}, chunkSize)).toBeLessThan(1e-5)

@@ -267,7 +267,6 @@ describe('the written folder', () => {
       {},
       'GroupQueryAttention needs a head dim and a rotary width in multiples of 16, got 24 and 24',
     ],
-    'no number of positions': [{ config: { max_position_embeddings: undefined } }, {}, '"max_position_embeddings"'],
   }
   for (const [name, [options, given, message]] of Object.entries(refused)) {
     it(`is refused for ${name}`, async () => {

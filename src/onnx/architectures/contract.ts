@@ -9,6 +9,8 @@ export interface ModelSpec {
   readonly hiddenSize: number
   /** W that the model was trained with. */
   readonly window?: number
+  /** max_position_embeddings, or its default. */
+  readonly maxPositions?: number
   /** Whether the model computes an importance for each token and KV head. */
   readonly hasImportance: boolean
   /**

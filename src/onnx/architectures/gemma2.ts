@@ -14,6 +14,7 @@ export const gemma2 = decoder({
     numKvHeads: 4,
     headDim: 256,
     tied: true,
+    maxPositions: 8192,
   },
   norms: gemmaNorms,
   normOffset: 1,

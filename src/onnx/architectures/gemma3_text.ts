@@ -17,6 +17,7 @@ export const gemma3_text = decoder({
     numKvHeads: 4,
     headDim: 256,
     tied: true,
+    maxPositions: 131_072,
   },
   norms: gemmaNorms,
   normOffset: 1,

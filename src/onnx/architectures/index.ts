@@ -2,6 +2,7 @@
 import type { Architecture } from './contract.ts'
 import { doge } from './doge.ts'
 import { gemma2 } from './gemma2.ts'
+import { gemma3 } from './gemma3.ts'
 import { gemma3_text } from './gemma3_text.ts'
 import { llama } from './llama.ts'
 import { mistral } from './mistral.ts'
@@ -15,6 +16,7 @@ export type * from './contract.ts'
 export const architectures = {
   doge,
   gemma2,
+  gemma3,
   gemma3_text,
   llama,
   mistral,

@@ -4,7 +4,14 @@ import { llamaNorms } from '../decoder/norms.ts'
 
 export const llama = decoder({
   architecture: 'llama',
-  defaults: { vocabSize: 32000, hiddenSize: 4096, intermediateSize: 11008, numLayers: 32, numHeads: 32 },
+  defaults: {
+    vocabSize: 32000,
+    hiddenSize: 4096,
+    intermediateSize: 11008,
+    numLayers: 32,
+    numHeads: 32,
+    maxPositions: 2048,
+  },
   norms: llamaNorms,
   attentionBias: 'attention_bias',
   hasMlpBias: true,

@@ -12,6 +12,7 @@ export const mistral = decoder({
     numLayers: 32,
     numHeads: 32,
     numKvHeads: 8,
+    maxPositions: 131_072,
   },
   norms: llamaNorms,
   // An absent sliding_window means 4096; newer configs say null.

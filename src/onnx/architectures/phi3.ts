@@ -12,6 +12,7 @@ export const phi3 = decoder({
     numLayers: 32,
     numHeads: 32,
     epsilon: 1e-5,
+    maxPositions: 4096,
   },
   norms: llamaNorms,
   hasFusedProjections: true,

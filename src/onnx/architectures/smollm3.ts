@@ -15,6 +15,7 @@ export const smollm3 = decoder({
     numHeads: 16,
     numKvHeads: 4,
     tied: true,
+    maxPositions: 32_768,
   },
   norms: llamaNorms,
   attentionBias: 'attention_bias',

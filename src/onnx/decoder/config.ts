@@ -40,6 +40,7 @@ export interface DecoderTraits {
     readonly headDim?: number
     readonly epsilon?: number
     readonly tied?: boolean
+    readonly maxPositions: number
   }
   readonly norms: NormPlaces
   /** Added to the weights of all norms. */
@@ -70,6 +71,7 @@ export interface DecoderTraits {
 }
 
 export interface DecoderSpec extends ModelSpec {
+  readonly maxPositions: number
   readonly layers: readonly LayerTraits[]
   readonly numHeads: number
   readonly numKvHeads: number
@@ -113,6 +115,7 @@ function readDecoder(traits: DecoderTraits, config: ConfigReader): DecoderSpec {
     vocabSize: config.count('vocab_size', defaults.vocabSize),
     ...sizes,
     ...(traits.scalesEmbedding && { embeddingScale: Math.sqrt(sizes.hiddenSize) }),
+    maxPositions: config.count('max_position_embeddings', defaults.maxPositions),
     intermediateSize: config.count('intermediate_size', defaults.intermediateSize),
     epsilon: config.positive('rms_norm_eps', defaults.epsilon ?? 1e-6),
     tied: config.flag('tie_word_embeddings', defaults.tied ?? false),

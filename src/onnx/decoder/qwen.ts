@@ -10,6 +10,7 @@ export const qwenDefaults = {
   numLayers: 32,
   numHeads: 32,
   numKvHeads: 32,
+  maxPositions: 32_768,
 }
 
 export function qwenLayers(config: ConfigReader, numLayers: number): LayerTraits[] {

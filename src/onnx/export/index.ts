@@ -5,7 +5,6 @@ import { checkChoice, checkKeys } from '../../tensor/check.ts'
 import { invalidArgument, KvasirError } from '../../tensor/error.ts'
 import { isAttention, parseAttention } from '../attention-node.ts'
 import { type Checkpoint, openCheckpoint } from '../checkpoint.ts'
-import { ConfigReader } from '../config-reader.ts'
 import type { QuantizedBits } from '../quantize.ts'
 import { nodeEncodings } from '../rotary-encodings.ts'
 import { uncutModel } from './uncut.ts'
@@ -110,7 +109,7 @@ async function checkFree(target: string): Promise<void> {
 }
 
 function readPositions(checkpoint: Checkpoint) {
-  const { spec, config, model, folder } = checkpoint
+  const { spec, model } = checkpoint
   if (spec.hasImportance) {
     const reason = 'its attention chooses tokens by importance, and ONNX has no operator for that'
     throw new KvasirError(
@@ -119,9 +118,11 @@ function readPositions(checkpoint: Checkpoint) {
       `${spec.architecture} can't be written as an ordinary ONNX graph: ${reason}`,
     )
   }
-  const maxPositions = new ConfigReader(config, join(folder, 'config.json')).count('max_position_embeddings')
+  if (spec.maxPositions === undefined) {
+    throw new KvasirError('unsupported', 'onnx', `expected the number of positions of ${spec.architecture}, got none`)
+  }
   const nodes = model.graph!.node.filter(isAttention).map(parseAttention)
-  return { maxPositions, rotary: nodeEncodings(checkpoint, nodes) }
+  return { maxPositions: spec.maxPositions, rotary: nodeEncodings(checkpoint, nodes) }
 }
 
 /** With what transformers.js has to know to load the model without options. */
