@@ -150,6 +150,24 @@ describe('an ONNX file', () => {
     })
   }
 
+  it('is refused with files that subgraphs and constants name', async () => {
+    const outside = external({ location: '/etc/passwd' })
+    const constant = (t: OnnxTensor) => ({ name: 'value', type: attributeTypes.tensor, t })
+    const branch = (initializer: OnnxTensor) => ({
+      name: 'then_branch',
+      type: attributeTypes.graph,
+      g: make('Graph', { initializer: [initializer] }),
+    })
+    const withAttribute = (attribute: Parameters<typeof make<'Attribute'>>[1]): Uint8Array => {
+      const model = decodeModel(modelOf(raw()))
+      model.graph!.node[0]!.attribute.push(make('Attribute', attribute))
+      return encodeModel(model)
+    }
+    await expect(open(withAttribute(constant(outside)))).rejects.toThrow('expected data inside the graph')
+    await expect(open(withAttribute(branch(outside)))).rejects.toThrow("expected a file below the model's folder")
+    await expect(open(withAttribute(branch(raw())))).resolves.toBeDefined()
+  })
+
   it('is refused when it is not there', async () => {
     await expect(openOnnxFile(join(folder, 'absent.onnx'))).rejects.toMatchObject({ code: 'not-found' })
   })

@@ -8,7 +8,7 @@ import { describe } from '../tensor/check.ts'
 import { KvasirError } from '../tensor/error.ts'
 import { externalInitializer } from './external.ts'
 import { type ByteRange, readSparseModel } from './onnx-reader.ts'
-import type { OnnxModel, OnnxTensor } from './schema.ts'
+import type { OnnxAttribute, OnnxGraph, OnnxModel, OnnxNode, OnnxTensor } from './schema.ts'
 import { invalidFile } from './wire.ts'
 
 /** Smaller ones are shapes and other constants, which ONNX Runtime wants to see while it loads a graph. */
@@ -26,9 +26,36 @@ const elementBits: Readonly<Record<number, number>> = {
  */
 export async function openOnnxFile(path: string): Promise<OnnxModel> {
   const { model, places } = await readSparseModel(path, smallestWeight)
+  return { ...model, graph: await graphInPlace(model.graph!, places, path) }
+}
+
+async function graphInPlace(
+  graph: OnnxGraph,
+  places: ReadonlyMap<OnnxTensor, ByteRange>,
+  path: string,
+): Promise<OnnxGraph> {
   const initializer: OnnxTensor[] = []
-  for (const tensor of model.graph!.initializer) initializer.push(await inPlace(tensor, places.get(tensor), path))
-  return { ...model, graph: { ...model.graph!, initializer } }
+  for (const tensor of graph.initializer) initializer.push(await inPlace(tensor, places.get(tensor), path))
+  const node: OnnxNode[] = []
+  for (const item of graph.node) node.push(hasTensors(item) ? await nodeInPlace(item, path) : item)
+  return { ...graph, node, initializer }
+}
+
+function hasTensors({ attribute }: OnnxNode): boolean {
+  return attribute.some(({ t, tensors, g, graphs }) => t || g || tensors.length > 0 || graphs.length > 0)
+}
+
+/** Constants must have their data with them; subgraphs (If, Loop) have initializers as graphs do. */
+async function nodeInPlace(node: OnnxNode, path: string): Promise<OnnxNode> {
+  const attribute: OnnxAttribute[] = []
+  for (const item of node.attribute) {
+    const outside = [...(item.t ? [item.t] : []), ...item.tensors].find(({ dataLocation }) => dataLocation === 1)
+    if (outside) throw invalidFile(`expected data inside the graph for constants of node "${node.name}", got a file`)
+    const graphs: OnnxGraph[] = []
+    for (const graph of item.graphs) graphs.push(await graphInPlace(graph, new Map(), path))
+    attribute.push({ ...item, graphs, ...(item.g && { g: await graphInPlace(item.g, new Map(), path) }) })
+  }
+  return { ...node, attribute }
 }
 
 async function inPlace(tensor: OnnxTensor, place: ByteRange | undefined, path: string): Promise<OnnxTensor> {

@@ -125,6 +125,15 @@ describe('a published decoder, cut', () => {
     })
   })
 
+  it('sees distances in a window as in the full cache: ALiBi', async () => {
+    const { folder } = await writeFolder(createDecoder('ALiBi, written out'))
+    await withModel(folder, { chunkSize: 8 }, async (model) => {
+      const full = await cutLogits(model, tokens, prompt)
+      const bounded = await cutLogits(model, tokens, prompt, { policy: 'window', window: 100 })
+      expect(deviation(bounded, full)).toBeLessThanOrEqual(1e-5)
+    })
+  })
+
   it('has constant memory with a window, and is the full cache while the window holds all', async () => {
     const { folder } = await writeFolder(createDecoder('genai, windows in odd layers, sinks, soft cap, scale'))
     await withModel(folder, {}, async (model) => {

@@ -120,6 +120,7 @@ async function finish(
   const facts = await inferFacts(graph)
   checkInputs(graph)
   checkTokenwise(graph.node, facts)
+  checkTypes(graph, facts)
   const hidden = findHidden(graph.node, logits, facts)
   const [vocabSize, hiddenSize] = [sizeOf(facts, logits), sizeOf(facts, hidden)]
   const output = 'kvasir.logits'
@@ -158,6 +159,14 @@ function checkInputs(graph: OnnxGraph): void {
   for (const node of graph.node) {
     const wrong = valuesRead(node).find((name) => inputs.has(name) && !fed.includes(name) && !initializers.has(name))
     if (wrong !== undefined) throw refuse(node, `it reads "${wrong}", and nothing but attention may`)
+  }
+}
+
+/** A value may become the input of a segment, which must say what it is. */
+function checkTypes(graph: OnnxGraph, facts: Facts): void {
+  for (const node of graph.node) {
+    const unknown = node.input.find((name) => name !== '' && !facts.get(name)?.isConstant && !facts.get(name)?.type)
+    if (unknown !== undefined) throw refuse(node, `the type of its input "${unknown}" is not known`)
   }
 }
 
