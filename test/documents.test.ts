@@ -96,7 +96,10 @@ test('docs/cli.md names every option', async () => {
 
 test('links in the documents lead somewhere', () => {
   const names = readdirSync(root, { recursive: false, encoding: 'utf8' }).filter((name) => name.endsWith('.md'))
-  const files = [...names, ...['cli.md', 'architectures.md', 'plan.md', 'decisions/0001-dependencies.md'].map((name) => `docs/${name}`)]
+  const files = [
+    ...names,
+    ...['cli.md', 'architectures.md', 'plan.md', 'decisions/0001-dependencies.md'].map((name) => `docs/${name}`),
+  ]
   const broken = files.flatMap((file) =>
     extractLinks(readFileSync(join(root, file), 'utf8'))
       .filter((link) => !existsSync(join(root, dirname(file), link)))
