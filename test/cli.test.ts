@@ -1,5 +1,6 @@
 /** The program as a process, with the bundled model. What does not need a model is tested beside src/cli/program.ts. */
 import { spawn } from 'node:child_process'
+import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { root } from './documents.ts'
@@ -160,6 +161,11 @@ test('generate takes messages, several texts, beams and drafts', async () => {
   const args = 'generate --json --chat --n 2 --temperature 1 --seed 3 --logprobs 1 --max-tokens 6 --ignore-eos'
   const { choices } = JSON.parse((await kvasir(args, { stdin: story })).stdout)
   expect(choices.map(({ logprobs }: { logprobs: unknown[] }) => logprobs.length)).toEqual([6, 6])
+  const file = join(root, 'build', `schema-${process.pid}.json`)
+  writeFileSync(file, '{ "type": "object", "properties": { "n": { "enum": [17] } }, "required": ["n"] }')
+  const schema = await kvasir(`generate --json-schema ${file} --temperature 1 --seed 1`, { stdin: story })
+  rmSync(file)
+  expect(JSON.parse(schema.stdout)).toEqual({ n: 17 })
   const beams = await kvasir('generate --num-beams 3 --n 2 --early-stopping never --max-tokens 8', { stdin: story })
   expect(beams.code).toBe(0)
   expect(beams.stdout.trim().split('\n\n')).toHaveLength(2)

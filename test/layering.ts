@@ -33,6 +33,7 @@ const homes: Readonly<Record<string, readonly string[]>> = {
   '@huggingface/hub': ['src/runtime'],
   '@huggingface/jinja': ['src/runtime'],
   '@huggingface/tokenizers': ['src/runtime'],
+  '@mlc-ai/web-xgrammar': ['src/runtime'],
   commander: ['src/cli'],
   'cli-progress': ['src/cli'],
   'cli-table3': ['src/cli'],

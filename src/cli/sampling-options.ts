@@ -1,6 +1,9 @@
 /** Options that shape a text, as the commands that write texts share them. */
 import { InvalidArgumentError, Option } from 'commander'
+import { readJson } from '../onnx/index.ts'
 import type { TurnOptions } from '../runtime/contract.ts'
+import { describe } from '../tensor/check.ts'
+import { KvasirError } from '../tensor/error.ts'
 import { integer, integers, number, seedOption } from './options.ts'
 
 export const samplingOptions = (): Option[] => [
@@ -19,6 +22,7 @@ export const samplingOptions = (): Option[] => [
   new Option('--stop-token <id...>', 'end at any of these tokens').argParser(integers(0)),
   new Option('--include-stop', 'keep the text that ended it'),
   new Option('--ignore-eos', 'go on after an end token'),
+  new Option('--json-schema <file>', 'write only JSON of this schema'),
   new Option('--prompt-lookup <tokens>', 'draft so many tokens from the text so far').argParser(integer(0, 256)),
 ]
 
@@ -38,11 +42,15 @@ export interface SamplingFlags {
   readonly stopToken?: number[]
   readonly includeStop?: boolean
   readonly ignoreEos?: boolean
+  readonly jsonSchema?: string
   readonly promptLookup?: number
 }
 
-/** Only what was given, so that the defaults of model and library hold for the rest. */
-export function toSampling(flags: SamplingFlags): TurnOptions {
+/**
+ * Only what was given, so that the defaults of model and library hold for the rest.
+ * @throws KvasirError `not-found` or `invalid-file` for the file of a schema
+ */
+export async function toSampling(flags: SamplingFlags): Promise<TurnOptions> {
   const { maxTokens, minTokens, temperature, topK, topP, minP, repetitionPenalty, presencePenalty } = flags
   const { frequencyPenalty, logitBias, seed, stop, stopToken, includeStop, ignoreEos, promptLookup } = flags
   const all: TurnOptions = {
@@ -50,8 +58,15 @@ export function toSampling(flags: SamplingFlags): TurnOptions {
     minNewTokens: minTokens,
     ...{ temperature, topK, topP, minP, repetitionPenalty, presencePenalty, frequencyPenalty, logitBias, seed },
     ...{ stop, stopTokens: stopToken, includeStop, ignoreEos, promptLookupTokens: promptLookup },
+    responseFormat: flags.jsonSchema === undefined ? undefined : { jsonSchema: await readSchema(flags.jsonSchema) },
   }
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined))
+}
+
+async function readSchema(file: string): Promise<object> {
+  const value = await readJson(file)
+  if (typeof value === 'object' && value !== null) return value
+  throw new KvasirError('invalid-file', 'cli', `${file}: expected a JSON schema, got ${describe(value)}`)
 }
 
 function bias(text: string, before: Record<number, number> = {}): Record<number, number> {

@@ -105,6 +105,17 @@ export interface TextTokenizer {
    */
   renderChat(messages: readonly ChatMessage[], options?: ChatOptions): string
   readonly eosTokens: readonly number[]
+  /** What grammars need; absent for tokenizers that don't know. */
+  vocabulary?(): Vocabulary
+}
+
+export interface Vocabulary {
+  /** By id, as tokenizer.json has them; '' for special tokens. */
+  readonly tokens: readonly string[]
+  /** How bytes are written in them. */
+  readonly kind: 'byte_level' | 'byte_fallback' | 'raw'
+  /** Whether a space is put before a text. */
+  readonly addsSpace: boolean
 }
 
 /** What `kvasir inspect` prints. */

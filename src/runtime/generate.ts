@@ -3,6 +3,7 @@ import type { KvCache } from '../cache/contract.ts'
 import { invalidArgument, isKvasirError } from '../tensor/error.ts'
 import { searchBeams } from './beam-search.ts'
 import type { GeneratedText, GenerateOptions, GenerateResult, Prompt, StreamEvent } from './contract.ts'
+import { compileGrammar } from './grammar.ts'
 import { Lane } from './lane.ts'
 import { feedTokens } from './prefill.ts'
 import { type Generator, type Request, readRequest } from './request.ts'
@@ -52,7 +53,8 @@ export async function collectText(stream: AsyncIterable<StreamEvent>): Promise<G
 }
 
 async function* streamLanes(model: Generator, request: Request): AsyncGenerator<StreamEvent, void, undefined> {
-  const { cache: given, n, signal } = request
+  const { cache: given, n, signal, format } = request
+  const grammar = format && (await compileGrammar(model.tokenizer, model.vocabSize, format))
   const root = given ?? model.createCache()
   const lanes: Lane[] = []
   try {
@@ -61,17 +63,18 @@ async function* streamLanes(model: Generator, request: Request): AsyncGenerator<
     const decode = performance.now()
     for (let i = 0; i < n; i++) {
       const isRoot = i === 0 && (given === undefined || n === 1)
-      lanes.push(new Lane(i, model.tokenizer, isRoot ? root : root.fork(), request))
+      const state = await grammar?.start()
+      lanes.push(new Lane(i, model.tokenizer, isRoot ? root : root.fork(), request, state))
     }
     if (logits && !signal?.aborted && request.maxNewTokens > 0) {
-      for (const lane of lanes) yield* lane.draw([logits])
+      for (const lane of lanes) yield* await lane.draw([logits])
       yield* writeOn(model, lanes, signal)
     }
     if (given && n === 1) await lanes[0]!.feedLast(model)
     const choices = lanes.map(({ writer }) => writer.result(signal?.aborted ? 'aborted' : 'length'))
     yield { type: 'done', result: summarize(request, choices, given ?? lanes[0]!.cache, { start, decode }, lanes) }
   } finally {
-    for (const lane of lanes) lane.release()
+    for (const lane of lanes) lane.dispose()
     const caches = new Set(lanes.length > 0 ? lanes.map(({ cache }) => cache) : [root])
     for (const cache of caches) if (cache !== given) cache.dispose()
   }
@@ -90,7 +93,7 @@ async function* writeOn(model: Generator, lanes: readonly Lane[], signal?: Abort
       const rows = batch[i]!.tokens.length
       const { vocabSize } = model
       const part = (r: number) => logits.subarray((row + r) * vocabSize, (row + r + 1) * vocabSize)
-      events.push(...lane.draw(Array.from({ length: rows }, (_, r) => part(r))))
+      events.push(...(await lane.draw(Array.from({ length: rows }, (_, r) => part(r)))))
       await lane.settle(model)
       row += rows
     }

@@ -62,6 +62,9 @@ export interface LookupOptions {
   readonly maxMatchingNgram?: number
 }
 
+/** Any JSON, JSON of a schema, or a text of a grammar in EBNF as XGrammar (and GBNF) has it, with the rule `root`. */
+export type ResponseFormat = 'json' | { readonly jsonSchema: object } | { readonly grammar: string }
+
 export interface GenerateOptions extends SamplingOptions, ChatOptions, BeamOptions, LookupOptions {
   /** Default 128, or what generation_config.json says. */
   readonly maxNewTokens?: number
@@ -79,6 +82,8 @@ export interface GenerateOptions extends SamplingOptions, ChatOptions, BeamOptio
   readonly n?: number
   /** Gives log probabilities: of each token, and of so many of the likeliest in its place (0..100). */
   readonly logprobs?: number
+  /** Only texts of this form can be written. */
+  readonly responseFormat?: ResponseFormat
   readonly signal?: AbortSignal
   /**
    * Continues this cache, which already holds the beginning of the text; the caller keeps and disposes it. Afterwards

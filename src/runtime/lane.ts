@@ -5,6 +5,7 @@
  */
 import type { KvCache } from '../cache/contract.ts'
 import type { BatchEntry, CausalLM, StreamEvent } from './contract.ts'
+import type { GrammarState } from './grammar.ts'
 import { findDraft } from './prompt-lookup.ts'
 import type { Request } from './request.ts'
 import { type Sampler, startSampler } from './sampler.ts'
@@ -20,6 +21,7 @@ export class Lane {
   readonly #index: number
   readonly #request: Request
   readonly #sampler: Sampler
+  readonly #grammar: GrammarState | undefined
   /** Tokens in the cache after the prompt. */
   readonly #base: number
   readonly #ownsCache: boolean
@@ -29,7 +31,13 @@ export class Lane {
   /** Where the draft is read: the cache itself when it can go back, else a fork. */
   #target: KvCache
 
-  constructor(index: number, tokenizer: CausalLM['tokenizer'], cache: KvCache, request: Request) {
+  constructor(
+    index: number,
+    tokenizer: CausalLM['tokenizer'],
+    cache: KvCache,
+    request: Request,
+    grammar?: GrammarState,
+  ) {
     const { sampling, promptTokens } = request
     const seed = sampling.seed === undefined ? undefined : sampling.seed + index
     this.writer = createWriter(tokenizer, request)
@@ -39,7 +47,9 @@ export class Lane {
     this.#request = request
     this.#base = cache.seenTokens
     this.#ownsCache = cache !== request.cache
-    this.#sampler = startSampler({ ...sampling, seed }, request)
+    this.#grammar = grammar
+    const mask = grammar && ((logits: Float32Array) => grammar.mask(logits))
+    this.#sampler = startSampler({ ...sampling, seed }, { ...request, ...(mask && { mask }) })
     this.#sampler.observe(promptTokens)
     this.#text = [...promptTokens]
   }
@@ -56,10 +66,12 @@ export class Lane {
   }
 
   /** Draws from the logits after each token of `next()`, until one ends the text or is not what the draft says. */
-  draw(rows: readonly Float32Array[]): TokenEvent[] {
+  async draw(rows: readonly Float32Array[]): Promise<TokenEvent[]> {
     const events: TokenEvent[] = []
     for (const [i, logits] of rows.entries()) {
+      await this.#grammar?.prepare()
       const token = this.#sampler.sample(logits)
+      this.#grammar?.accept(token)
       this.#sampler.accept(token)
       this.#text.push(token)
       events.push({ type: 'token', index: this.#index, token, ...this.writer.push(token, logits) })
@@ -93,6 +105,11 @@ export class Lane {
     const last = this.writer.tokens.at(-1)
     if (last === undefined || this.#request.endTokens.has(last)) return
     await model.forward([{ cache: this.cache, tokens: [last], logitsOf: [] }])
+  }
+
+  dispose(): void {
+    this.release()
+    this.#grammar?.dispose()
   }
 
   /** Disposes of a fork that was made to check a draft. */

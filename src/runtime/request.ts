@@ -1,11 +1,11 @@
 /** What a call of `generate` asks for: options checked, defaults of the model filled in, the prompt as tokens. */
 import type { KvCache } from '../cache/contract.ts'
 import { checkInteger, checkKeys, describe } from '../tensor/check.ts'
-import { invalidArgument } from '../tensor/error.ts'
+import { invalidArgument, KvasirError } from '../tensor/error.ts'
 import { checkTokens } from './batch.ts'
-import type { CausalLM, GenerateOptions, GenerationDefaults, Prompt } from './contract.ts'
+import type { CausalLM, GenerateOptions, GenerationDefaults, Prompt, ResponseFormat } from './contract.ts'
+import { checkFormat } from './grammar.ts'
 import { chatKeys, tokenizePrompt } from './prompt.ts'
-import type { SamplerRules } from './sampler.ts'
 import { isGreedy, resolveSampling, type Sampling, samplingKeys } from './sampling-options.ts'
 import type { WriterOptions } from './writer.ts'
 
@@ -15,7 +15,7 @@ export interface Generator extends Pick<CausalLM, 'forward' | 'createCache' | 't
   readonly generationDefaults?: GenerationDefaults
 }
 
-export interface Request extends WriterOptions, Pick<SamplerRules, 'mask'> {
+export interface Request extends WriterOptions {
   readonly minNewTokens: number
   readonly promptTokens: readonly number[]
   readonly sampling: Sampling
@@ -25,6 +25,7 @@ export interface Request extends WriterOptions, Pick<SamplerRules, 'mask'> {
   readonly earlyStopping: boolean | 'never'
   readonly draftTokens: number
   readonly maxNgram: number
+  readonly format: ResponseFormat | undefined
   /** The caller's, who keeps it. */
   readonly cache: KvCache | undefined
   readonly signal: AbortSignal | undefined
@@ -45,6 +46,7 @@ const keys = [
   'earlyStopping',
   'promptLookupTokens',
   'maxMatchingNgram',
+  'responseFormat',
   'signal',
   'cache',
   'onPrefill',
@@ -95,6 +97,7 @@ export function readRequest(model: Generator, prompt: Prompt, given: GenerateOpt
     earlyStopping,
     draftTokens: promptLookupTokens,
     maxNgram: maxMatchingNgram,
+    format: checkedFormat(model, options, numBeams),
     cache: options.cache,
     signal: options.signal,
     onPrefill: options.onPrefill,
@@ -112,6 +115,22 @@ function checkCount(n: number, numBeams: number, draftTokens: number, sampling: 
     throw invalidArgument('generate', `expected temperature 0 with numBeams, got ${sampling.temperature}`)
   }
   if (draftTokens > 0) throw invalidArgument('generate', 'expected either numBeams or promptLookupTokens, got both')
+}
+
+/** A grammar ends its texts itself, by an EOS. */
+function checkedFormat({ tokenizer }: Generator, options: GenerateOptions, numBeams: number) {
+  const { responseFormat: format, ignoreEos, minNewTokens = 0 } = options
+  if (format === undefined) return undefined
+  checkFormat(format)
+  if (numBeams > 1) throw invalidArgument('generate', 'expected either numBeams or responseFormat, got both')
+  if (ignoreEos || minNewTokens > 0) {
+    throw invalidArgument(
+      'generate',
+      'expected responseFormat without ignoreEos and minNewTokens: it says where texts end',
+    )
+  }
+  if (tokenizer.eosTokens.length > 0) return format
+  throw new KvasirError('unsupported', 'generate', 'expected a model with an end token for responseFormat, got none')
 }
 
 function checkEarlyStopping(value: unknown): void {

@@ -6,6 +6,7 @@ import { KvasirError } from '../tensor/error.ts'
 import { openChatTemplates } from './chat-template.ts'
 import type { TextTokenizer } from './contract.ts'
 import { type Json, readOptionalJson } from './json-file.ts'
+import { readVocabulary } from './vocabulary.ts'
 
 /**
  * Opens the tokenizer of a model folder. Special tokens are left out of decoded text, and spaces are never cleaned up:
@@ -38,6 +39,7 @@ export async function openTokenizer(folder: string, config: Json): Promise<TextT
       return tokenizer.decode(known, { skip_special_tokens: true, clean_up_tokenization_spaces: false })
     },
     renderChat,
+    vocabulary: () => readVocabulary(definition as Json),
     eosTokens: eosTokens(generation.eos_token_id ?? config.eos_token_id ?? settings.eos_token, tokenizer),
   }
 }

@@ -84,7 +84,12 @@ async function run(
   signal: AbortSignal,
   terminal: Terminal,
 ): Promise<GenerateResult> {
-  const options: GenerateOptions = { ...toSampling(flags), ...toSearch(flags), signal, ...watchReading(terminal) }
+  const options: GenerateOptions = {
+    ...(await toSampling(flags)),
+    ...toSearch(flags),
+    signal,
+    ...watchReading(terminal),
+  }
   if (!flags.stream) return await model.generate(prompt, options)
   for await (const event of model.stream(prompt, options)) {
     if (event.type === 'done') return event.result

@@ -55,6 +55,7 @@ describe('a model in a thread of its own', () => {
       { temperature: 5, seed: 3, n: 3, maxNewTokens: 9, ignoreEos: true },
       { promptLookupTokens: 4, maxNewTokens: 20, stop: 'x' },
       { numBeams: 3, n: 2, maxNewTokens: 5 },
+      { responseFormat: { grammar: 'root ::= ("a" | "b")+' }, maxNewTokens: 5, temperature: 1, seed: 2 },
     ]
     for (const options of all) {
       const [a, b] = [await here.generate(prompt, options), await there.generate(prompt, options)]
