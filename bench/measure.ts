@@ -54,7 +54,7 @@ export interface Limits {
 
 /** As many as the case reads, so that they come from where its own come from: a cache or memory. */
 const [leastBytes, mostBytes] = [2 ** 20, 2 ** 28]
-const budgetMs = 300
+const budgetMs = 200
 
 /** Measures limits next to the thing itself, so that both see the same weather. */
 export class LimitProbe {

@@ -30,6 +30,7 @@ const levels: readonly (readonly string[])[] = [
 /** Packages that only one area may know. */
 const homes: Readonly<Record<string, readonly string[]>> = {
   'onnxruntime-node': ['src/runtime', 'bench'],
+  'onnxruntime-web': ['bench'],
   '@huggingface/hub': ['src/runtime'],
   '@huggingface/jinja': ['src/runtime'],
   '@huggingface/tokenizers': ['src/runtime'],

@@ -35,6 +35,7 @@ function picture(runs, folder) {
 
 /** For bench/README.md: everyone who took part. */
 export function renderAttentionInFull(runs) {
+  if (runs.length === 0) return 'Nothing has been measured with this version: `npm run results -- attention`.'
   const sections = runs.map((run) => {
     const { phase, machine, versions, repeat, cases } = run.result
     const { threads } = cases[0]

@@ -88,6 +88,7 @@ test('attention in full: everyone, the limit, and who was left out', () => {
 
 test('without reports of attention nothing is said of it', () => {
   expect(renderResults(results, [])).not.toContain('Attention')
+  expect(renderAttentionInFull([])).toContain('npm run results -- attention')
 })
 
 test('figures become tables, each with its command', () => {
