@@ -72,11 +72,11 @@ test('prefill with a window: the useful pairs are counted, peers without one are
 
 test('memory: scratch of a call beside the bytes of all its scores', async () => {
   const { code, stdout, stderr } = await bench(
-    '--phase memory --heads 4 --kv-heads 1 --head-dim 16 --lengths 1024 --repeat 1 --candidates wasm,ort-node-gqa --json',
+    '--phase memory --heads 4 --kv-heads 1 --head-dim 16 --lengths 2560 --repeat 1 --candidates wasm,ort-node-gqa --json',
   )
   expect(code, stderr).toBe(0)
   const [only] = (JSON.parse(stdout) as AttentionReport).cases
-  const scoreBytes = 4 * 4 * 1024 ** 2
+  const scoreBytes = 4 * 4 * 2560 ** 2
   expect(only).toMatchObject({ scoreBytes, results: [], skipped: [] })
   const [ours, theirs] = only?.memory ?? []
   expect(ours?.scratchBytes.median).toBeLessThan(scoreBytes / 4)
