@@ -141,36 +141,54 @@ static void shape_tile(const AttendArgs& args, Tile& tile) {
 
 constexpr float kLowest = -3.40282347e38f;  // the lowest finite f32: some models mask with it
 
-// Scores to weights for one vector of queries: scale, bias and lifetimes, running maximum, exponentials, running sum.
-static void soften_column(Tile& tile, int m, float scale) {
+// Scores times scale, bias and lifetimes for one vector of queries; returns the maximum of `top` and all of them.
+static F finish_column(Tile& tile, int m, F scale, F top) {
   const TileRows& rows = *tile.rows;
   float* column = tile.scores + m;
-  const F old = load(tile.max + m), scaling = broadcast(scale);
-  F top = old;
   for (int j = 0; j < rows.count; j++) {
     F score = load(column + j * kTileQueries);
-    score = rows.has_bias ? fma(score, scaling, broadcast(rows.bias[j])) : mul(score, scaling);
+    score = rows.has_bias ? fma(score, scale, broadcast(rows.bias[j])) : mul(score, scale);
     if (!rows.all_visible) score = hide(score, tile.positions + m, rows.births[j], rows.deaths[j]);
     store(column + j * kTileQueries, score);
     top = max(top, score);
   }
+  return top;
+}
+
+// The same where all rows are visible and have no bias, and the scale is positive: nothing but the maximum is wanted,
+// since the scale can wait.
+static F top_of_column(const Tile& tile, int m, F scale, F top) {
+  const float* column = tile.scores + m;
+  F highest = load(column);
+  for (int j = 1; j < tile.rows->count; j++) highest = max(highest, load(column + j * kTileQueries));
+  return max(top, mul(highest, scale));
+}
+
+// Scores to weights for one vector of queries, running maximum and running sum.
+static void soften_column(Tile& tile, int m, float scale) {
+  const TileRows& rows = *tile.rows;
+  float* column = tile.scores + m;
+  const F old = load(tile.max + m);
+  const bool is_plain = rows.all_visible && !rows.has_bias && scale > 0;
+  const F top = is_plain ? top_of_column(tile, m, broadcast(scale), old) : finish_column(tile, m, broadcast(scale), old);
   // Queries that saw nothing yet: subtracting 0 instead of -infinity keeps NaN away and leaves their weights 0.
-  const F reference = max(broadcast(kLowest), top);
+  const F reference = max(broadcast(kLowest), top), factor = broadcast(is_plain ? scale : 1.0f);
   const F shrink = exp_nonpositive(sub(max(broadcast(kLowest), old), reference));
+  const F offset = sub(zero(), reference);
   F total = mul(load(tile.sum + m), shrink);
   for (int j = 0; j < rows.count; j++) {
-    const F weight = exp_nonpositive(sub(load(column + j * kTileQueries), reference));
+    const F weight = exp_nonpositive(fma(load(column + j * kTileQueries), factor, offset));
     store(column + j * kTileQueries, weight);
     total = add(total, weight);
   }
   store(tile.sum + m, total);
   store(tile.max + m, top);
-  float factor[kLanes];
-  store(factor, shrink);
+  float shrinks[kLanes];
+  store(shrinks, shrink);
   for (int i = 0; i < kLanes; i++) {
-    if (factor[i] == 1.0f) continue;
+    if (shrinks[i] == 1.0f) continue;
     float* out = tile.out + (int64_t)(m + i) * padded(tile.value_dim);
-    for (int e = 0; e < padded(tile.value_dim); e += kLanes) store(out + e, mul(load(out + e), broadcast(factor[i])));
+    for (int e = 0; e < padded(tile.value_dim); e += kLanes) store(out + e, mul(load(out + e), broadcast(shrinks[i])));
   }
 }
 
