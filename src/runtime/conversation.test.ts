@@ -1,6 +1,6 @@
 /** Conversations on a model whose logits depend on every token: a cache that holds a wrong one gives a wrong answer. */
 import { describe, expect, it } from 'vitest'
-import type { ChatMessage, Conversation, ConversationOptions, TurnEvent } from './contract.ts'
+import type { ChatMessage, Conversation, ConversationOptions, TurnEvent, TurnOptions } from './contract.ts'
 import { CachedConversation } from './conversation.ts'
 import { generateText } from './generate.ts'
 import { asLanguageModel, createTableModel, type TableModel } from './testing/table-model.ts'
@@ -113,6 +113,22 @@ describe('a turn', () => {
     expect(done).toMatchObject({ type: 'done', result: { finishReason: 'aborted', generatedTokens: 2 } })
     expect(conversation.messages).toHaveLength(2)
   })
+
+  it.each([true, false])(
+    'that is aborted while it reads ends there, and what was read is reused (%s)',
+    async (canTruncate) => {
+      const model = createModel({ canTruncate })
+      const conversation = start(model)
+      const stop = new AbortController()
+      const options = { signal: stop.signal, onPrefill: (read: number) => read >= 8 && stop.abort() }
+      const long = 'abcdefghijklmnopqrstuvw'
+      const { finishReason, text } = await conversation.send(long, options as TurnOptions)
+      expect({ finishReason, text }).toEqual({ finishReason: 'aborted', text: '' })
+      expect(conversation.getCacheInfo().seenTokens).toBe(8)
+      conversation.messages = []
+      expect((await conversation.send(long)).reusedTokens).toBe(8)
+    },
+  )
 
   it('that fails adds nothing, and the next one works', async () => {
     const model = createModel()

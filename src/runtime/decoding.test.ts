@@ -115,6 +115,15 @@ describe('the end of a text', () => {
   })
 })
 
+describe('defaults of the model', () => {
+  it('give way to what they do not fit', async () => {
+    const model = { ...createTableModel(), generationDefaults: { temperature: 0.7, minNewTokens: 2 } }
+    expect((await generateText(model, prompt, { numBeams: 2, maxNewTokens: 3 })).score).toBeDefined()
+    await expect(generateText(model, prompt, { numBeams: 2, temperature: 0.7 })).rejects.toThrow('got 0.7')
+    await expect(generateText(model, prompt, { responseFormat: 'json' })).rejects.toThrow('shows its vocabulary')
+  })
+})
+
 describe('log probabilities', () => {
   it('are those of the model, whatever shapes the draw', async () => {
     const model = createTableModel({ seed: 4 })

@@ -6,6 +6,7 @@
  * without its reasoning), so a fork from before the last answer is kept beside it.
  */
 import type { CacheInfo, CacheOptions, KvCache } from '../cache/contract.ts'
+import { isKvasirError } from '../tensor/error.ts'
 import type { CausalLM, GenerateOptions, StreamEvent } from './contract.ts'
 
 export class PrefixCache {
@@ -92,7 +93,13 @@ export class PrefixCache {
     const end = Math.min(await stable(), prompt.length - 1)
     if (end <= reused) return reused
     const tokens = prompt.slice(reused, end)
-    await this.#model.prefill(this.#cache, tokens, { onPrefill: shifted(onPrefill, reused, prompt.length) })
+    const options = { signal, onPrefill: shifted(onPrefill, reused, prompt.length) }
+    try {
+      await this.#model.prefill(this.#cache, tokens, options)
+    } catch (error) {
+      if (!isKvasirError(error) || error.code !== 'aborted') throw error
+      return this.#cache.seenTokens // the stream that follows ends at once, and says that it was aborted
+    }
     this.#drop()
     this.#checkpoint = { cache: this.#cache.fork(), held: prompt.slice(0, end) }
     return end

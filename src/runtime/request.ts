@@ -59,7 +59,7 @@ const maxLogprobs = 100
 /** @throws KvasirError `invalid-argument` naming the option, or what is wrong with the prompt */
 export function readRequest(model: Generator, prompt: Prompt, given: GenerateOptions): Request {
   checkKeys('generate', 'generation', given, keys)
-  const options = { ...model.generationDefaults, ...withoutUndefined(given) }
+  const options = { ...defaultsFor(model, given), ...withoutUndefined(given) }
   const { maxNewTokens = 128, minNewTokens = 0, n = 1, logprobs, numBeams = 1, lengthPenalty = 1 } = options
   const { promptLookupTokens = 0, maxMatchingNgram = 3, earlyStopping = false, stopTokens = [] } = options
   checkInteger('generate', 'maxNewTokens', maxNewTokens, 0)
@@ -101,6 +101,16 @@ export function readRequest(model: Generator, prompt: Prompt, given: GenerateOpt
     cache: options.cache,
     signal: options.signal,
     onPrefill: options.onPrefill,
+  }
+}
+
+/** Of the model's own defaults those that fit what is asked for: beams are not sampled, a grammar says where texts end. */
+function defaultsFor({ generationDefaults = {} }: Generator, { numBeams = 1, responseFormat }: GenerateOptions) {
+  const { temperature, minNewTokens, ...rest } = generationDefaults
+  return {
+    ...rest,
+    ...(numBeams === 1 && temperature !== undefined && { temperature }),
+    ...(responseFormat === undefined && minNewTokens !== undefined && { minNewTokens }),
   }
 }
 
