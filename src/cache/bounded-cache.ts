@@ -3,76 +3,127 @@
  * score (docs/caches.md). An evicted token can never come back, so every key has one lifetime and a chunk of T tokens
  * gives what T single tokens give: old rows live until their death, new tokens from birth to death.
  */
-import type { KeyValueSegment, Memory } from '../kernels/index.ts'
+import type { KeyValueSegment, Memory, Rotation } from '../kernels/index.ts'
 import { KvasirError } from '../tensor/error.ts'
-import type { CacheInfo, LayerCache, LayerInput } from './contract.ts'
+import type { CacheInfo, LayerCache, LayerExplanation, LayerInput, ScoreTokens } from './contract.ts'
+import { KeptHistory } from './kept-history.ts'
 import { createPlan, KeptState, type RetainPlan } from './kept-state.ts'
 import {
   attentionOf,
   bytesPerToken,
   checkInput,
-  consecutiveRows,
+  createStore,
   headMajor,
-  KeyValueStore,
   type LayerConfig,
+  type Queries,
+  tokenOf,
 } from './layout.ts'
+import { PositionAxis } from './position-axis.ts'
+import { appendedRows, type RowStore } from './row-store.ts'
 
 export interface BoundedCacheOptions extends LayerConfig {
   /** W */
   readonly window: number
   readonly sinks: number
   readonly recent: number
-  /** What ranks tokens: the model's importance, or nothing, so that the newer wins every tie (a sliding window). */
-  readonly rankBy: 'importance' | 'recency'
+  /** What ranks tokens: the model's importance, a score, or nothing, so that the newer wins every tie. */
+  readonly rankBy: 'importance' | 'recency' | ScoreTokens
   /** Whether importance is added to the logits (default true). */
   readonly addImportance?: boolean
+  /** Number of the layer, for scores that depend on it (default 0). */
+  readonly layer?: number
 }
 
-type Queries = Pick<LayerInput, 'query' | 'numTokens'>
+type NewInput = Omit<LayerInput, 'query'>
 
 export class BoundedCache implements LayerCache {
+  readonly rotates: boolean
   readonly #options: BoundedCacheOptions
-  readonly #store: KeyValueStore
+  readonly #store: RowStore
   readonly #state: KeptState
   readonly #bias: Memory | undefined
   readonly #lengths: Int32Array
   readonly #needsImportance: boolean
+  readonly #axis: PositionAxis | undefined
+  readonly #history: KeptHistory | undefined
   /** The single-token step reuses these, so that it allocates nothing that lasts. */
   readonly #step: RetainPlan
-  /** Scores of one token where recency ranks: all the same. */
-  readonly #equal: Float32Array
+  /** Scores of one token: where recency ranks, all the same. */
+  readonly #scores: Float32Array
   #seen = 0
 
-  constructor(options: BoundedCacheOptions, hasImportance: boolean) {
-    const { kernels, shape, window } = options
+  constructor(options: BoundedCacheOptions, hasImportance: boolean, store?: RowStore) {
+    const { kernels, shape, window, rotates = false, isRanked = false, evictionLog = 0 } = options
+    const K = shape.numKvHeads
     this.#options = options
-    this.#store = new KeyValueStore(options, window)
+    this.rotates = rotates
+    this.#store = store ?? createStore(options, window)
     this.#state = new KeptState(options)
     const usesBias = hasImportance && options.addImportance !== false
-    this.#bias = usesBias ? kernels.alloc(shape.numKvHeads * window * 4) : undefined
+    this.#bias = usesBias ? kernels.alloc(K * window * 4) : undefined
     this.#needsImportance = usesBias || options.rankBy === 'importance'
-    this.#lengths = new Int32Array(shape.numKvHeads)
-    this.#step = createPlan(shape.numKvHeads, window, 1)
-    this.#equal = new Float32Array(shape.numKvHeads)
+    this.#lengths = new Int32Array(K)
+    this.#step = createPlan(K, window, 1)
+    this.#scores = new Float32Array(K)
+    this.#axis = rotates ? new PositionAxis(K, window, isRanked, window) : undefined
+    this.#history = isRanked || evictionLog > 0 ? new KeptHistory(K, window, evictionLog) : undefined
   }
 
   attend(input: LayerInput, output: Float32Array): void {
-    checkInput(this.#options, this.#needsImportance, input, output)
-    if (input.numTokens === 1) this.#attendOne(input, output)
-    else if (input.numTokens > 1) this.#attendChunk(input, output)
+    const { numTokens } = input
+    this.#check(input, output)
+    if (numTokens === 0) return
+    if (numTokens === 1) this.#attendOne(input, output)
+    else if (this.#changesRanks(input)) this.#attendSingly(input, output)
+    else this.#attendChunk(input, output)
   }
 
   /** Takes tokens in without attending. */
-  append(input: Omit<LayerInput, 'query'>): void {
-    checkInput(this.#options, this.#needsImportance, input)
-    if (input.numTokens > 0) this.#take(input)
+  append(input: NewInput): void {
+    this.#check(input)
+    if (input.numTokens === 0) return
+    const isSingle = input.numTokens > 1 && this.#changesRanks(input)
+    if (!isSingle) this.#take(input)
+    for (let t = 0; isSingle && t < input.numTokens; t++) this.#take(tokenOf(this.#options.shape, input, t))
   }
 
-  #take(input: Omit<LayerInput, 'query'>): void {
+  #check(input: NewInput & { readonly query?: Float32Array }, output?: Float32Array): void {
+    checkInput(this.#options, this.#needsImportance, input, output)
+    this.#axis?.use(input.rotary)
+  }
+
+  /** Whether distances between kept tokens change within the chunk, so that each query sees other rotations. */
+  #changesRanks({ importance, numTokens }: NewInput): boolean {
+    const { window, rankBy } = this.#options
+    if (!this.#axis?.isRank) return false
+    if (Math.max(...this.#state.view.lengths) + numTokens > window || typeof rankBy === 'function') return true
+    return rankBy === 'importance' && (importance as Float32Array).includes(Number.NEGATIVE_INFINITY)
+  }
+
+  #attendSingly(input: LayerInput, output: Float32Array): void {
+    const { shape } = this.#options
+    const size = shape.numHeads * shape.valueDim
+    for (let t = 0; t < input.numTokens; t++) {
+      this.#attendOne(tokenOf(shape, input, t) as LayerInput, output.subarray(t * size, (t + 1) * size))
+    }
+  }
+
+  #take(input: NewInput): void {
     const { shape, window } = this.#options
     const plan = input.numTokens === 1 ? this.#step : createPlan(shape.numKvHeads, window, input.numTokens)
+    this.#reserve(input.numTokens)
     this.#retain(input, plan)
     this.#commit(input, plan)
+  }
+
+  /** What can run out of memory comes before what changes the kept set. */
+  #reserve(numTokens: number): void {
+    const { window } = this.#options
+    const { lengths } = this.#state.view
+    for (let k = 0; k < lengths.length; k++) {
+      this.#lengths[k] = Math.min(window, (lengths[k] as number) + numTokens)
+    }
+    this.#store.reserve(this.#lengths, numTokens)
   }
 
   /** Decode: the cache is brought up to date first, then holds exactly what the new token sees. */
@@ -82,14 +133,17 @@ export class BoundedCache implements LayerCache {
   }
 
   #attendKept(input: Queries, output: Float32Array): void {
-    this.#runAttention(input, output, [
-      { ...this.#segment(this.#state.view.lengths), ...this.#distances(this.#seen - 1) },
-    ])
+    const segment = { ...this.#segment(this.#state.view.lengths), ...this.#distances(this.#seen - 1) }
+    this.#runAttention(input, output, [segment], this.#axis?.forLast(1))
   }
 
   attendAgain(input: Queries, output: Float32Array): void {
     checkInput(this.#options, false, input, output, true)
-    if (input.numTokens === 1) return this.#attendKept(input, output)
+    this.#axis?.use(input.rotary)
+    if (input.numTokens === 1) {
+      this.#attendKept(input, output)
+      return
+    }
     throw new KvasirError(
       'unsupported',
       'cache',
@@ -107,28 +161,23 @@ export class BoundedCache implements LayerCache {
   #attendChunk(input: LayerInput, output: Float32Array): void {
     const { shape, window } = this.#options
     const { numTokens } = input
+    this.#reserve(numTokens)
     this.#lengths.set(this.#state.view.lengths)
     const distances = this.#distances(this.#seen)
     const plan = createPlan(shape.numKvHeads, window, numTokens)
-    // What can run out of memory comes before what changes the kept set.
-    const chunk = new KeyValueStore(this.#options, numTokens)
+    const turn = this.#axis?.forNext(numTokens)
+    const chunk = createStore({ ...this.#options, pool: undefined, isRanked: false }, numTokens)
     try {
-      const rows = consecutiveRows(shape.numKvHeads, numTokens, 0)
-      chunk.write(input.key, input.value, numTokens, rows)
+      const rows = appendedRows(new Int32Array(shape.numKvHeads), numTokens)
+      chunk.write(input, rows, turn)
       this.#retain(input, plan)
-      this.#runAttention(input, output, [
-        { ...this.#segment(this.#lengths), ...distances, deaths: plan.rowDeaths },
-        {
-          keys: chunk.keys,
-          values: chunk.values,
-          capacity: numTokens,
-          lengths: rows.counts,
-          bias: this.#bias && headMajor(input.importance, shape.numKvHeads, numTokens),
-          firstPosition: 0,
-          births: rows.tokens,
-          deaths: plan.tokenDeaths,
-        },
-      ])
+      const fresh = {
+        ...chunk.segment(rows.counts),
+        bias: this.#bias && headMajor(input.importance, shape.numKvHeads, numTokens),
+        ...{ firstPosition: 0, births: rows.tokens, deaths: plan.tokenDeaths },
+      }
+      const old = { ...this.#segment(this.#lengths), ...distances, deaths: plan.rowDeaths }
+      this.#runAttention(input, output, [old, fresh], turn)
     } finally {
       chunk.free()
     }
@@ -136,40 +185,59 @@ export class BoundedCache implements LayerCache {
   }
 
   #segment(lengths: Int32Array): KeyValueSegment {
-    const { keys, values, capacity } = this.#store
-    return { keys, values, capacity, lengths, bias: this.#bias?.f32 }
+    return { ...this.#store.segment(lengths), capacity: this.#options.window, bias: this.#bias?.f32 }
   }
 
-  #retain({ importance, numTokens }: Omit<LayerInput, 'query'>, plan: RetainPlan): void {
-    const { kernels, rankBy, shape } = this.#options
-    const count = numTokens * shape.numKvHeads
-    const scores = rankBy === 'importance' ? importance : numTokens === 1 ? this.#equal : new Float32Array(count)
-    kernels.retain({
+  #retain(input: NewInput, plan: RetainPlan): void {
+    this.#options.kernels.retain({
       kept: this.#state.view,
-      scores: scores as Float32Array,
-      numTokens,
+      scores: this.#scoresOf(input),
+      numTokens: input.numTokens,
       firstPosition: this.#seen,
       ...plan,
     })
-    this.#seen += numTokens
+    this.#seen += input.numTokens
   }
 
-  #commit({ key, value, importance, numTokens }: Omit<LayerInput, 'query'>, plan: RetainPlan): void {
-    this.#store.write(key, value, numTokens, plan)
-    if (!this.#bias || !importance) return
-    const { window, shape } = this.#options
-    const bias = this.#bias.f32
+  #scoresOf({ key, value, importance, numTokens }: NewInput): Float32Array {
+    const { rankBy, shape, layer = 0 } = this.#options
+    if (rankBy === 'importance') return importance as Float32Array
+    const scores = numTokens === 1 ? this.#scores : new Float32Array(numTokens * shape.numKvHeads)
+    if (rankBy === 'recency') return scores
+    const { numKvHeads, headDim, valueDim } = shape
+    const sizes = { layer, numTokens, numKvHeads, headDim, valueDim, firstPosition: this.#seen }
+    rankBy({ ...sizes, key, value, importance }, scores)
+    return scores
+  }
+
+  /** Stores what stays of new tokens, and what follows from what leaves. */
+  #commit(input: NewInput, plan: RetainPlan): void {
+    const { importance, numTokens } = input
+    const { shape } = this.#options
+    const firstPosition = this.#seen - numTokens
+    this.#store.write(input, plan, this.#axis?.forNext(numTokens))
+    this.#axis?.advance(numTokens)
     for (let k = 0; k < shape.numKvHeads; k++) {
       for (let n = k * plan.stride; n < k * plan.stride + (plan.counts[k] as number); n++) {
-        const token = plan.tokens[n] as number
-        bias[k * window + (plan.slots[n] as number)] = importance[token * shape.numKvHeads + k] as number
+        const [token, row] = [plan.tokens[n] as number, plan.slots[n] as number]
+        this.#axis?.place(k, row, numTokens - token)
+        if (this.#bias && importance) {
+          this.#bias.f32[k * this.#options.window + row] = importance[token * shape.numKvHeads + k] as number
+        }
       }
     }
+    this.#history?.record(this.#state.view, plan, { firstPosition, numTokens }, this.#axis)
+    this.#axis?.apply(this.#store, this.#state.view.lengths)
   }
 
-  #runAttention({ query, numTokens }: Queries, output: Float32Array, segments: KeyValueSegment[]): void {
+  #runAttention(
+    { query, numTokens }: Queries,
+    output: Float32Array,
+    segments: KeyValueSegment[],
+    rotation: Rotation | undefined,
+  ): void {
     const { kernels, shape } = this.#options
-    kernels.attend({ query, output, numTokens, ...attentionOf(shape), firstPosition: 0, segments })
+    kernels.attend({ query, output, numTokens, ...attentionOf(shape), firstPosition: 0, rotation, segments })
   }
 
   positions(head: number): number[] {
@@ -190,16 +258,39 @@ export class BoundedCache implements LayerCache {
     }
   }
 
+  explain(): LayerExplanation {
+    const { positions, scores, lengths, window } = this.#state.view
+    const isByAge = this.#options.rankBy === 'recency'
+    const heads = Array.from(lengths, (length, k) => {
+      const rows = Array.from({ length }, (_, row) => k * window + row)
+      rows.sort((a, b) => (positions[a] as number) - (positions[b] as number))
+      return {
+        positions: rows.map((at) => positions[at] as number),
+        scores: rows.map((at) => (isByAge ? null : (scores[at] as number))),
+      }
+    })
+    return { heads, evicted: this.#history?.evictions(isByAge) ?? [] }
+  }
+
+  checkIntegrity(): void {
+    this.#store.checkIntegrity()
+  }
+
   reset(): void {
     this.#state.reset()
+    this.#store.release(this.#state.view.lengths)
+    this.#axis?.reset()
+    this.#history?.clear()
     this.#seen = 0
   }
 
   fork(): BoundedCache {
-    const copy = new BoundedCache(this.#options, this.#bias !== undefined)
-    copy.#store.copyFrom(this.#store, this.#state.view.lengths)
+    const store = this.#store.fork(this.#state.view.lengths)
+    const copy = new BoundedCache(this.#options, this.#bias !== undefined, store)
     copy.#state.copyFrom(this.#state)
     if (this.#bias) copy.#bias?.f32.set(this.#bias.f32)
+    if (this.#axis) copy.#axis?.copyFrom(this.#axis)
+    if (this.#history) copy.#history?.copyFrom(this.#history)
     copy.#seen = this.#seen
     return copy
   }

@@ -1,6 +1,24 @@
 /** What a model needs of a KV cache: append the new tokens of one layer and attend, in one call. */
 
-/** The new tokens of one sequence at one layer. Arrays are row-major f32; positions are applied already. */
+/**
+ * What turns queries and keys of a layer, for caches that do it themselves. Made by whoever knows the model's encoding.
+ */
+export interface LayerRotary {
+  /** R */
+  readonly pairs: number
+  readonly isInterleaved: boolean
+  /**
+   * Writes the cosines and sines of positions, for a sequence of `length` tokens.
+   * @param cos out `[T, R]`
+   * @param sin out `[T, R]`
+   */
+  fill(positions: ArrayLike<number>, length: number, cos: Float32Array, sin: Float32Array): void
+}
+
+/**
+ * The new tokens of one sequence at one layer. Arrays are row-major f32. Positions are applied already, unless the layer
+ * `rotates`: then queries and keys come as the model made them, with `rotary`.
+ */
 export interface LayerInput {
   /** `[T, H, D]` */
   readonly query: Float32Array
@@ -11,26 +29,58 @@ export interface LayerInput {
   /** `[T, K]`: added to the logits of each key; by policy, also what is ranked. Absent for models without it. */
   readonly importance?: Float32Array
   readonly numTokens: number
+  /** For layers that `rotates`; null where positions do nothing. */
+  readonly rotary?: LayerRotary | null
 }
 
 /** One layer of one sequence. */
 export interface LayerCache {
+  /** Queries and keys must come unrotated: this cache gives them positions of its own, or looks at them before. */
+  readonly rotates?: boolean
   /** Appends and attends. `output` is `[T, H, E]`. All layers of a sequence are fed the same tokens. */
   attend(input: LayerInput, output: Float32Array): void
   /**
    * Attends with other queries of the tokens of the last `attend`, over what its queries saw: for layers that share
    * keys and values. The `shape` of such a cache says `isShared`.
    */
-  attendAgain(input: Pick<LayerInput, 'query' | 'numTokens'>, output: Float32Array): void
+  attendAgain(input: Pick<LayerInput, 'query' | 'numTokens' | 'rotary'>, output: Float32Array): void
   /** Positions that KV head `head` still holds, ascending. */
   positions(head: number): number[]
   info(): CacheInfo
+  /** What each head keeps and why, and what left last. */
+  explain?(): LayerExplanation
+  /** As that of `KvCache`. */
+  checkIntegrity?(): void
   reset(): void
   /** Forgets the tokens from position `length` on; only where all of those before are still held. */
   truncate?(length: number): void
   /** A copy that goes its own way. */
   fork(): LayerCache
   dispose(): void
+}
+
+/** What one layer keeps. */
+export interface LayerExplanation {
+  /** `[K]` */
+  readonly heads: readonly HeadExplanation[]
+  /** The last evictions, oldest first; how many are remembered is `evictionLog`. */
+  readonly evicted: readonly Eviction[]
+}
+
+export interface HeadExplanation {
+  /** Ascending. */
+  readonly positions: readonly number[]
+  /** What the policy thinks of each; null: not ranked yet, or by age alone. */
+  readonly scores: readonly (number | null)[]
+}
+
+/** A token that left a head. */
+export interface Eviction {
+  readonly head: number
+  readonly position: number
+  readonly score: number | null
+  /** Tokens that the cache had seen when it left. */
+  readonly seenTokens: number
 }
 
 /** Where a cache stands. Bytes are those of K and V (and of the bias), as allocated. */
@@ -53,6 +103,13 @@ export interface KvCache {
   readonly seenTokens: number
   layer(index: number): LayerCache
   getCacheInfo(): CacheInfo
+  /** What each layer keeps and why; absent for caches that live elsewhere. */
+  explain?(): readonly LayerExplanation[]
+  /**
+   * Recounts whatever several sequences share.
+   * @throws KvasirError `internal` when a count is wrong
+   */
+  checkIntegrity?(): void
   /** Forgets the tokens from position `length` on; absent for caches that can't bring back what they evicted. */
   readonly truncate?: ((length: number) => void) | undefined
   reset(): void
@@ -93,18 +150,94 @@ export interface CacheShape {
   readonly hasImportance: boolean
 }
 
-/** How a sequence is cached; what a user chooses. */
+/** How a sequence is cached; what a user chooses. Storage, retention and positions are independent of each other. */
 export interface CacheOptions {
-  /** What stays: `full`, `window` (the newest), `linear` (the most important). */
-  readonly policy: PolicyName
+  /** What stays: a name of `policies`, or a wrapper around one: `adakv(keydiff)`, `pyramidkv(adakv(h2o))`. */
+  readonly policy: PolicyChoice
   /** W: tokens kept for each KV head. With `full`, a query sees the W best of the whole history instead. */
   readonly window?: number
-  /** First tokens that always stay (default 0). */
+  /** First tokens that always stay (default: as the policy has it). */
   readonly sinks?: number
-  /** Last tokens that always stay (default 0). */
+  /** Last tokens that always stay (default: as the policy has it). */
   readonly recent?: number
   /** Storage of K and V (default f32). */
-  readonly kvDtype?: 'f32' | 'f16'
+  readonly kvDtype?: 'f32' | 'f16' | 'bf16'
+  /** Bytes that K and V of all layers may take: W becomes what fits, or `window` where that is less. */
+  readonly kvBudget?: number
+  /** `contiguous` (default) is for single sequences; `paged` shares memory between heads, forks and sequences. */
+  readonly storage?: 'contiguous' | 'paged'
+  /** P: rows of a page (default 16). */
+  readonly pageSize?: number
+  /** Pages shared with other sequences of the same model (`createKvPool`); implies `paged`. */
+  readonly pool?: KvPool
+  /** Of kept keys: where they stood (default), or their rank among those kept, as though the others had never been. */
+  readonly positions?: 'original' | 'rank'
+  /** What ranks tokens where the policy is `linear`: the model's importance (default), or a score of K or V. */
+  readonly importance?: ImportanceSource
+  /** Decoding steps between two rankings where scores change (default: as the policy has it). */
+  readonly interval?: number
+  /** The window shrinks down to this while what stays still gets `keepMass` of the attention. */
+  readonly leastWindow?: number
+  /** Share of recent attention that must stay with what is kept (default 0.95). */
+  readonly keepMass?: number
+  /** Seed of the policy `random` (default 0). */
+  readonly seed?: number
+  /** Evictions that each layer remembers for `explain` (default 256). */
+  readonly evictionLog?: number
 }
 
-export type PolicyName = 'full' | 'window' | 'linear'
+/** Policies over single tokens and rows. */
+export type BasePolicyName =
+  | 'full'
+  | 'window'
+  | 'streaming'
+  | 'linear'
+  | 'h2o'
+  | 'tova'
+  | 'snapkv'
+  | 'keydiff'
+  | 'lagkv'
+  | 'expected-attention'
+  | 'random'
+
+/** Policies that share a budget out, over the scores of another (default `snapkv`). */
+export type WrapperName = 'adakv' | 'pyramidkv'
+
+export type PolicyName = BasePolicyName | WrapperName
+export type PolicyChoice = PolicyName | `${WrapperName}(${string})`
+
+/** `model`, or the norm of a token's value (higher stays) or key (lower stays), or a scorer of one's own. */
+export type ImportanceSource = 'model' | 'value-norm' | 'key-norm' | ScoreTokens
+
+/** New tokens of one layer, as a score sees them. */
+export interface NewTokens {
+  readonly layer: number
+  readonly numTokens: number
+  readonly numKvHeads: number
+  readonly headDim: number
+  readonly valueDim: number
+  /** `[T, K, D]` */
+  readonly key: Float32Array
+  /** `[T, K, E]` */
+  readonly value: Float32Array
+  /** `[T, K]` */
+  readonly importance?: Float32Array | undefined
+  /** Position of token 0. */
+  readonly firstPosition: number
+}
+
+/**
+ * A score of tokens by themselves, which never changes: writes `scores` `[T, K]`. Higher stays; -Infinity is never kept.
+ */
+export type ScoreTokens = (tokens: NewTokens, scores: Float32Array) => void
+
+/** Pages that several sequences of one model share. Freed when the last cache over it is disposed. */
+export interface KvPool {
+  /** Bytes of pages that some sequence holds; a page that several hold counts once. */
+  readonly usedBytes: number
+  /** Bytes there may be; Infinity: as many as memory holds. */
+  readonly maxBytes: number
+  readonly pageSize: number
+  /** @throws KvasirError `internal` when a page's count is wrong */
+  checkIntegrity(): void
+}

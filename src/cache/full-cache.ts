@@ -3,9 +3,11 @@
  * but each query sees only the W visible tokens of highest importance, chosen anew: dynamic mask attention, the
  * definition that the bounded cache must agree with.
  */
-import type { KeyValueSegment, Memory } from '../kernels/index.ts'
-import type { CacheInfo, LayerCache, LayerInput } from './contract.ts'
-import { attentionOf, bytesPerToken, checkInput, consecutiveRows, KeyValueStore, type LayerConfig } from './layout.ts'
+import type { KeyValueSegment } from '../kernels/index.ts'
+import type { CacheInfo, LayerCache, LayerExplanation, LayerInput } from './contract.ts'
+import { attentionOf, bytesPerToken, checkInput, createStore, type LayerConfig, type Queries } from './layout.ts'
+import { RowColumn } from './row-column.ts'
+import { appendedRows, type RowStore } from './row-store.ts'
 
 export interface FullCacheOptions extends LayerConfig {
   /** W of the dynamic mask; absent: a query sees everything before it. */
@@ -13,23 +15,22 @@ export interface FullCacheOptions extends LayerConfig {
   readonly addImportance?: boolean
 }
 
-type Queries = Pick<LayerInput, 'query' | 'numTokens'>
-
 const firstCapacity = 256
 
 export class FullCache implements LayerCache {
   readonly #options: FullCacheOptions
   readonly #hasImportance: boolean
-  #store: KeyValueStore
-  /** `[K, C]`, absent for models without importance. */
-  #scores: Memory | undefined
+  readonly #store: RowStore
+  /** Absent for models without importance. */
+  readonly #scores: RowColumn | undefined
   #seen = 0
 
-  constructor(options: FullCacheOptions, hasImportance: boolean) {
+  constructor(options: FullCacheOptions, hasImportance: boolean, store?: RowStore) {
+    const { kernels, shape } = options
     this.#options = options
     this.#hasImportance = hasImportance
-    this.#store = new KeyValueStore(options, firstCapacity)
-    this.#scores = this.#allocScores(firstCapacity)
+    this.#store = store ?? createStore(options, firstCapacity)
+    this.#scores = hasImportance ? new RowColumn(kernels, shape.numKvHeads, this.#store.capacity) : undefined
   }
 
   attend(input: LayerInput, output: Float32Array): void {
@@ -58,37 +59,47 @@ export class FullCache implements LayerCache {
 
   /** A row's place is its position: row j is seen by queries from position j on. */
   #attendAll(first: number, input: Queries, output: Float32Array): void {
-    const { numKvHeads } = this.#options.shape
-    const lengths = new Int32Array(numKvHeads).fill(first + input.numTokens)
-    this.#run(input, output, this.#segment(lengths), first)
+    this.#run(input, output, this.#segment(this.#lengths(first + input.numTokens)), first)
   }
 
-  /** Query by query: rows 0..i are ranked anew and the best W gathered. */
+  /** Query by query: rows 0..i are ranked anew and the best W chosen. */
   #attendMasked(first: number, input: Queries, output: Float32Array, window: number): void {
-    const { kernels, shape } = this.#options
+    const { kernels, shape, pool } = this.#options
     const { numHeads, numKvHeads, headDim, valueDim } = shape
     const { capacity } = this.#store
     const rows = new Int32Array(numKvHeads * capacity)
     const lengths = new Int32Array(numKvHeads)
     for (let t = 0; t < input.numTokens; t++) {
-      const scores = (this.#scores as Memory).f32
-      kernels.select({ scores, numKvHeads, capacity, numRows: first + t + 1, window, rows, lengths })
+      const numRows = first + t + 1
+      const scores = (this.#scores as RowColumn).values
+      kernels.select({ scores, numKvHeads, capacity, numRows, window, rows, lengths })
       const query = input.query.subarray(t * numHeads * headDim, (t + 1) * numHeads * headDim)
       const out = output.subarray(t * numHeads * valueDim, (t + 1) * numHeads * valueDim)
-      this.#run({ query, numTokens: 1 }, out, { ...this.#segment(lengths), rows }, first + t)
+      const segment = pool ? this.#hiding(rows, lengths, numRows) : { ...this.#segment(lengths), rows }
+      this.#run({ query, numTokens: 1 }, out, segment, first + t)
     }
   }
 
-  #segment(lengths: Int32Array): KeyValueSegment {
-    const { keys, values, capacity } = this.#store
-    return {
-      keys,
-      values,
-      capacity,
-      lengths,
-      firstPosition: 0,
-      bias: this.#options.addImportance === false ? undefined : this.#scores?.f32,
+  /** Kernels take either a list of rows or pages: over pages, rows that are not in the list get a bias that hides. */
+  #hiding(rows: Int32Array, lengths: Int32Array, numRows: number): KeyValueSegment {
+    const segment = this.#segment(this.#lengths(numRows))
+    const bias = new Float32Array(rows.length).fill(Number.NEGATIVE_INFINITY)
+    for (const [k, length] of lengths.entries()) {
+      for (let n = 0; n < length; n++) {
+        const at = k * segment.capacity + (rows[k * segment.capacity + n] as number)
+        bias[at] = segment.bias?.[at] ?? 0
+      }
     }
+    return { ...segment, bias }
+  }
+
+  #lengths(numRows: number): Int32Array {
+    return new Int32Array(this.#options.shape.numKvHeads).fill(numRows)
+  }
+
+  #segment(lengths: Int32Array): KeyValueSegment {
+    const bias = this.#options.addImportance === false ? undefined : this.#scores?.values
+    return { ...this.#store.segment(lengths), firstPosition: 0, bias }
   }
 
   #run({ query, numTokens }: Queries, output: Float32Array, segment: KeyValueSegment, firstPosition: number): void {
@@ -98,49 +109,20 @@ export class FullCache implements LayerCache {
     kernels.attend({ query, output, numTokens, ...attentionOf(shape), ...seen })
   }
 
-  #write({ key, value, importance, numTokens }: Omit<LayerInput, 'query'>): void {
+  #write(input: Omit<LayerInput, 'query'>): void {
+    const { importance, numTokens } = input
     const { numKvHeads } = this.#options.shape
-    this.#reserve(this.#seen + numTokens)
-    this.#store.write(key, value, numTokens, consecutiveRows(numKvHeads, numTokens, this.#seen))
+    const before = this.#lengths(this.#seen)
+    this.#store.reserve(this.#lengths(this.#seen + numTokens), numTokens)
+    this.#scores?.resize(this.#store.capacity, before)
+    this.#store.write(input, appendedRows(before, numTokens))
     if (!this.#scores || !importance) return
-    const scores = this.#scores.f32
+    const scores = this.#scores.values
     for (let k = 0; k < numKvHeads; k++) {
       for (let t = 0; t < numTokens; t++) {
         scores[k * this.#store.capacity + this.#seen + t] = importance[t * numKvHeads + k] as number
       }
     }
-  }
-
-  #reserve(numRows: number): void {
-    if (numRows <= this.#store.capacity) return
-    let capacity = this.#store.capacity
-    while (capacity < numRows) capacity *= 2
-    const { numKvHeads } = this.#options.shape
-    this.#adopt(this.#copyInto(capacity, new Int32Array(numKvHeads).fill(this.#seen)))
-  }
-
-  #copyInto(capacity: number, lengths: Int32Array): { store: KeyValueStore; scores: Memory | undefined } {
-    const store = new KeyValueStore(this.#options, capacity)
-    store.copyFrom(this.#store, lengths)
-    const scores = this.#allocScores(capacity)
-    if (this.#scores && scores) {
-      for (const [k, length] of lengths.entries()) {
-        const start = k * this.#store.capacity
-        scores.f32.set(this.#scores.f32.subarray(start, start + length), k * capacity)
-      }
-    }
-    return { store, scores }
-  }
-
-  #adopt({ store, scores }: { store: KeyValueStore; scores: Memory | undefined }): void {
-    this.dispose()
-    this.#store = store
-    this.#scores = scores
-  }
-
-  #allocScores(capacity: number): Memory | undefined {
-    const { kernels, shape } = this.#options
-    return this.#hasImportance ? kernels.alloc(4 * shape.numKvHeads * capacity) : undefined
   }
 
   positions(_head: number): number[] {
@@ -152,24 +134,38 @@ export class FullCache implements LayerCache {
       keptTokens: this.#seen,
       seenTokens: this.#seen,
       capacityUtilization: this.#seen / this.#store.capacity,
-      bytes: this.#store.bytes + (this.#scores?.byteLength ?? 0),
+      bytes: this.#store.bytes + (this.#scores?.bytes ?? 0),
       fullBytes: this.#seen * bytesPerToken(this.#options, this.#hasImportance),
       evictedTokens: 0,
     }
   }
 
+  explain(): LayerExplanation {
+    const { capacity } = this.#store
+    const heads = Array.from({ length: this.#options.shape.numKvHeads }, (_, k) => ({
+      positions: this.positions(k),
+      scores: this.positions(k).map((row) => this.#scores?.values[k * capacity + row] ?? null),
+    }))
+    return { heads, evicted: [] }
+  }
+
+  checkIntegrity(): void {
+    this.#store.checkIntegrity()
+  }
+
   truncate(length: number): void {
     this.#seen = Math.min(this.#seen, length)
+    this.#store.release(this.#lengths(this.#seen))
   }
 
   reset(): void {
-    this.#seen = 0
+    this.truncate(0)
   }
 
   fork(): FullCache {
-    const { numKvHeads } = this.#options.shape
-    const copy = new FullCache(this.#options, this.#hasImportance)
-    copy.#adopt(this.#copyInto(this.#store.capacity, new Int32Array(numKvHeads).fill(this.#seen)))
+    const lengths = this.#lengths(this.#seen)
+    const copy = new FullCache(this.#options, this.#hasImportance, this.#store.fork(lengths))
+    if (this.#scores) copy.#scores?.copyFrom(this.#scores, lengths)
     copy.#seen = this.#seen
     return copy
   }

@@ -1,14 +1,26 @@
-/** What the caches of all policies share: the shape of a layer, its storage, and views of it. */
-import type { Kernels, Memory, StorageArray, StorageType } from '../kernels/index.ts'
+/** What the caches of all policies share: the shape of a layer, its store, and checks of what comes in. */
+import type { Kernels, StorageType } from '../kernels/index.ts'
 import { checkInteger, describe } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
+import { ContiguousStore } from './contiguous-store.ts'
 import type { LayerInput, LayerShape } from './contract.ts'
+import type { PagePool } from './page-pool.ts'
+import { PagedStore } from './paged-store.ts'
+import { type RowStore, rowBytes } from './row-store.ts'
 
-/** One layer: its shape, the storage type, the backend. */
+/** One layer: its shape, how its rows are stored and where its keys stand. */
 export interface LayerConfig {
   readonly kernels: Kernels
   readonly shape: LayerShape
   readonly kvDtype: StorageType
+  /** Rows lie in its pages; absent: side by side in memory of their own. */
+  readonly pool?: PagePool
+  /** The cache rotates queries and keys (default: they come rotated). */
+  readonly rotates?: boolean
+  /** By rank among the kept tokens; only with `rotates`. */
+  readonly isRanked?: boolean
+  /** Evictions that are remembered (default 0). */
+  readonly evictionLog?: number
 }
 
 /** What every kernel call for a layer needs: its sizes and what becomes of its logits. */
@@ -17,86 +29,15 @@ export function attentionOf({ numHeads, numKvHeads, headDim, valueDim, ...rest }
   return { numHeads, numKvHeads, headDim, valueDim, scale, softcap, sinkLogits, alibiSlopes }
 }
 
-const bytesOf = { f32: 4, f16: 2, bf16: 2 } as const satisfies Record<StorageType, number>
-
-/** K and V for `capacity` tokens of each KV head: `[K, C, D]` and `[K, C, E]`, uninitialised in meaning. */
-export class KeyValueStore {
-  readonly capacity: number
-  readonly #config: LayerConfig
-  readonly #keys: Memory
-  readonly #values: Memory
-
-  constructor(config: LayerConfig, capacity: number) {
-    const { kernels, shape, kvDtype } = config
-    const rows = shape.numKvHeads * capacity
-    this.capacity = capacity
-    this.#config = config
-    this.#keys = kernels.alloc(rows * shape.headDim * bytesOf[kvDtype])
-    this.#values = kernels.alloc(rows * shape.valueDim * bytesOf[kvDtype])
-  }
-
-  get keys(): StorageArray {
-    return this.#config.kvDtype === 'f32' ? this.#keys.f32 : this.#keys.u16
-  }
-
-  get values(): StorageArray {
-    return this.#config.kvDtype === 'f32' ? this.#values.f32 : this.#values.u16
-  }
-
-  get bytes(): number {
-    return this.#keys.byteLength + this.#values.byteLength
-  }
-
-  /**
-   * Writes new tokens (`key [T, K, D]`, `value [T, K, E]`) to rows: for head k the counts[k] pairs
-   * (tokens[k, n], slots[k, n]), with `stride` entries a head.
-   */
-  write(key: Float32Array, value: Float32Array, numTokens: number, rows: RowList): void {
-    const { kernels, shape } = this.#config
-    const common = { numTokens, numKvHeads: shape.numKvHeads, capacity: this.capacity, ...rows }
-    kernels.store({ ...common, source: key, target: this.keys, headDim: shape.headDim })
-    kernels.store({ ...common, source: value, target: this.values, headDim: shape.valueDim })
-  }
-
-  /** Copies the first `lengths[k]` rows of each head of `other`, whose capacity may be smaller. */
-  copyFrom(other: KeyValueStore, lengths: Int32Array): void {
-    const { headDim, valueDim } = this.#config.shape
-    for (const [k, length] of lengths.entries()) {
-      const copy = (to: StorageArray, from: StorageArray, dim: number) => {
-        const start = k * other.capacity * dim
-        to.set(from.subarray(start, start + length * dim), k * this.capacity * dim)
-      }
-      copy(this.keys, other.keys, headDim)
-      copy(this.values, other.values, valueDim)
-    }
-  }
-
-  free(): void {
-    this.#keys.free()
-    this.#values.free()
-  }
-}
-
-/** Which source token goes to which row, for each KV head. */
-export interface RowList {
-  /** `[K]` */
-  readonly counts: Int32Array
-  /** `[K, stride]` */
-  readonly tokens: Int32Array
-  /** `[K, stride]` */
-  readonly slots: Int32Array
-  readonly stride: number
-}
-
-/** Every new token, to the rows from `firstRow` on, in order, for all heads. */
-export function consecutiveRows(numKvHeads: number, numTokens: number, firstRow: number): RowList {
-  const tokens = Int32Array.from({ length: numKvHeads * numTokens }, (_, i) => i % numTokens)
-  return {
-    counts: new Int32Array(numKvHeads).fill(numTokens),
-    tokens,
-    slots: tokens.map((t) => firstRow + t),
-    stride: numTokens,
-  }
+/**
+ * A store for `capacity` rows a head.
+ * @param settles whether it gives back what it had to grow by
+ */
+export function createStore(config: LayerConfig, capacity: number, settles = false): RowStore {
+  const { kernels, shape, kvDtype, pool, isRanked } = config
+  const { numKvHeads, headDim, valueDim } = shape
+  const options = { kernels, kvDtype, numKvHeads, headDim, valueDim, hasOriginals: isRanked === true, capacity }
+  return pool ? new PagedStore({ ...options, settles, pool }) : new ContiguousStore({ ...options, settles })
 }
 
 /**
@@ -131,10 +72,34 @@ export function checkImportance(importance: Float32Array): void {
   }
 }
 
+/** @throws KvasirError `invalid-argument` for NaN, as a score of one's own may give */
+export function checkScores(scores: Float32Array): void {
+  if (scores.some(Number.isNaN)) throw invalidArgument('cache', 'expected scores without NaN')
+}
+
 function atLeast(name: string, array: unknown, length: number): void {
   if (array instanceof Float32Array && array.length >= length) return
   const came = array instanceof Float32Array ? `${array.length}` : describe(array)
   throw invalidArgument('cache', `expected a Float32Array of at least ${length} for ${name}, got ${came}`)
+}
+
+export type Queries = Pick<LayerInput, 'query' | 'numTokens' | 'rotary'>
+
+/** Token t of a chunk by itself. */
+export function tokenOf<T extends Omit<LayerInput, 'query'> & { readonly query?: Float32Array }>(
+  { numHeads, numKvHeads, headDim, valueDim }: LayerShape,
+  input: T,
+  t: number,
+): T {
+  const part = (array: Float32Array | undefined, size: number) => array?.subarray(t * size, (t + 1) * size)
+  return {
+    ...input,
+    numTokens: 1,
+    query: part(input.query, numHeads * headDim),
+    key: part(input.key, numKvHeads * headDim),
+    value: part(input.value, numKvHeads * valueDim),
+    importance: part(input.importance, numKvHeads),
+  }
 }
 
 /** `[T, K]` to `[K, T]`. */
@@ -148,6 +113,6 @@ export function headMajor(values: Float32Array | undefined, numKvHeads: number, 
 }
 
 /** Bytes of K, V and, for models with importance, the bias of one token of one layer. */
-export function bytesPerToken({ shape, kvDtype }: LayerConfig, hasBias: boolean): number {
-  return shape.numKvHeads * ((shape.headDim + shape.valueDim) * bytesOf[kvDtype] + (hasBias ? 4 : 0))
+export function bytesPerToken({ shape, kvDtype, isRanked }: LayerConfig, hasBias: boolean): number {
+  return shape.numKvHeads * (rowBytes({ ...shape, hasOriginals: isRanked === true }, kvDtype) + (hasBias ? 4 : 0))
 }

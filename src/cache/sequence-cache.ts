@@ -1,7 +1,7 @@
 /** All layers of one sequence, as one cache. */
 import { checkInteger } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
-import type { CacheInfo, KvCache, LayerCache } from './contract.ts'
+import type { CacheInfo, KvCache, LayerCache, LayerExplanation } from './contract.ts'
 
 export class SequenceCache implements KvCache {
   readonly truncate: ((length: number) => void) | undefined
@@ -41,6 +41,14 @@ export class SequenceCache implements KvCache {
       fullBytes: sum('fullBytes'),
       evictedTokens: seenTokens - keptTokens,
     }
+  }
+
+  explain(): LayerExplanation[] {
+    return this.#layers.map((layer) => layer.explain?.() ?? { heads: [], evicted: [] })
+  }
+
+  checkIntegrity(): void {
+    for (const layer of this.#layers) layer.checkIntegrity?.()
   }
 
   #truncate(length: number): void {

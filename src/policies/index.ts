@@ -1,103 +1,229 @@
 /**
- * Retention: which tokens stay. One entry a policy; adding one is adding a line here.
- *
- * | policy | stays | memory |
- * |---|---|---|
- * | full | everything; with a window, a query sees the W most important of it | grows |
- * | window | the first `sinks` and the newest | W rows a head |
- * | linear | the first `sinks`, the last `recent` and the most important of the rest | W rows a head |
+ * Retention: which tokens stay, and how many. Names and what they stand for are in table.ts, what bytes buy in
+ * budget.ts; here options become caches.
  */
 import { BoundedCache } from '../cache/bounded-cache.ts'
-import type { CacheOptions, CacheShape, KvCache, LayerCache, PolicyName } from '../cache/contract.ts'
+import type {
+  CacheOptions,
+  CacheShape,
+  KvCache,
+  KvPool,
+  LayerCache,
+  LayerShape,
+  PolicyName,
+} from '../cache/contract.ts'
 import { FullCache } from '../cache/full-cache.ts'
+import { SharedPool } from '../cache/kv-pool.ts'
 import type { LayerConfig } from '../cache/layout.ts'
+import { RankedCache } from '../cache/ranked-cache.ts'
 import { SequenceCache } from '../cache/sequence-cache.ts'
-import type { Kernels } from '../kernels/index.ts'
-import { checkChoice, checkInteger, checkKeys } from '../tensor/check.ts'
+import type { Kernels, StorageType } from '../kernels/index.ts'
+import { checkChoice, checkFinite, checkInteger, checkKeys, describe } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
+import { maxWindow, planWindows } from './budget.ts'
+import { type ChosenPolicy, policyNames, readPolicy } from './choice.ts'
+import type { PolicyEntry, Protection } from './table.ts'
 
-/** What a policy makes of one layer. `window` is checked; it is absent where the policy doesn't need it. */
-interface PolicyEntry {
-  /** W must be given. */
-  readonly needsWindow: boolean
-  /** The model must provide an importance for each token. */
-  readonly needsImportance: (options: CacheOptions) => boolean
-  readonly createLayer: (config: LayerConfig, options: CacheOptions, hasImportance: boolean) => LayerCache
-}
+export { policyNames, readPolicy } from './choice.ts'
+export { type PresetName, presets } from './presets.ts'
 
-export const policies = {
-  full: {
-    needsWindow: false,
-    needsImportance: ({ window }) => window !== undefined,
-    createLayer: (config, { window }, hasImportance) => new FullCache({ ...config, window }, hasImportance),
-  },
-  window: {
-    needsWindow: true,
-    needsImportance: () => false,
-    createLayer: (config, options, hasImportance) => bounded(config, options, 'recency', hasImportance),
-  },
-  linear: {
-    needsWindow: true,
-    needsImportance: () => true,
-    createLayer: (config, options, hasImportance) => bounded(config, options, 'importance', hasImportance),
-  },
-} as const satisfies Record<PolicyName, PolicyEntry>
+const storageTypes = ['f32', 'f16', 'bf16'] as const
+const safeguard = 0.2
+const defaultPageSize = 16
 
-export const policyNames = Object.keys(policies) as PolicyName[]
-
-function bounded(
-  config: LayerConfig,
-  options: CacheOptions,
-  rankBy: 'importance' | 'recency',
-  hasImportance: boolean,
-): BoundedCache {
-  const { window: chosen, sinks = 0, recent = 0 } = options
-  const window = chosen as number
-  const own = config.shape.window
-  // A layer that never looks further back than the policy needs no more than its own window.
-  if (own !== undefined && own <= window) {
-    return new BoundedCache({ ...config, window: own, sinks: 0, recent: 0, rankBy: 'recency' }, hasImportance)
-  }
-  return new BoundedCache({ ...config, window, sinks, recent, rankBy }, hasImportance)
-}
-
-/** Most rows a head: row numbers are 32-bit and a window beyond this is a mistake. */
-const maxWindow = 1 << 24
+const optionNames = [
+  ...['policy', 'window', 'sinks', 'recent', 'kvDtype', 'kvBudget', 'storage', 'pageSize', 'pool', 'positions'],
+  ...['importance', 'interval', 'leastWindow', 'keepMass', 'seed', 'evictionLog'],
+]
 
 /**
  * An empty cache for one sequence.
  * @throws KvasirError `invalid-argument`: unknown option or policy, window below 1, sinks + recent above the window,
- * `linear` (or `full` with a window) on a model without importance.
+ * a budget that nothing fits, `linear` (or `full` with a window) on a model without importance
  */
 export function createKvCache(kernels: Kernels, shape: CacheShape, options: CacheOptions): KvCache {
   checkCacheOptions(options)
-  const policy: PolicyEntry = policies[options.policy]
-  if (policy.needsImportance(options) && !shape.hasImportance) {
-    throw invalidArgument(
-      'cache',
-      `policy "${options.policy}" with a window ranks tokens by importance, which this model does not compute`,
-    )
-  }
-  const { hasImportance } = shape
-  const kvDtype = options.kvDtype ?? 'f32'
+  const policy = readPolicy(options.policy)
+  checkImportance(policy, shape, options)
+  const pool = poolOf(kernels, options)
+  const plan = planWindows(shape, options, policy, leastRows(policy, options))
   return new SequenceCache(
-    shape.layers.map((layer) => policy.createLayer({ kernels, shape: layer, kvDtype }, options, hasImportance)),
+    shape.layers.map((layer, index) => {
+      const config = { ...configOf(kernels, layer, options, policy, pool), layer: index }
+      const window = plan?.windows[index]
+      return createLayer(config, options, policy, window ?? 0, shape.hasImportance)
+    }),
+  )
+}
+
+/**
+ * Pages for the caches of several sequences of one kind: give it to each of them as `pool`.
+ * @param options `kvBudget`: bytes of all pages; when they are used up, `attend` is refused with `out-of-memory` and
+ * the cache is as it was
+ * @throws KvasirError `invalid-argument`, naming the option
+ */
+export function createKvPool(
+  kernels: Kernels,
+  options: Pick<CacheOptions, 'kvDtype' | 'pageSize' | 'kvBudget'> = {},
+): KvPool {
+  checkKeys('cache', 'a pool', options, ['kvDtype', 'pageSize', 'kvBudget'])
+  checkStorage(options)
+  const { kvDtype = 'f32', pageSize = defaultPageSize, kvBudget = Number.POSITIVE_INFINITY } = options
+  return new SharedPool({ kernels, kvDtype, pageSize, maxBytes: kvBudget })
+}
+
+function poolOf(kernels: Kernels, options: CacheOptions): SharedPool | undefined {
+  const { storage, pool, kvDtype = 'f32', pageSize = defaultPageSize } = options
+  if (pool === undefined) {
+    const maxBytes = Number.POSITIVE_INFINITY
+    return storage === 'paged' ? new SharedPool({ kernels, kvDtype, pageSize, maxBytes }) : undefined
+  }
+  if (!(pool instanceof SharedPool))
+    throw invalidArgument('cache', `expected a pool of createKvPool, got ${describe(pool)}`)
+  if (pool.kvDtype !== kvDtype) {
+    throw invalidArgument('cache', `expected kvDtype "${pool.kvDtype}", as in the pool, got "${kvDtype}"`)
+  }
+  return pool
+}
+
+function configOf(
+  kernels: Kernels,
+  shape: LayerShape,
+  { kvDtype = 'f32', positions, evictionLog = 256 }: CacheOptions,
+  { entry }: ChosenPolicy,
+  pool: SharedPool | undefined,
+): LayerConfig {
+  const isRanked = positions === 'rank'
+  const retention = entry.retention?.({ policy: 'full' }, { window: 1, sinks: 0, recent: 0 })
+  const looksAtQueries = retention?.kind === 'rescoring' && retention.needs.queries !== undefined
+  const { headDim, valueDim } = shape
+  return {
+    ...{ kernels, shape, kvDtype: kvDtype as StorageType, isRanked, rotates: isRanked || looksAtQueries, evictionLog },
+    pool: pool?.poolOf({ headDim, valueDim, hasOriginals: isRanked }),
+  }
+}
+
+type Config = LayerConfig & { readonly layer: number }
+
+function createLayer(
+  config: Config,
+  options: CacheOptions,
+  policy: ChosenPolicy,
+  window: number,
+  hasImportance: boolean,
+): LayerCache {
+  const { entry } = policy
+  if (!entry.retention) return new FullCache({ ...config, window: options.window }, hasImportance)
+  // A layer that never looks further back than its own window keeps just that, whatever ranks the others.
+  if (config.shape.window !== undefined) {
+    return new BoundedCache({ ...config, window, sinks: 0, recent: 0, rankBy: 'recency' }, hasImportance)
+  }
+  const protection = protectionOf(policy, options, window)
+  const retention = entry.retention(options, protection)
+  const { leastWindow, keepMass = 0.95 } = options
+  const dynamic = leastWindow === undefined ? undefined : { least: Math.min(leastWindow, window), keepMass }
+  if (retention.kind === 'static' && !policy.sharesHeads && !dynamic) {
+    return new BoundedCache({ ...config, ...protection, rankBy: retention.rankBy }, hasImportance)
+  }
+  const interval = intervalOf(policy, options, protection)
+  const share = policy.sharesHeads ? safeguard : undefined
+  return new RankedCache({ ...config, ...protection, retention, interval, safeguard: share, dynamic }, hasImportance)
+}
+
+/** What the user says, else what the policy has, as far as it fits the window. */
+function protectionOf({ entry }: ChosenPolicy, options: CacheOptions, window: number): Protection {
+  const sinks = Math.min(options.sinks ?? entry.sinks, options.sinks === undefined ? Math.max(0, window - 1) : window)
+  const usual = Math.min(entry.recent.tokens, Math.floor(entry.recent.share * window))
+  const recent = Math.min(options.recent ?? usual, window - sinks)
+  return { window, sinks, recent }
+}
+
+function intervalOf(
+  { entry }: ChosenPolicy,
+  { interval }: CacheOptions,
+  { window, sinks, recent }: Protection,
+): number {
+  const usual = Math.min(entry.interval.tokens, Math.floor(entry.interval.share * window))
+  return Math.max(1, Math.min(interval ?? usual, window - sinks - recent))
+}
+
+/** Rows that a budget in bytes must have room for. */
+function leastRows({ entry }: ChosenPolicy, { sinks = 0, recent = 0, leastWindow = 1 }: CacheOptions): number {
+  return entry.retention ? Math.max(1, sinks + recent, leastWindow) : 1
+}
+
+function checkImportance({ name, entry }: ChosenPolicy, shape: CacheShape, options: CacheOptions): void {
+  if (shape.hasImportance || !entry.needsImportance(options)) return
+  const instead = name === 'linear' ? '; "importance" may be "value-norm" or "key-norm" instead' : ''
+  throw invalidArgument(
+    'cache',
+    `policy "${name}" with a window ranks tokens by importance, which this model does not compute${instead}`,
   )
 }
 
 /** @throws KvasirError `invalid-argument`, naming the option. */
 export function checkCacheOptions(options: CacheOptions): void {
-  const { policy, window, sinks = 0, recent = 0, kvDtype = 'f32' } = options
-  checkKeys('cache', 'a cache', options, ['policy', 'window', 'sinks', 'recent', 'kvDtype'])
-  checkChoice('cache', 'policy', policy, policyNames)
-  checkChoice('cache', 'kvDtype', kvDtype, ['f32', 'f16'])
+  const { policy, window, sinks = 0, recent = 0, kvBudget } = options
+  checkKeys('cache', 'a cache', options, optionNames)
+  const { entry } = readPolicy(policy)
+  checkStorage(options)
   checkInteger('cache', 'sinks', sinks, 0, maxWindow)
   checkInteger('cache', 'recent', recent, 0, maxWindow)
   if (window !== undefined) checkInteger('cache', 'window', window, 1, maxWindow)
-  else if (policies[policy].needsWindow) throw invalidArgument('cache', `policy "${policy}" needs a window`)
-  if (!policies[policy].needsWindow) {
-    if (sinks || recent) throw invalidArgument('cache', `sinks and recent mean nothing to policy "${policy}"`)
-  } else if (sinks + recent > (window as number)) {
+  else if (entry.needsWindow && kvBudget === undefined) {
+    throw invalidArgument('cache', `policy "${policy}" needs a window, or a kvBudget in bytes`)
+  }
+  if (!entry.needsWindow) checkUnbounded(options)
+  else if (window !== undefined && sinks + recent > window) {
     throw invalidArgument('cache', `expected sinks + recent within the window of ${window}, got ${sinks} + ${recent}`)
   }
+  checkRest(options)
 }
+
+/** What a cache that keeps everything has no use for. */
+function checkUnbounded(options: CacheOptions): void {
+  const { policy, sinks, recent, kvBudget, positions, leastWindow } = options
+  if (sinks || recent) throw invalidArgument('cache', `sinks and recent mean nothing to policy "${policy}"`)
+  const rank = positions === 'rank' ? positions : undefined
+  for (const [name, value] of Object.entries({ kvBudget, positions: rank, leastWindow })) {
+    if (value !== undefined) throw invalidArgument('cache', `${name} means nothing to policy "${policy}": it keeps all`)
+  }
+}
+
+function checkStorage({ kvDtype, pageSize, kvBudget, storage }: Partial<CacheOptions>): void {
+  if (kvDtype !== undefined) checkChoice('cache', 'kvDtype', kvDtype, storageTypes)
+  if (storage !== undefined) checkChoice('cache', 'storage', storage, ['contiguous', 'paged'])
+  if (pageSize !== undefined) checkInteger('cache', 'pageSize', pageSize, 1, 65536)
+  if (kvBudget !== undefined) checkInteger('cache', 'kvBudget', kvBudget, 1)
+}
+
+function checkRest(options: CacheOptions): void {
+  const { positions, importance, interval, leastWindow, keepMass, seed, evictionLog, window = maxWindow } = options
+  if (positions !== undefined) checkChoice('cache', 'positions', positions, ['original', 'rank'])
+  if (importance !== undefined && typeof importance !== 'function') {
+    checkChoice('cache', 'importance', importance, ['model', 'value-norm', 'key-norm'])
+  }
+  if (interval !== undefined) checkInteger('cache', 'interval', interval, 1, maxWindow)
+  if (leastWindow !== undefined) checkInteger('cache', 'leastWindow', leastWindow, 1, window)
+  if (seed !== undefined) checkInteger('cache', 'seed', seed, 0, 2 ** 32 - 1)
+  if (evictionLog !== undefined) checkInteger('cache', 'evictionLog', evictionLog, 0, 1 << 24)
+  if (keepMass !== undefined) {
+    checkFinite('cache', 'keepMass', keepMass)
+    if (!(keepMass > 0 && keepMass <= 1)) {
+      throw invalidArgument('cache', `expected keepMass above 0, up to 1, got ${keepMass}`)
+    }
+    if (leastWindow === undefined)
+      throw invalidArgument('cache', 'keepMass is for windows that change: give leastWindow')
+  }
+  if (leastWindow !== undefined && readPolicy(options.policy).sharesHeads) {
+    throw invalidArgument(
+      'cache',
+      'expected either adakv or leastWindow, got both: each gives heads budgets of their own',
+    )
+  }
+}
+
+/** What stands behind each name that can be chosen. */
+export const policies = Object.fromEntries(policyNames.map((name) => [name, readPolicy(name).entry])) as Readonly<
+  Record<PolicyName, PolicyEntry>
+>

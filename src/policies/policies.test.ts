@@ -59,10 +59,32 @@ const cases: CacheOptions[] = [
   { policy: 'linear', window: 20 },
   { policy: 'linear', window: 20, sinks: 2, recent: 6 },
   { policy: 'linear', window: 1 },
+  { policy: 'streaming', window: 20 },
+  { policy: 'random', window: 20, seed: 3 },
+  { policy: 'linear', window: 20, importance: 'value-norm', sinks: 2 },
+  { policy: 'linear', window: 20, importance: 'key-norm' },
+  { policy: 'pyramidkv(linear)', window: 20 },
+  { policy: 'linear', window: 20, storage: 'paged', pageSize: 4 },
+  { policy: 'full', storage: 'paged' },
+  { policy: 'full', window: 20, storage: 'paged' },
+]
+
+/** Policies whose scores change: what stays depends on the chunks. */
+const rankedCases: CacheOptions[] = [
+  { policy: 'h2o', window: 20 },
+  { policy: 'tova', window: 20 },
+  { policy: 'snapkv', window: 20 },
+  { policy: 'keydiff', window: 20 },
+  { policy: 'lagkv', window: 40 },
+  { policy: 'expected-attention', window: 20 },
+  { policy: 'adakv', window: 20 },
+  { policy: 'pyramidkv', window: 20 },
 ]
 
 test('every policy is in the cases', () => {
-  expect(new Set(cases.map(({ policy }) => policy))).toEqual(new Set(policyNames))
+  expect(new Set([...cases, ...rankedCases].map(({ policy }) => policy.replace(/\(.*/, '')))).toEqual(
+    new Set(policyNames),
+  )
 })
 
 describe.each(backendNames.filter((name) => backends[name].probe() === true))('%s', (backend) => {

@@ -1,5 +1,5 @@
 /** What a user chose and what the model suggests, made into the options of a cache. */
-import type { CacheOptions, PolicyName } from '../cache/contract.ts'
+import type { CacheOptions, PolicyChoice } from '../cache/contract.ts'
 import type { ModelSpec } from '../onnx/index.ts'
 
 export const cacheKeys = ['policy', 'window', 'sinks', 'recent', 'kvDtype'] as const
@@ -9,7 +9,7 @@ export const cacheKeys = ['policy', 'window', 'sinks', 'recent', 'kvDtype'] as c
  * policies that need one is what the model was trained with. Does not check: `createKvCache` does.
  */
 export function resolveCacheOptions(spec: ModelSpec, chosen: Partial<CacheOptions>): CacheOptions {
-  const policy: PolicyName = chosen.policy ?? (spec.hasImportance ? 'linear' : 'full')
+  const policy: PolicyChoice = chosen.policy ?? (spec.hasImportance ? 'linear' : 'full')
   const window = chosen.window ?? (policy === 'full' ? undefined : spec.window)
   return Object.fromEntries(
     Object.entries({ ...chosen, policy, window }).filter(([, value]) => value !== undefined),

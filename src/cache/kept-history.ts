@@ -1,0 +1,82 @@
+/**
+ * What `retain` does not tell: which token left when a row was given to another. Kept beside the kept set as a copy of
+ * positions and scores from before, for caches that log evictions or close the gaps that these leave.
+ */
+import type { KeptSet } from '../kernels/index.ts'
+import type { Eviction } from './contract.ts'
+import { EvictionLog } from './eviction-log.ts'
+import type { RetainPlan } from './kept-state.ts'
+import type { PositionAxis } from './position-axis.ts'
+
+export class KeptHistory {
+  /** `[K, W]`; NaN: the row is free. */
+  readonly #positions: Float64Array
+  readonly #scores: Float32Array
+  readonly #log: EvictionLog
+
+  constructor(numKvHeads: number, window: number, logSize: number) {
+    this.#positions = new Float64Array(numKvHeads * window).fill(Number.NaN)
+    this.#scores = new Float32Array(numKvHeads * window)
+    this.#log = new EvictionLog(logSize)
+  }
+
+  /** Compares the kept set after a call of `retain` with the one before. */
+  record(
+    kept: KeptSet,
+    { counts, slots, tokens, stride, tokenDeaths, rowDeaths }: RetainPlan,
+    { firstPosition, numTokens }: { firstPosition: number; numTokens: number },
+    axis: PositionAxis | undefined,
+  ): void {
+    const { numKvHeads, window } = kept
+    for (let k = 0; k < numKvHeads; k++) {
+      const base = k * window
+      let stored = 0
+      for (let n = k * stride; n < k * stride + (counts[k] as number); n++) {
+        const at = base + (slots[n] as number)
+        const gone = this.#positions[at] as number
+        if (!Number.isNaN(gone)) {
+          const death = rowDeaths ? (rowDeaths[at] as number) : 0
+          this.#leave(kept, k, gone, this.#scores[at] as number, firstPosition + death + 1, axis)
+        }
+        this.#positions[at] = kept.positions[at] as number
+        this.#scores[at] = kept.scores[at] as number
+        stored++
+      }
+      if (stored === numTokens) continue
+      const stayed = new Set(tokens.subarray(k * stride, k * stride + stored))
+      for (let t = 0; t < numTokens; t++) {
+        if (stayed.has(t)) continue
+        const death = tokenDeaths[k * numTokens + t] as number
+        this.#leave(kept, k, firstPosition + t, Number.NaN, firstPosition + death + 1, axis)
+      }
+    }
+  }
+
+  #leave(
+    { positions, lengths, window }: KeptSet,
+    head: number,
+    position: number,
+    score: number,
+    seenTokens: number,
+    axis: PositionAxis | undefined,
+  ): void {
+    this.#log.add(head, position, score, seenTokens)
+    const base = head * window
+    axis?.closeGap(head, position, positions.subarray(base, base + window), lengths[head] as number)
+  }
+
+  evictions(isByAge: boolean): Eviction[] {
+    return isByAge ? this.#log.entries.map((entry) => ({ ...entry, score: null })) : this.#log.entries
+  }
+
+  clear(): void {
+    this.#positions.fill(Number.NaN)
+    this.#log.clear()
+  }
+
+  copyFrom(other: KeptHistory): void {
+    this.#positions.set(other.#positions)
+    this.#scores.set(other.#scores)
+    this.#log.copyFrom(other.#log)
+  }
+}

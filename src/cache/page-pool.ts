@@ -1,0 +1,199 @@
+/**
+ * Pages of P rows of K and V that the heads, layers and sequences of one shape of row share: reference counts, a free
+ * list, growth by doubling or a fixed number of pages. Who holds a page may be many (forks); who writes must be alone.
+ */
+import type { Kernels, Memory, StorageArray, StorageType } from '../kernels/index.ts'
+import { KvasirError } from '../tensor/error.ts'
+import { bytesOf, type RowPlanes, type RowShape, rowBytes } from './row-store.ts'
+
+export interface PagePoolOptions extends RowShape {
+  readonly kernels: Kernels
+  readonly kvDtype: StorageType
+  /** P */
+  readonly pageSize: number
+  /** Bytes that may still be taken; absent: as many as memory holds. */
+  readonly freeBytes?: () => number
+}
+
+/** Something that holds pages: every entry counts as one reference. */
+export interface PageHolder {
+  heldPages(): Iterable<number>
+}
+
+const firstPages = 64
+
+interface Planes {
+  readonly keys: Memory
+  readonly values: Memory
+  readonly originals: Memory | undefined
+}
+
+export class PagePool {
+  readonly pageSize: number
+  readonly #options: PagePoolOptions
+  readonly #holders = new Set<PageHolder>()
+  #planes: Planes | undefined
+  #numPages = 0
+  #counts = new Int32Array(0)
+  /** A stack: the page that was freed last is used first, while it is still near. */
+  #free: number[] = []
+
+  constructor(options: PagePoolOptions) {
+    this.#options = options
+    this.pageSize = options.pageSize
+  }
+
+  get pageBytes(): number {
+    return this.pageSize * rowBytes(this.#options, this.#options.kvDtype)
+  }
+
+  /** Rows of all pages there are. */
+  get numRows(): number {
+    return this.#numPages * this.pageSize
+  }
+
+  get usedPages(): number {
+    return this.#numPages - this.#free.length
+  }
+
+  /** Pages that can still be taken; Infinity where only memory limits. */
+  get freePages(): number {
+    const { freeBytes } = this.#options
+    return freeBytes ? Math.floor(freeBytes() / this.pageBytes) : Number.POSITIVE_INFINITY
+  }
+
+  /** Views of all rows of all pages: good until a page is taken. */
+  get planes(): RowPlanes {
+    const planes = this.#planes ?? this.#grow(0)
+    const view = (memory: Memory): StorageArray => (this.#options.kvDtype === 'f32' ? memory.f32 : memory.u16)
+    return {
+      keys: view(planes.keys),
+      values: view(planes.values),
+      originals: planes.originals && view(planes.originals),
+    }
+  }
+
+  join(holder: PageHolder): void {
+    this.#holders.add(holder)
+  }
+
+  leave(holder: PageHolder): void {
+    this.#holders.delete(holder)
+    if (this.#holders.size === 0) this.#freeAll()
+  }
+
+  /**
+   * Makes sure that `count` pages can be taken.
+   * @throws KvasirError `out-of-memory`; nothing has changed then
+   */
+  ensure(count: number): void {
+    if (count > this.freePages) {
+      const message = `expected room for ${count} more pages of ${this.pageBytes} bytes, got ${this.freePages}`
+      throw new KvasirError('out-of-memory', 'cache', `${message}: the pool is used up`)
+    }
+    if (count > this.#free.length) this.#grow(this.usedPages + count)
+  }
+
+  /** A page with one reference. What it holds is left over from others. */
+  take(): number {
+    this.ensure(1)
+    const page = this.#free.pop() as number
+    this.#counts[page] = 1
+    return page
+  }
+
+  share(page: number): void {
+    this.#counts[page] = (this.#counts[page] as number) + 1
+  }
+
+  release(page: number): void {
+    const count = (this.#counts[page] as number) - 1
+    this.#counts[page] = count
+    if (count === 0) this.#free.push(page)
+  }
+
+  isShared(page: number): boolean {
+    return (this.#counts[page] as number) > 1
+  }
+
+  /** Gives up one reference to a shared page for a copy of one's own. */
+  separate(page: number): number {
+    const copy = this.take()
+    const { keys, values, originals } = this.planes
+    for (const plane of [keys, values, originals]) {
+      if (!plane) continue
+      const size = plane === values ? this.#options.valueDim : this.#options.headDim
+      const length = this.pageSize * size
+      plane.copyWithin(copy * length, page * length, (page + 1) * length)
+    }
+    this.release(page)
+    return copy
+  }
+
+  /**
+   * Counts everything anew from the tables that hold pages.
+   * @throws KvasirError `internal` naming the page whose count is wrong
+   */
+  checkIntegrity(): void {
+    const held = new Int32Array(this.#numPages)
+    for (const holder of this.#holders) {
+      for (const page of holder.heldPages()) held[page] = (held[page] as number) + 1
+    }
+    const free = new Set(this.#free)
+    if (free.size !== this.#free.length) throw broken('a page is in the free list twice')
+    for (let page = 0; page < this.#numPages; page++) {
+      if (held[page] !== this.#counts[page]) {
+        throw broken(`expected ${held[page]} references to page ${page}, got ${this.#counts[page]}`)
+      }
+      if (free.has(page) !== (held[page] === 0)) throw broken(`page ${page} is both held and free, or neither`)
+    }
+    const owned = held.reduce((sum, count) => sum + (count === 1 ? 1 : 0), 0)
+    const shared = held.reduce((sum, count) => sum + (count > 1 ? 1 : 0), 0)
+    if (free.size + owned + shared !== this.#numPages) throw broken('free + owned + shared pages are not all pages')
+  }
+
+  #grow(least: number): Planes {
+    const { kernels, kvDtype, headDim, valueDim, hasOriginals } = this.#options
+    const numPages = Math.min(this.usedPages + this.freePages, Math.max(least, 2 * this.#numPages, firstPages))
+    const numRows = numPages * this.pageSize * bytesOf[kvDtype]
+    const planes: Planes = {
+      keys: kernels.alloc(numRows * headDim),
+      values: kernels.alloc(numRows * valueDim),
+      originals: hasOriginals ? kernels.alloc(numRows * headDim) : undefined,
+    }
+    const old = this.#planes
+    if (old) {
+      planes.keys.f32.set(old.keys.f32)
+      planes.values.f32.set(old.values.f32)
+      if (old.originals) planes.originals?.f32.set(old.originals.f32)
+    }
+    free(old)
+    const counts = new Int32Array(numPages)
+    counts.set(this.#counts)
+    this.#counts = counts
+    for (let page = numPages - 1; page >= this.#numPages; page--) this.#free.unshift(page)
+    this.#free.sort((a, b) => b - a)
+    this.#numPages = numPages
+    this.#planes = planes
+    return planes
+  }
+
+  /** With the last holder the memory goes too: a pool is not disposed by anyone else. */
+  #freeAll(): void {
+    free(this.#planes)
+    this.#planes = undefined
+    this.#numPages = 0
+    this.#counts = new Int32Array(0)
+    this.#free = []
+  }
+}
+
+function free(planes: Planes | undefined): void {
+  planes?.keys.free()
+  planes?.values.free()
+  planes?.originals?.free()
+}
+
+function broken(message: string): KvasirError {
+  return new KvasirError('internal', 'cache', `page pool: ${message}`)
+}

@@ -1,0 +1,161 @@
+/**
+ * Rows in pages of a pool, found through a table for each KV head: heads may have different lengths and hold no more
+ * than that, forks share pages until one of them writes.
+ */
+import type { KeyValueSegment } from '../kernels/index.ts'
+import type { PageHolder, PagePool } from './page-pool.ts'
+import { type RowPlanes, RowStore, rowBytes, type StoreOptions } from './row-store.ts'
+
+export interface PagedOptions extends StoreOptions {
+  readonly pool: PagePool
+  /** Rows a head that the table has room for at the start. */
+  readonly capacity: number
+  /** The table comes back to that size; otherwise it grows by doubling. */
+  readonly settles?: boolean
+}
+
+export class PagedStore extends RowStore implements PageHolder {
+  readonly #options: PagedOptions
+  readonly #pool: PagePool
+  #capacity: number
+  /** `[K, stride]` */
+  #pages: Int32Array
+  #stride: number
+  /** `[K]` pages that each head holds. */
+  readonly #counts: Int32Array
+
+  constructor(options: PagedOptions) {
+    super(options)
+    this.#options = options
+    this.#pool = options.pool
+    this.#capacity = options.capacity
+    this.#stride = Math.ceil(options.capacity / this.#pool.pageSize)
+    this.#pages = new Int32Array(options.numKvHeads * this.#stride)
+    this.#counts = new Int32Array(options.numKvHeads)
+    this.#pool.join(this)
+  }
+
+  get capacity(): number {
+    return this.#capacity
+  }
+
+  get bytes(): number {
+    const rows = this.#counts.reduce((a, b) => a + b, 0) * this.#pool.pageSize
+    return rows * rowBytes(this.options, this.options.kvDtype)
+  }
+
+  protected get planes(): RowPlanes {
+    return this.#pool.planes
+  }
+
+  protected get numFlat(): number {
+    return this.#pool.numRows
+  }
+
+  protected flat(head: number, row: number): number {
+    const { pageSize } = this.#pool
+    const page = this.#pages[head * this.#stride + Math.floor(row / pageSize)] as number
+    return page * pageSize + (row % pageSize)
+  }
+
+  *heldPages(): Iterable<number> {
+    for (const [k, count] of this.#counts.entries()) {
+      yield* this.#pages.subarray(k * this.#stride, k * this.#stride + count)
+    }
+  }
+
+  override checkIntegrity(): void {
+    this.#pool.checkIntegrity()
+  }
+
+  reserve(lengths: Int32Array, numWrites: number): void {
+    const { pageSize } = this.#pool
+    let needed = 0
+    for (const [k, length] of lengths.entries()) {
+      const added = Math.max(0, Math.ceil(length / pageSize) - (this.#counts[k] as number))
+      needed += added + Math.min(numWrites, this.#sharedPages(k))
+    }
+    this.#pool.ensure(needed)
+    this.#widen(Math.max(...lengths))
+    for (const [k, length] of lengths.entries()) {
+      for (let n = this.#counts[k] as number; n * pageSize < length; n++) {
+        this.#pages[k * this.#stride + n] = this.#pool.take()
+        this.#counts[k] = n + 1
+      }
+    }
+  }
+
+  #sharedPages(k: number): number {
+    let count = 0
+    for (let n = 0; n < (this.#counts[k] as number); n++) {
+      if (this.#pool.isShared(this.#pages[k * this.#stride + n] as number)) count++
+    }
+    return count
+  }
+
+  /** Makes room in the table for `rows` rows a head. */
+  #widen(rows: number): void {
+    if (rows <= this.#capacity) return
+    let capacity = this.#options.settles ? rows : this.#capacity
+    while (capacity < rows) capacity *= 2
+    this.#relay(capacity)
+  }
+
+  #relay(capacity: number): void {
+    this.#capacity = capacity
+    const stride = Math.ceil(this.#capacity / this.#pool.pageSize)
+    const pages = new Int32Array(this.options.numKvHeads * stride)
+    for (const [k, count] of this.#counts.entries()) {
+      pages.set(this.#pages.subarray(k * this.#stride, k * this.#stride + count), k * stride)
+    }
+    this.#pages = pages
+    this.#stride = stride
+  }
+
+  release(lengths: Int32Array): void {
+    for (const [k, length] of lengths.entries()) {
+      const keep = Math.ceil(length / this.#pool.pageSize)
+      for (let n = keep; n < (this.#counts[k] as number); n++) {
+        this.#pool.release(this.#pages[k * this.#stride + n] as number)
+      }
+      this.#counts[k] = Math.min(keep, this.#counts[k] as number)
+    }
+    if (!this.#options.settles || this.#capacity <= this.#options.capacity) return
+    const capacity = Math.max(this.#options.capacity, ...lengths)
+    if (capacity < this.#capacity) this.#relay(capacity)
+  }
+
+  protected own(head: number, row: number): void {
+    const at = head * this.#stride + Math.floor(row / this.#pool.pageSize)
+    const page = this.#pages[at] as number
+    if (this.#pool.isShared(page)) this.#pages[at] = this.#pool.separate(page)
+  }
+
+  segment(lengths: Int32Array): KeyValueSegment {
+    const { keys, values } = this.planes
+    const { pageSize } = this.#pool
+    const table = { layout: 'shared' as const, pages: this.#pages, pageSize, pagesStride: this.#stride }
+    return { keys, values, storage: this.options.kvDtype, ...table, capacity: this.#capacity, lengths }
+  }
+
+  fork(lengths: Int32Array): PagedStore {
+    const copy = new PagedStore(this.#options)
+    copy.#widen(this.#capacity)
+    const { pageSize } = this.#pool
+    for (const [k, length] of lengths.entries()) {
+      const count = Math.ceil(length / pageSize)
+      for (let n = 0; n < count; n++) {
+        const page = this.#pages[k * this.#stride + n] as number
+        this.#pool.share(page)
+        copy.#pages[k * copy.#stride + n] = page
+      }
+      copy.#counts[k] = count
+    }
+    return copy
+  }
+
+  free(): void {
+    this.release(new Int32Array(this.options.numKvHeads))
+    this.#pool.leave(this)
+  }
+}

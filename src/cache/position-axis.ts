@@ -1,0 +1,182 @@
+/**
+ * Where keys and queries stand when the cache rotates them itself.
+ *
+ * `original`: the number of tokens before them. `rank`: as though what was evicted had never been, so that the distance
+ * from a query to a key is the number of kept keys between them (StreamingLLM). Only differences matter to a rotation,
+ * so the newest token always takes the next number and an eviction moves the older rows of its head one up; a sink
+ * thus moves with every step, a key of the recent window never. When numbers get large everything moves down, so that
+ * no rotation ever leaves the range of a few windows.
+ */
+import type { Rotation } from '../kernels/index.ts'
+import { describe } from '../tensor/check.ts'
+import { invalidArgument } from '../tensor/error.ts'
+import type { LayerRotary } from './contract.ts'
+import type { RowStore } from './row-store.ts'
+
+/** Rows whose rotation is out of date. */
+interface Moves {
+  readonly heads: number[]
+  readonly rows: number[]
+}
+
+export class PositionAxis {
+  readonly #numKvHeads: number
+  readonly #isRank: boolean
+  /** Tokens that the encoding is told a sequence has: ranks stay below this. */
+  readonly #span: number
+  #rotary: LayerRotary | null = null
+  #capacity: number
+  /** `[K, C]` of ranks: the number of each row. */
+  #numbers: Float64Array
+  /** The number of the next token. */
+  #next = 0
+  #moves: Moves = { heads: [], rows: [] }
+
+  constructor(numKvHeads: number, capacity: number, isRank: boolean, span: number) {
+    this.#numKvHeads = numKvHeads
+    this.#isRank = isRank
+    this.#span = span
+    this.#capacity = capacity
+    this.#numbers = new Float64Array(isRank ? numKvHeads * capacity : 0)
+  }
+
+  get isRank(): boolean {
+    return this.#isRank
+  }
+
+  /** @throws KvasirError `invalid-argument` when the caller has rotated already, or says nothing of it */
+  use(rotary: LayerRotary | null | undefined): void {
+    if (rotary === undefined) {
+      const got = describe(rotary)
+      throw invalidArgument('cache', `expected unrotated queries and keys with rotary (null: none), got ${got}`)
+    }
+    this.#rotary = rotary
+  }
+
+  /** The rotation of the next T tokens. */
+  forNext(numTokens: number): Rotation | undefined {
+    return this.#rotation(Float64Array.from({ length: numTokens }, (_, t) => this.#next + t))
+  }
+
+  /** The rotation of the last T tokens. */
+  forLast(numTokens: number): Rotation | undefined {
+    return this.#rotation(Float64Array.from({ length: numTokens }, (_, t) => this.#next - numTokens + t))
+  }
+
+  #rotation(positions: Float64Array): Rotation | undefined {
+    if (!this.#rotary) return undefined
+    const { pairs, isInterleaved } = this.#rotary
+    const [cos, sin] = [new Float32Array(positions.length * pairs), new Float32Array(positions.length * pairs)]
+    this.#rotary.fill(positions, this.#isRank ? this.#span : this.#next + positions.length, cos, sin)
+    return { cos, sin, rotaryPairs: pairs, isInterleaved }
+  }
+
+  /** The mean of the rotations of the next `length` positions. */
+  meanRotation(length: number): { cos: Float64Array; sin: Float64Array; isInterleaved: boolean } | undefined {
+    const rotation = this.forNext(length)
+    if (!rotation) return undefined
+    const { rotaryPairs: pairs, isInterleaved = false } = rotation
+    const mean = (table: Float32Array) => {
+      const sums = new Float64Array(pairs)
+      for (let t = 0; t < length; t++) {
+        for (let i = 0; i < pairs; i++) sums[i] = (sums[i] as number) + (table[t * pairs + i] as number) / length
+      }
+      return sums
+    }
+    return { cos: mean(rotation.cos), sin: mean(rotation.sin), isInterleaved }
+  }
+
+  advance(numTokens: number): void {
+    this.#next += numTokens
+  }
+
+  /** Row `row` now holds the token that is `age` tokens before the next. */
+  place(head: number, row: number, age: number): void {
+    if (this.#isRank) this.#numbers[head * this.#capacity + row] = this.#next - age
+  }
+
+  /** Row `row` was copied to `to`. */
+  move(head: number, from: number, to: number): void {
+    if (!this.#isRank) return
+    const base = head * this.#capacity
+    this.#numbers[base + to] = this.#numbers[base + from] as number
+  }
+
+  /** A token older than this position has one newer neighbour less. `positions` are those of the rows of the head. */
+  closeGap(head: number, position: number, positions: Float64Array, length: number): void {
+    if (!this.#isRank) return
+    const base = head * this.#capacity
+    for (let row = 0; row < length; row++) {
+      if ((positions[row] as number) >= position) continue
+      this.#numbers[base + row] = (this.#numbers[base + row] as number) + 1
+      this.#moves.heads.push(head)
+      this.#moves.rows.push(row)
+    }
+  }
+
+  /** Numbers a head's rows anew; `order` lists them from the oldest to the newest. */
+  renumber(head: number, order: ArrayLike<number>): void {
+    if (!this.#isRank) return
+    const base = head * this.#capacity
+    for (let n = 0; n < order.length; n++) {
+      const row = order[n] as number
+      const number = this.#next - (order.length - n)
+      if (this.#numbers[base + row] === number) continue
+      this.#numbers[base + row] = number
+      this.#moves.heads.push(head)
+      this.#moves.rows.push(row)
+    }
+  }
+
+  /** Rotates what has moved anew. */
+  apply(store: RowStore, lengths: Int32Array): void {
+    if (!this.#isRank) return
+    if (this.#next > 4 * this.#span) this.#shiftDown(lengths)
+    const { heads, rows } = this.#moves
+    if (rows.length === 0) return
+    this.#moves = { heads: [], rows: [] }
+    const numbers = Float64Array.from(rows, (row, n) => {
+      return this.#numbers[(heads[n] as number) * this.#capacity + row] as number
+    })
+    const rotation = this.#rotation(numbers)
+    if (rotation) store.turn(heads, rows, rotation)
+  }
+
+  #shiftDown(lengths: Int32Array): void {
+    const shift = this.#next - Math.max(...lengths)
+    this.#next -= shift
+    this.#moves = { heads: [], rows: [] }
+    for (const [head, length] of lengths.entries()) {
+      for (let row = 0; row < length; row++) {
+        const at = head * this.#capacity + row
+        this.#numbers[at] = (this.#numbers[at] as number) - shift
+        this.#moves.heads.push(head)
+        this.#moves.rows.push(row)
+      }
+    }
+  }
+
+  /** Makes room for `capacity` rows a head. */
+  resize(capacity: number, lengths: Int32Array): void {
+    if (!this.#isRank || capacity === this.#capacity) return
+    const numbers = new Float64Array(this.#numKvHeads * capacity)
+    for (const [k, length] of lengths.entries()) {
+      const start = k * this.#capacity
+      numbers.set(this.#numbers.subarray(start, start + length), k * capacity)
+    }
+    this.#numbers = numbers
+    this.#capacity = capacity
+  }
+
+  copyFrom(other: PositionAxis): void {
+    this.#numbers = other.#numbers.slice()
+    this.#capacity = other.#capacity
+    this.#next = other.#next
+    this.#rotary = other.#rotary
+  }
+
+  reset(): void {
+    this.#next = 0
+    this.#moves = { heads: [], rows: [] }
+  }
+}

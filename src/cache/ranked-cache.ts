@@ -1,0 +1,386 @@
+/**
+ * One layer of one sequence whose rows are ranked anew when a head has more of them than it may: for scores that change
+ * as tokens come, and for budgets that heads share. Tokens of a chunk see each other before anything is evicted, so what
+ * stays depends on where chunks end (docs/caches.md says how).
+ */
+import type { AttendArgs, KeyValueSegment } from '../kernels/index.ts'
+import type { CacheInfo, LayerCache, LayerExplanation, LayerInput } from './contract.ts'
+import { EvictionLog, scoreOf } from './eviction-log.ts'
+import {
+  attentionOf,
+  bytesPerToken,
+  checkInput,
+  checkScores,
+  createStore,
+  type LayerConfig,
+  type Queries,
+  tokenOf,
+} from './layout.ts'
+import { PositionAxis } from './position-axis.ts'
+import { QueryRing, QuerySampler } from './query-ring.ts'
+import { RankedRows } from './ranked-rows.ts'
+import type { KeptRows, Retention } from './retention.ts'
+import type { RowStore } from './row-store.ts'
+import { RowsView } from './rows-view.ts'
+import { type DynamicWindow, massBudgets, type SelectionRules, selectRows } from './selection.ts'
+
+export interface RankedCacheOptions extends LayerConfig {
+  readonly retention: Retention
+  /** W: rows a head after each call, or the mean of all heads with `safeguard`. */
+  readonly window: number
+  readonly sinks: number
+  readonly recent: number
+  /** Rows that leave at once, so that ranking happens once in so many single steps. */
+  readonly interval: number
+  readonly safeguard?: number
+  readonly dynamic?: DynamicWindow
+  readonly layer: number
+}
+
+/** Queries whose attention decides how large a dynamic window is, where the policy asks for none itself. */
+const dynamicQueries = 16
+
+export class RankedCache implements LayerCache {
+  readonly rotates: boolean
+  readonly #options: RankedCacheOptions
+  readonly #hasImportance: boolean
+  readonly #store: RowStore
+  readonly #rows: RankedRows
+  readonly #axis: PositionAxis | undefined
+  readonly #ring: QueryRing | undefined
+  readonly #sampler: QuerySampler | undefined
+  readonly #log: EvictionLog
+  /** Rows that each head may have before it is ranked, with a dynamic window. */
+  readonly #limits: Int32Array
+  #seen = 0
+  /** How many queries are behind what `mass` holds. */
+  readonly #massQueries: number
+
+  constructor(options: RankedCacheOptions, hasImportance: boolean, store?: RowStore, rows?: RankedRows) {
+    const { kernels, shape, retention, window, rotates = false, isRanked = false, dynamic } = options
+    const K = shape.numKvHeads
+    const needs = retention.kind === 'rescoring' ? retention.needs : {}
+    const queries = typeof needs.mass === 'number' ? needs.mass : dynamic ? dynamicQueries : 0
+    this.#options = options
+    this.#hasImportance = hasImportance
+    this.rotates = rotates
+    this.#store = store ?? createStore(options, window, true)
+    const columns = { bias: hasImportance, mass: needs.mass === 'all' }
+    this.#rows = rows ?? new RankedRows(kernels, K, this.#store.capacity, columns)
+    this.#axis = rotates ? new PositionAxis(K, this.#store.capacity, isRanked, window) : undefined
+    this.#ring = queries > 0 ? new QueryRing(queries, shape.numHeads * shape.headDim) : undefined
+    this.#sampler = needs.queries ? new QuerySampler(needs.queries, shape.numHeads * shape.headDim) : undefined
+    this.#log = new EvictionLog(options.evictionLog ?? 0)
+    this.#limits = new Int32Array(K).fill(dynamic ? dynamic.least : window)
+    this.#massQueries = queries
+  }
+
+  attend(input: LayerInput, output: Float32Array): void {
+    const { numTokens } = input
+    checkInput(this.#options, this.#hasImportance, input, output)
+    this.#axis?.use(input.rotary)
+    if (this.#options.shape.isShared) this.#compress()
+    if (numTokens === 0) return
+    const args = this.#changesRanks(input) ? this.#attendSingly(input, output) : this.#attendChunk(input, output)
+    if (!this.#options.shape.isShared) this.#compress(args)
+  }
+
+  /** Whether tokens are passed over within the chunk, so that each query sees other ranks. */
+  #changesRanks({ importance, numTokens }: LayerInput): boolean {
+    if (!this.#axis?.isRank || !this.#hasImportance || numTokens === 1) return false
+    return (importance as Float32Array).includes(Number.NEGATIVE_INFINITY)
+  }
+
+  #attendSingly(input: LayerInput, output: Float32Array): undefined {
+    const { shape } = this.#options
+    const size = shape.numHeads * shape.valueDim
+    for (let t = 0; t < input.numTokens; t++) {
+      this.#attendChunk(tokenOf(shape, input, t), output.subarray(t * size, (t + 1) * size))
+    }
+  }
+
+  /** Returns the arguments of the attention that has just been. */
+  #attendChunk(input: LayerInput, output: Float32Array): () => AttendArgs {
+    const { numTokens, query } = input
+    const firsts = this.#append(input)
+    this.#ring?.add(query, numTokens)
+    this.#sampler?.add(query, numTokens, this.#seen - numTokens)
+    const lse = new Float32Array(numTokens * this.#options.shape.numHeads)
+    // Arguments are made for each call: one call may move the memory that the views of the next one are of.
+    const args = (): AttendArgs => this.#attendArgs(input, output, firsts, lse)
+    this.#options.kernels.attend(args())
+    if (this.#rows.mass) this.#options.kernels.weigh({ ...args(), masses: [this.#rows.mass.values] })
+    return args
+  }
+
+  attendAgain(input: Queries, output: Float32Array): void {
+    checkInput(this.#options, false, input, output, true)
+    this.#axis?.use(input.rotary)
+    const firsts = Int32Array.from(this.#rows.lengths, (length, k) => length - this.#newRows(k, input.numTokens))
+    this.#options.kernels.attend(this.#attendArgs(input, output, firsts))
+  }
+
+  /** Rows of a head that the last T tokens took. */
+  #newRows(head: number, numTokens: number): number {
+    const order = this.#rows.order(head)
+    let count = 0
+    while (count < order.length && this.#positionAt(head, order.length - 1 - count) >= this.#seen - numTokens) count++
+    return count
+  }
+
+  #positionAt(head: number, n: number): number {
+    return this.#rows.position(head, this.#rows.order(head)[n] as number)
+  }
+
+  /** Stores new tokens behind what is there; those of importance -Infinity are passed over. Returns the old lengths. */
+  #append(input: LayerInput): Int32Array {
+    const { importance, numTokens } = input
+    const { shape } = this.#options
+    const K = shape.numKvHeads
+    const scores = this.#staticScores(input)
+    const firsts = this.#rows.lengths.slice()
+    this.#store.reserve(
+      firsts.map((length) => length + numTokens),
+      numTokens,
+    )
+    this.#resize()
+    const list = {
+      counts: new Int32Array(K),
+      tokens: new Int32Array(K * numTokens),
+      slots: new Int32Array(K * numTokens),
+    }
+    const turn = this.#axis?.forNext(numTokens)
+    this.#axis?.advance(numTokens)
+    for (let k = 0; k < K; k++) {
+      for (let t = 0; t < numTokens; t++) {
+        const bias = importance?.[t * K + k] ?? 0
+        if (bias === Number.NEGATIVE_INFINITY && this.#hasImportance) continue
+        const n = k * numTokens + (list.counts[k] as number)
+        list.tokens[n] = t
+        list.slots[n] = this.#rows.lengths[k] as number
+        this.#axis?.place(k, list.slots[n] as number, numTokens - t)
+        this.#rows.add(k, this.#seen + t, scores ? (scores[t * K + k] as number) : Number.NaN, bias)
+        list.counts[k] = (list.counts[k] as number) + 1
+      }
+    }
+    this.#store.write(input, { ...list, stride: numTokens }, turn)
+    this.#seen += numTokens
+    if (this.#hasImportance) for (let k = 0; k < K; k++) this.#axis?.renumber(k, this.#rows.order(k))
+    this.#axis?.apply(this.#store, this.#rows.lengths)
+    return firsts
+  }
+
+  #staticScores({ key, value, importance, numTokens }: LayerInput): Float32Array | undefined {
+    const { retention, shape, layer } = this.#options
+    if (retention.kind !== 'static') return undefined
+    if (retention.rankBy === 'importance') return importance
+    const { numKvHeads, headDim, valueDim } = shape
+    const scores = new Float32Array(numTokens * numKvHeads)
+    if (retention.rankBy === 'recency') return scores
+    const sizes = { layer, numTokens, numKvHeads, headDim, valueDim, firstPosition: this.#seen }
+    retention.rankBy({ ...sizes, key, value, importance }, scores)
+    checkScores(scores)
+    return scores
+  }
+
+  #resize(): void {
+    this.#rows.resize(this.#store.capacity)
+    this.#axis?.resize(this.#store.capacity, this.#rows.lengths)
+  }
+
+  /** The last T tokens over all rows: those from firsts[k] on are seen from their own token on. */
+  #attendArgs({ query, numTokens }: Queries, output: Float32Array, firsts: Int32Array, lse?: Float32Array): AttendArgs {
+    const { shape } = this.#options
+    const segment = this.#segment(this.#seen - numTokens)
+    const births = numTokens > 1 ? this.#births(firsts, numTokens, segment.capacity) : undefined
+    const common = { query, output, lse, numTokens, ...attentionOf(shape), firstPosition: 0 }
+    return { ...common, rotation: this.#axis?.forLast(numTokens), segments: [{ ...segment, births }] }
+  }
+
+  /** @param first position of the first query, for ALiBi's distances */
+  #segment(first: number): KeyValueSegment {
+    const segment = { ...this.#store.segment(this.#rows.lengths), bias: this.#rows.bias?.values }
+    if (!this.#options.shape.alibiSlopes) return segment
+    const positions = new Int32Array(this.#rows.lengths.length * segment.capacity)
+    this.#each((k, row) => {
+      positions[k * segment.capacity + row] = this.#rows.position(k, row) - first
+    })
+    return { ...segment, positions }
+  }
+
+  #births(firsts: Int32Array, numTokens: number, capacity: number): Int32Array {
+    const births = new Int32Array(firsts.length * capacity)
+    const first = this.#seen - numTokens
+    for (const [k, from] of firsts.entries()) {
+      for (let row = from; row < (this.#rows.lengths[k] as number); row++) {
+        births[k * capacity + row] = this.#rows.position(k, row) - first
+      }
+    }
+    return births
+  }
+
+  #each(visit: (head: number, row: number) => void): void {
+    for (const [k, length] of this.#rows.lengths.entries()) for (let row = 0; row < length; row++) visit(k, row)
+  }
+
+  /** Ranks and evicts where there are too many rows. `last`: the attention that has just been. */
+  #compress(last?: () => AttendArgs): void {
+    const { window, safeguard, sinks, recent, interval, dynamic } = this.#options
+    const { lengths } = this.#rows
+    const isOver = (length: number, k: number) => length > (dynamic ? (this.#limits[k] as number) : window)
+    const total = lengths.reduce((a, b) => a + b, 0)
+    const isDue = safeguard === undefined ? lengths.some(isOver) : total > lengths.length * window
+    if (!isDue) return
+    const mass = this.#ring && this.#recentMass(last)
+    const view = this.#view(mass?.values, mass?.count ?? 0)
+    const ranked = this.#rank(view)
+    const budget = Math.max(window - interval + 1, sinks + recent, 1)
+    const rules: SelectionRules = { budget, sinks, recent, safeguard }
+    const budgets = dynamic && this.#dynamicBudgets(ranked, view, mass?.values, rules, dynamic)
+    const kept = selectRows(ranked, { ...rules, budgets })
+    for (const [k, flags] of kept.entries()) {
+      const isKeptWhole = safeguard === undefined && !dynamic && (lengths[k] as number) <= window
+      if (!isKeptWhole) this.#evict(k, flags)
+    }
+    this.#store.release(lengths)
+    this.#resize()
+    this.#axis?.apply(this.#store, lengths)
+  }
+
+  #dynamicBudgets(
+    ranked: { positions: Float64Array; scores: Float64Array }[],
+    view: RowsView,
+    mass: Float32Array | undefined,
+    rules: SelectionRules,
+    dynamic: DynamicWindow,
+  ): number[] {
+    const { interval, window } = this.#options
+    const masses = ranked.map((_, k) => view.inOrder(k, mass as Float32Array))
+    const budgets = massBudgets(ranked, masses, dynamic, rules, rules.budget)
+    for (const [k, budget] of budgets.entries()) this.#limits[k] = Math.min(window, budget + interval - 1)
+    return budgets
+  }
+
+  #rank(view: RowsView): { positions: Float64Array; scores: Float64Array }[] {
+    const { retention } = this.#options
+    const ranked = Array.from(this.#rows.lengths, (_, k) => ({ positions: view.positions(k), scores: view.earlier(k) }))
+    if (retention.kind === 'static') return ranked
+    retention.rescore(
+      view,
+      ranked.map(({ scores }) => scores),
+    )
+    for (const [k, { scores }] of ranked.entries()) {
+      for (const [n, row] of this.#rows.order(k).entries()) this.#rows.setScore(k, row, scores[n] as number)
+    }
+    return ranked
+  }
+
+  #view(recentMass: Float32Array | undefined, massQueries: number): RowsView {
+    const { shape, sinks, recent } = this.#options
+    const { numHeads, numKvHeads, headDim, valueDim } = shape
+    const sizes = { numKvHeads, group: numHeads / numKvHeads, headDim, valueDim, sinks, recent, massQueries }
+    const sample = this.#sampler?.sample((length) => this.#axis?.meanRotation(length))
+    const facts: Omit<KeptRows, 'positions' | 'keys' | 'values' | 'mass' | 'earlier'> = {
+      ...{ ...sizes, seenTokens: this.#seen, sample },
+    }
+    return new RowsView(facts, this.#rows, this.#store, this.#rows.mass?.values ?? recentMass)
+  }
+
+  /** What attention each row got from the last queries, `[K, C]`. */
+  #recentMass(last: (() => AttendArgs) | undefined): { values: Float32Array; count: number } {
+    const { kernels, shape } = this.#options
+    const ring = this.#ring as QueryRing
+    const values = new Float32Array(this.#rows.lengths.length * this.#store.capacity)
+    const args = last?.()
+    if (args && args.numTokens >= this.#massQueries) {
+      kernels.weigh({ ...args, firstToken: args.numTokens - this.#massQueries, masses: [values] })
+      return { values, count: this.#massQueries }
+    }
+    const numTokens = ring.count
+    const first = this.#seen - numTokens
+    const capacity = this.#store.capacity
+    const births = new Int32Array(values.length)
+    this.#each((k, row) => {
+      births[k * capacity + row] = Math.max(0, this.#rows.position(k, row) - first)
+    })
+    const scratch = {
+      ...{ query: ring.latest(), output: new Float32Array(numTokens * shape.numHeads * shape.valueDim), numTokens },
+      ...{ lse: new Float32Array(numTokens * shape.numHeads), ...attentionOf(shape), firstPosition: 0 },
+      rotation: this.#axis?.forLast(numTokens),
+    }
+    kernels.attend({ ...scratch, segments: [{ ...this.#segment(first), births }] })
+    kernels.weigh({ ...scratch, segments: [{ ...this.#segment(first), births }], masses: [values] })
+    return { values, count: numTokens }
+  }
+
+  #evict(head: number, flags: Uint8Array): void {
+    for (const [n, row] of this.#rows.order(head).entries()) {
+      if (flags[n]) continue
+      this.#log.add(head, this.#rows.position(head, row), this.#rows.score(head, row), this.#seen)
+    }
+    this.#rows.keep(head, flags, (from, to) => {
+      this.#store.move(head, from, to)
+      this.#axis?.move(head, from, to)
+    })
+    this.#axis?.renumber(head, this.#rows.order(head))
+  }
+
+  positions(head: number): number[] {
+    return this.#rows.order(head).map((row) => this.#rows.position(head, row))
+  }
+
+  info(): CacheInfo {
+    const keptTokens = Math.max(...this.#rows.lengths)
+    return {
+      keptTokens,
+      seenTokens: this.#seen,
+      capacityUtilization:
+        this.#rows.lengths.reduce((a, b) => a + b, 0) / (this.#rows.lengths.length * this.#options.window),
+      bytes: this.#store.bytes + this.#rows.bytes,
+      fullBytes: this.#seen * bytesPerToken(this.#options, this.#hasImportance),
+      evictedTokens: this.#seen - keptTokens,
+    }
+  }
+
+  explain(): LayerExplanation {
+    const heads = Array.from(this.#rows.lengths, (_, k) => ({
+      positions: this.positions(k),
+      scores: this.#rows.order(k).map((row) => scoreOf(this.#rows.score(k, row))),
+    }))
+    return { heads, evicted: this.#log.entries }
+  }
+
+  checkIntegrity(): void {
+    this.#store.checkIntegrity()
+  }
+
+  reset(): void {
+    this.#rows.clear()
+    this.#store.release(this.#rows.lengths)
+    this.#resize()
+    this.#axis?.reset()
+    this.#ring?.clear()
+    this.#sampler?.clear()
+    this.#log.clear()
+    this.#limits.fill(this.#options.dynamic?.least ?? this.#options.window)
+    this.#seen = 0
+  }
+
+  fork(): RankedCache {
+    const store = this.#store.fork(this.#rows.lengths)
+    const copy = new RankedCache(this.#options, this.#hasImportance, store, this.#rows.fork(store.capacity))
+    if (this.#axis) copy.#axis?.copyFrom(this.#axis)
+    copy.#axis?.resize(store.capacity, this.#rows.lengths)
+    if (this.#ring) copy.#ring?.copyFrom(this.#ring)
+    if (this.#sampler) copy.#sampler?.copyFrom(this.#sampler)
+    copy.#log.copyFrom(this.#log)
+    copy.#limits.set(this.#limits)
+    copy.#seen = this.#seen
+    return copy
+  }
+
+  dispose(): void {
+    this.#store.free()
+    this.#rows.free()
+  }
+}

@@ -1,0 +1,137 @@
+/**
+ * The rows of a layer whose heads are ranked anew from time to time: which token is where, in which order, with what
+ * score and mass. Rows of a head are numbered without gaps; evicting moves the last ones into the holes.
+ */
+import type { Kernels } from '../kernels/index.ts'
+import { RowColumn } from './row-column.ts'
+
+export class RankedRows {
+  readonly lengths: Int32Array
+  /** Absent for models without importance. */
+  readonly bias: RowColumn | undefined
+  /** Attention of all queries so far; absent where nobody asks. */
+  readonly mass: RowColumn | undefined
+  readonly #kernels: Kernels
+  readonly #numKvHeads: number
+  #capacity: number
+  /** `[K, C]` */
+  #positions: Float64Array
+  /** `[K, C]`; NaN: not ranked yet */
+  #scores: Float64Array
+  /** Rows of each head from the oldest to the newest. */
+  #order: number[][]
+
+  constructor(kernels: Kernels, numKvHeads: number, capacity: number, columns: { bias: boolean; mass: boolean }) {
+    this.#kernels = kernels
+    this.#numKvHeads = numKvHeads
+    this.#capacity = capacity
+    this.lengths = new Int32Array(numKvHeads)
+    this.bias = columns.bias ? new RowColumn(kernels, numKvHeads, capacity) : undefined
+    this.mass = columns.mass ? new RowColumn(kernels, numKvHeads, capacity) : undefined
+    this.#positions = new Float64Array(numKvHeads * capacity)
+    this.#scores = new Float64Array(numKvHeads * capacity)
+    this.#order = Array.from(this.lengths, () => [])
+  }
+
+  /** Of biases in use. */
+  get bytes(): number {
+    return this.bias ? 4 * this.lengths.reduce((a, b) => a + b, 0) : 0
+  }
+
+  order(head: number): readonly number[] {
+    return this.#order[head] as number[]
+  }
+
+  position(head: number, row: number): number {
+    return this.#positions[head * this.#capacity + row] as number
+  }
+
+  score(head: number, row: number): number {
+    return this.#scores[head * this.#capacity + row] as number
+  }
+
+  setScore(head: number, row: number, score: number): void {
+    this.#scores[head * this.#capacity + row] = score
+  }
+
+  /** A new token in the next row of a head. */
+  add(head: number, position: number, score: number, bias: number): void {
+    const row = this.lengths[head] as number
+    const at = head * this.#capacity + row
+    this.#positions[at] = position
+    this.#scores[at] = score
+    if (this.bias) this.bias.values[at] = bias
+    if (this.mass) this.mass.values[at] = 0
+    ;(this.#order[head] as number[]).push(row)
+    this.lengths[head] = row + 1
+  }
+
+  /**
+   * Keeps the rows of a head whose flag is set, by order, and closes the holes.
+   * @param move called for each row that goes elsewhere
+   */
+  keep(head: number, flags: Uint8Array, move: (from: number, to: number) => void): void {
+    const order = this.#order[head] as number[]
+    const stay = order.filter((_, n) => flags[n])
+    const length = stay.length
+    const isKept = new Uint8Array(order.length)
+    for (const row of stay) isKept[row] = 1
+    const places = new Map<number, number>()
+    let hole = 0
+    for (let row = length; row < order.length; row++) {
+      if (!isKept[row]) continue
+      while (isKept[hole]) hole++
+      places.set(row, hole)
+      this.#move(head, row, hole)
+      move(row, hole++)
+    }
+    this.#order[head] = stay.map((row) => places.get(row) ?? row)
+    this.lengths[head] = length
+  }
+
+  #move(head: number, from: number, to: number): void {
+    const base = head * this.#capacity
+    this.#positions[base + to] = this.#positions[base + from] as number
+    this.#scores[base + to] = this.#scores[base + from] as number
+    this.bias?.move(head, from, to)
+    this.mass?.move(head, from, to)
+  }
+
+  resize(capacity: number): void {
+    if (capacity === this.#capacity) return
+    this.bias?.resize(capacity, this.lengths)
+    this.mass?.resize(capacity, this.lengths)
+    const [positions, scores] = [this.#positions, this.#scores]
+    this.#positions = new Float64Array(this.#numKvHeads * capacity)
+    this.#scores = new Float64Array(this.#numKvHeads * capacity)
+    for (const [k, length] of this.lengths.entries()) {
+      const start = k * this.#capacity
+      this.#positions.set(positions.subarray(start, start + length), k * capacity)
+      this.#scores.set(scores.subarray(start, start + length), k * capacity)
+    }
+    this.#capacity = capacity
+  }
+
+  clear(): void {
+    this.lengths.fill(0)
+    this.#order = Array.from(this.lengths, () => [])
+  }
+
+  fork(capacity: number): RankedRows {
+    const columns = { bias: this.bias !== undefined, mass: this.mass !== undefined }
+    const copy = new RankedRows(this.#kernels, this.#numKvHeads, this.#capacity, columns)
+    copy.lengths.set(this.lengths)
+    if (this.bias) copy.bias?.copyFrom(this.bias, this.lengths)
+    if (this.mass) copy.mass?.copyFrom(this.mass, this.lengths)
+    copy.#positions.set(this.#positions)
+    copy.#scores.set(this.#scores)
+    copy.#order = this.#order.map((order) => [...order])
+    copy.resize(capacity)
+    return copy
+  }
+
+  free(): void {
+    this.bias?.free()
+    this.mass?.free()
+  }
+}

@@ -1,0 +1,59 @@
+/** One f32 a row, `[K, C]`, where kernels can read it: biases, masses, scores. */
+import type { Kernels, Memory } from '../kernels/index.ts'
+
+export class RowColumn {
+  readonly #kernels: Kernels
+  readonly #numKvHeads: number
+  #capacity: number
+  #memory: Memory
+
+  constructor(kernels: Kernels, numKvHeads: number, capacity: number) {
+    this.#kernels = kernels
+    this.#numKvHeads = numKvHeads
+    this.#capacity = capacity
+    this.#memory = kernels.alloc(4 * numKvHeads * capacity)
+  }
+
+  get values(): Float32Array {
+    return this.#memory.f32
+  }
+
+  get bytes(): number {
+    return this.#memory.byteLength
+  }
+
+  /** Room for `capacity` rows a head, of which the first lengths[k] are kept. */
+  resize(capacity: number, lengths: Int32Array): void {
+    if (capacity === this.#capacity) return
+    const memory = this.#kernels.alloc(4 * this.#numKvHeads * capacity)
+    copyRows(this.values, this.#capacity, memory.f32, capacity, lengths)
+    this.#memory.free()
+    this.#memory = memory
+    this.#capacity = capacity
+  }
+
+  copyFrom(other: RowColumn, lengths: Int32Array): void {
+    copyRows(other.values, other.#capacity, this.values, this.#capacity, lengths)
+  }
+
+  move(head: number, from: number, to: number): void {
+    const base = head * this.#capacity
+    this.values[base + to] = this.values[base + from] as number
+  }
+
+  free(): void {
+    this.#memory.free()
+  }
+}
+
+function copyRows(
+  from: Float32Array,
+  fromCapacity: number,
+  to: Float32Array,
+  toCapacity: number,
+  lengths: Int32Array,
+): void {
+  for (const [k, length] of lengths.entries()) {
+    to.set(from.subarray(k * fromCapacity, k * fromCapacity + length), k * toCapacity)
+  }
+}

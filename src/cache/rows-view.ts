@@ -1,0 +1,70 @@
+/** The rows of a layer by position, as a policy sees them. */
+import type { RankedRows } from './ranked-rows.ts'
+import type { KeptRows, QuerySample } from './retention.ts'
+import type { RowStore } from './row-store.ts'
+
+type Facts = Omit<KeptRows, 'positions' | 'keys' | 'values' | 'mass' | 'earlier'>
+
+export class RowsView implements KeptRows {
+  readonly numKvHeads: number
+  readonly group: number
+  readonly headDim: number
+  readonly valueDim: number
+  readonly seenTokens: number
+  readonly recent: number
+  readonly sinks: number
+  readonly massQueries: number
+  readonly sample: QuerySample | undefined
+  readonly #rows: RankedRows
+  readonly #store: RowStore
+  /** `[K, C]` */
+  readonly #mass: Float32Array | undefined
+
+  constructor(facts: Facts, rows: RankedRows, store: RowStore, mass: Float32Array | undefined) {
+    this.numKvHeads = facts.numKvHeads
+    this.group = facts.group
+    this.headDim = facts.headDim
+    this.valueDim = facts.valueDim
+    this.seenTokens = facts.seenTokens
+    this.recent = facts.recent
+    this.sinks = facts.sinks
+    this.massQueries = facts.massQueries
+    this.sample = facts.sample
+    this.#rows = rows
+    this.#store = store
+    this.#mass = mass
+  }
+
+  positions(head: number): Float64Array {
+    return Float64Array.from(this.#rows.order(head), (row) => this.#rows.position(head, row))
+  }
+
+  earlier(head: number): Float64Array {
+    return Float64Array.from(this.#rows.order(head), (row) => this.#rows.score(head, row))
+  }
+
+  mass(head: number): Float32Array {
+    return this.inOrder(head, this.#mass as Float32Array)
+  }
+
+  /** Numbers `[K, C]` of a head's rows, by position. */
+  inOrder(head: number, values: Float32Array): Float32Array {
+    const base = head * this.#store.capacity
+    return Float32Array.from(this.#rows.order(head), (row) => values[base + row] as number)
+  }
+
+  keys(head: number): Float32Array {
+    return this.#read(head, this.headDim, (row, into) => this.#store.readKey(head, row, into))
+  }
+
+  values(head: number): Float32Array {
+    return this.#read(head, this.valueDim, (row, into) => this.#store.readValue(head, row, into))
+  }
+
+  #read(head: number, dim: number, read: (row: number, into: Float32Array) => void): Float32Array {
+    const order = this.#rows.order(head)
+    const all = new Float32Array(order.length * dim)
+    for (const [n, row] of order.entries()) read(row, all.subarray(n * dim, (n + 1) * dim))
+    return all
+  }
+}

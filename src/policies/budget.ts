@@ -1,0 +1,82 @@
+/** From bytes or tokens to the rows of each layer: the one place where budgets are worked out. */
+import type { CacheOptions, CacheShape, LayerShape } from '../cache/contract.ts'
+import { rowBytes } from '../cache/row-store.ts'
+import { invalidArgument } from '../tensor/error.ts'
+import type { ChosenPolicy } from './choice.ts'
+import { pyramidBudgets } from './pyramidkv.ts'
+
+/** Most rows a head: row numbers are 32-bit and a window beyond this is a mistake. */
+export const maxWindow = 1 << 24
+
+/** The last layer of a pyramid keeps at least this many rows, or there is no pyramid. */
+const leastOfPyramid = 64
+
+export interface Plan {
+  /** W */
+  readonly window: number
+  /** `[L]` */
+  readonly windows: readonly number[]
+}
+
+/**
+ * The rows of each layer for W: its own window where that is smaller, or the layer's place in a pyramid.
+ */
+function windowsFor(window: number, shape: CacheShape, { isPyramid }: ChosenPolicy): number[] {
+  const own = shape.layers.map((layer) => layer.window ?? Number.POSITIVE_INFINITY)
+  const open = shape.layers.flatMap((layer, index) => (layer.window === undefined ? [index] : []))
+  const windows = own.map((most) => Math.min(most, window))
+  if (!isPyramid) return windows
+  const least = Math.min(leastOfPyramid, Math.max(1, Math.floor(window / 20)))
+  const budgets = pyramidBudgets({ budget: window, numLayers: open.length, least })
+  for (const [n, index] of open.entries()) windows[index] = budgets[n] as number
+  return windows
+}
+
+/** Bytes of K, V and importance that one layer with W rows a head takes at most. */
+function layerBytes(
+  { numKvHeads, headDim, valueDim }: LayerShape,
+  window: number,
+  { kvDtype = 'f32', positions }: CacheOptions,
+  { hasBias, pageSize, isShared }: { hasBias: boolean; pageSize: number | undefined; isShared: boolean },
+): number {
+  const row = rowBytes({ headDim, valueDim, hasOriginals: positions === 'rank' }, kvDtype)
+  let rows = window
+  if (pageSize) rows = isShared ? window + pageSize - 1 : Math.ceil(window / pageSize) * pageSize
+  return numKvHeads * (rows * row + (hasBias ? 4 * window : 0))
+}
+
+/**
+ * @throws KvasirError `invalid-argument` when not even one row a head, or what is protected, fits the bytes
+ */
+export function planWindows(
+  shape: CacheShape,
+  options: CacheOptions,
+  policy: ChosenPolicy,
+  least: number,
+): Plan | undefined {
+  const { window, kvBudget, pageSize = 16, storage, pool } = options
+  const isPaged = storage === 'paged' || pool !== undefined
+  const facts = { hasBias: shape.hasImportance, pageSize: isPaged ? pageSize : undefined, isShared: policy.sharesHeads }
+  if (kvBudget === undefined) {
+    return window === undefined ? undefined : { window, windows: windowsFor(window, shape, policy) }
+  }
+  const bytesAt = (rows: number) =>
+    windowsFor(rows, shape, policy).reduce((sum, own, index) => {
+      return sum + layerBytes(shape.layers[index] as LayerShape, own, options, facts)
+    }, 0)
+  let low = 0
+  let high = window ?? maxWindow
+  while (low < high) {
+    const middle = Math.ceil((low + high) / 2)
+    if (bytesAt(middle) <= kvBudget) low = middle
+    else high = middle - 1
+  }
+  if (low < Math.max(1, least)) {
+    const needed = bytesAt(Math.max(1, least))
+    throw invalidArgument(
+      'cache',
+      `expected a kvBudget of at least ${needed} bytes for ${least} tokens, got ${kvBudget}`,
+    )
+  }
+  return { window: low, windows: windowsFor(low, shape, policy) }
+}

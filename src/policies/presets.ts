@@ -1,0 +1,17 @@
+/** Sizes of a cache by what it is used for; docs/caches.md says what each costs and keeps. */
+import type { CacheOptions } from '../cache/contract.ts'
+
+type Preset = Required<Pick<CacheOptions, 'window' | 'sinks' | 'recent' | 'kvDtype'>>
+
+export const presets = {
+  /** Talk: the first words set the tone, the last ones are what one answers to. */
+  chat: { window: 4096, sinks: 4, recent: 512, kvDtype: 'f16' },
+  /** Programs refer far back and to the last lines. */
+  code: { window: 8192, sinks: 4, recent: 1024, kvDtype: 'f16' },
+  /** Long texts read once: most of the budget for what is important, wherever it stood. */
+  document: { window: 2048, sinks: 4, recent: 128, kvDtype: 'f16' },
+  /** Speech and streams: short steps first, mostly what was just said. */
+  realtime: { window: 1024, sinks: 4, recent: 512, kvDtype: 'f16' },
+} as const satisfies Record<string, Preset>
+
+export type PresetName = keyof typeof presets
