@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { InferenceSession, Tensor } from 'onnxruntime-node'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { type ExportOptions, exportOnnx } from '../onnx/export/index.ts'
-import { openCheckpoint } from '../onnx/index.ts'
+import { decodeModel, openCheckpoint } from '../onnx/index.ts'
 import {
   type DecoderCheckpoint,
   type DecoderCheckpointOptions,
@@ -208,6 +208,11 @@ describe('an exported model in stock onnxruntime', () => {
     expect(data).toBeGreaterThan(0.98 * (tensors + rotary))
     expect(data).toBeLessThan(1.02 * (tensors + rotary))
     expect(beside.files[0]!.bytes).toBeLessThan(50_000)
+    const { graph } = decodeModel(await readFile(join(beside.folder, 'onnx/model.onnx')))
+    const places = graph!.initializer.flatMap(({ externalData }) => externalData)
+    const offsets = places.filter(({ key }) => key === 'offset').map(({ value }) => Number(value))
+    expect(offsets.length).toBeGreaterThan(20)
+    expect(offsets.filter((offset) => offset % 64 !== 0)).toEqual([])
     const [a, b] = [inside, beside].map(({ folder }) => stockLogits(join(folder, 'onnx/model.onnx'), checkpoint))
     expect(await a).toEqual(await b)
     const config = JSON.parse(await readFile(join(beside.folder, 'config.json'), 'utf8'))
