@@ -4,7 +4,16 @@ import { describe, expect, test } from 'vitest'
 import { createRandom, normal } from '../kernels/cases.ts'
 import { type AttentionOptions, attention } from './attention.ts'
 import { define, type Pair } from './testing/definition.ts'
-import { expectClose, int32, type Sizes, sample, samples, sizesOf, usableBackends } from './testing/tensors.ts'
+import {
+  expectClose,
+  expectSameBits,
+  int32,
+  type Sizes,
+  sample,
+  samples,
+  sizesOf,
+  usableBackends,
+} from './testing/tensors.ts'
 
 interface Case {
   readonly name: string
@@ -153,6 +162,12 @@ const cases: Case[] = [
       sees: ({ p, j }) => j <= p,
     },
     {
+      name: `lengths, not causal ${n}`,
+      sizes,
+      options: () => ({ kvLengths: [3, 0] }),
+      numKeys: (b) => [3, 0][b] as number,
+    },
+    {
       name: `everything at once ${n}`,
       sizes,
       options: ({ H, B, T, S }) => ({
@@ -207,30 +222,19 @@ describe.each(usableBackends)('attention, %s', (backend) => {
     }
   })
 
-  test('never reads past the lengths', async () => {
+  test.each([true, false])('never reads past the lengths, causal %s', async (causal) => {
     const sizes = sizesOf(tall)
     const { q, k, v } = samples(sizes, 5)
-    const lengths = [7, 30]
-    const clean = await attention(q.tensor, k.tensor, v.tensor, {
-      kvLengths: lengths,
-      causal: true,
-      backend,
-      returnLse: true,
-    })
+    const kvLengths = [7, 30]
+    const run = () => attention(q.tensor, k.tensor, v.tensor, { kvLengths, causal, backend, returnLse: true })
+    const clean = await run()
     for (const { tensor } of [k, v]) {
       const row = sizes.K * (tensor.dims[3] as number)
-      for (const [b, length] of lengths.entries()) {
+      for (const [b, length] of kvLengths.entries()) {
         ;(tensor.data as Float32Array).fill(Number.NaN, (b * sizes.S + length) * row, (b + 1) * sizes.S * row)
       }
     }
-    const poisoned = await attention(q.tensor, k.tensor, v.tensor, {
-      kvLengths: lengths,
-      causal: true,
-      backend,
-      returnLse: true,
-    })
-    expect(poisoned.output.data).toEqual(clean.output.data)
-    expect(poisoned.lse.data).toEqual(clean.lse.data)
+    expectSameBits(await run(), clean)
   })
 })
 

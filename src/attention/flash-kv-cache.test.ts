@@ -71,8 +71,11 @@ const forms: Options[] = [
 ]
 
 describe.each(usableBackends)('flashAttentionWithKVCache, %s', (backend) => {
+  // The slow one need not prove again what the compiled ones prove: two forms do.
+  const tried = backend === 'reference' ? forms.slice(1, 3) : forms
+
   test.each([1, 4])('stores %i tokens and attends over all, as though they had always been there', async (T) => {
-    for (const form of forms) {
+    for (const form of tried) {
       const { kCache, vCache, q, k, v } = setUp(T, T)
       const options = { ...form, backend, returnLse: true } as const
       const [kBefore, vBefore] = [numbersOf(kCache), numbersOf(vCache)]
@@ -189,7 +192,7 @@ describe.each(usableBackends)('flashAttentionWithKVCache, %s', (backend) => {
   })
 
   test.each([1, 7, 16])('a block table with pages of %i gives the bits of a contiguous cache', async (pageSize) => {
-    for (const [T, form] of forms.flatMap((each) => [1, 9].map((count) => [count, each] as const))) {
+    for (const [T, form] of tried.flatMap((each) => [1, 9].map((count) => [count, each] as const))) {
       const { kCache, vCache, q, k, v } = setUp(T, T)
       const used = (tensor: Tensor, dim: number) => {
         const data = tensor.data as Float32Array

@@ -64,15 +64,18 @@ export function numbersOf(tensor: Tensor): Float32Array {
   return Float32Array.from(tensor.data as Uint16Array, storageCodecs[storage].read)
 }
 
-/** Half a unit in the last place of the output's type, and what f32 arithmetic may add. */
+/** Half a unit in the last place of the output's type ... */
 const rounding = { float32: 0, float16: 2 ** -11, uint16: 2 ** -8 } as const
+/** ... and what arithmetic may add: that of f32; with bf16 the weights may be rounded too, where processors multiply it. */
 const f32Error = 2e-5
+const arithmetic = { float32: f32Error, float16: f32Error, uint16: 2 ** -8 } as const
 
 export function expectClose(state: AttentionState, expected: Defined, dims: readonly number[]): void {
   const { output, lse } = state
   expect(output.dims).toEqual(dims)
   expect(lse.dims).toEqual(dims.slice(0, -1))
-  expectNumbers(numbersOf(output), expected.output, rounding[output.type as keyof typeof rounding])
+  const type = output.type as keyof typeof rounding
+  expectNumbers(numbersOf(output), expected.output, rounding[type], arithmetic[type])
   expectNumbers(numbersOf(lse), expected.lse, 1e-6)
 }
 
