@@ -164,7 +164,7 @@ export interface CacheOptions {
   readonly kvDtype?: 'f32' | 'f16' | 'bf16'
   /** Bytes that K and V of all layers may take: W becomes what fits, or `window` where that is less. */
   readonly kvBudget?: number
-  /** `contiguous` (default) is for single sequences; `paged` shares memory between heads, forks and sequences. */
+  /** `contiguous` (default, but for `adakv`) is for single sequences; `paged` shares memory between heads, forks and sequences. */
   readonly storage?: 'contiguous' | 'paged'
   /** P: rows of a page (default 16). */
   readonly pageSize?: number

@@ -52,10 +52,9 @@ export function planWindows(
   shape: CacheShape,
   options: CacheOptions,
   policy: ChosenPolicy,
-  least: number,
+  { least, isPaged }: { readonly least: number; readonly isPaged: boolean },
 ): Plan | undefined {
-  const { window, kvBudget, pageSize = 16, storage, pool } = options
-  const isPaged = storage === 'paged' || pool !== undefined
+  const { window, kvBudget, pageSize = options.pool?.pageSize ?? 16 } = options
   const facts = { hasBias: shape.hasImportance, pageSize: isPaged ? pageSize : undefined, isShared: policy.sharesHeads }
   if (kvBudget === undefined) {
     return window === undefined ? undefined : { window, windows: windowsFor(window, shape, policy) }

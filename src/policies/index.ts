@@ -45,8 +45,9 @@ export function createKvCache(kernels: Kernels, shape: CacheShape, options: Cach
   checkCacheOptions(options)
   const policy = readPolicy(options.policy)
   checkImportance(policy, shape, options)
-  const pool = poolOf(kernels, options)
-  const plan = planWindows(shape, options, policy, leastRows(policy, options))
+  const isPaged = pagesFor(policy, options)
+  const pool = isPaged ? poolOf(kernels, options) : undefined
+  const plan = planWindows(shape, options, policy, { least: leastRows(policy, options), isPaged })
   return new SequenceCache(
     shape.layers.map((layer, index) => {
       const config = { ...configOf(kernels, layer, options, policy, pool), layer: index }
@@ -72,12 +73,20 @@ export function createKvPool(
   return new SharedPool({ kernels, kvDtype, pageSize, maxBytes: kvBudget })
 }
 
-function poolOf(kernels: Kernels, options: CacheOptions): SharedPool | undefined {
-  const { storage, pool, kvDtype = 'f32', pageSize = defaultPageSize } = options
-  if (pool === undefined) {
-    const maxBytes = Number.POSITIVE_INFINITY
-    return storage === 'paged' ? new SharedPool({ kernels, kvDtype, pageSize, maxBytes }) : undefined
+/** Heads of different lengths need pages; side by side, all would take what the longest takes. */
+function pagesFor({ sharesHeads }: ChosenPolicy, { storage, pool, kvBudget }: CacheOptions): boolean {
+  if (storage === 'contiguous' && pool !== undefined) {
+    throw invalidArgument('cache', 'expected storage "paged" with a pool, got "contiguous"')
   }
+  if (storage === 'contiguous' && sharesHeads && kvBudget !== undefined) {
+    throw invalidArgument('cache', 'expected storage "paged" for adakv with a kvBudget, got "contiguous"')
+  }
+  return (storage ?? (pool !== undefined || sharesHeads ? 'paged' : 'contiguous')) === 'paged'
+}
+
+function poolOf(kernels: Kernels, options: CacheOptions): SharedPool {
+  const { pool, kvDtype = 'f32', pageSize = defaultPageSize } = options
+  if (pool === undefined) return new SharedPool({ kernels, kvDtype, pageSize, maxBytes: Number.POSITIVE_INFINITY })
   if (!(pool instanceof SharedPool))
     throw invalidArgument('cache', `expected a pool of createKvPool, got ${describe(pool)}`)
   if (pool.kvDtype !== kvDtype) {
