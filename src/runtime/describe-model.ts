@@ -1,5 +1,5 @@
 /** What `kvasir inspect` shows of a model. */
-import type { CacheShape } from '../cache/contract.ts'
+import type { CacheOptions, CacheShape } from '../cache/contract.ts'
 import type { Kernels } from '../kernels/contract.ts'
 import { type CutModel, initializerBytes, type OnnxTensor, type Segment } from '../onnx/index.ts'
 import type { ModelDescription } from './contract.ts'
@@ -11,7 +11,7 @@ export function describeModel(
   cut: CutModel,
   { layers }: CacheShape,
   kernels: Kernels,
-  kvDtype: 'f32' | 'f16' | undefined,
+  kvDtype: CacheOptions['kvDtype'],
 ): ModelDescription {
   const parts = [...cut.segments, cut.head]
   // Tied embeddings are an initializer of two segments, but one set of weights.
@@ -43,7 +43,7 @@ export function describeModel(
       ...(published && { was: published.kinds[i] as string }),
     })),
     ...(published && { file: published.file }),
-    kvBytesPerToken: kvNumbers * (kvDtype === 'f16' ? 2 : 4),
+    kvBytesPerToken: kvNumbers * ((kvDtype ?? 'f32') === 'f32' ? 4 : 2),
     backend: kernels.description,
   }
 }

@@ -15,7 +15,7 @@ export function smallGraphs(root: string): OpenGraph {
     return {
       async run(feeds) {
         const tensors = Object.entries(feeds).map(([name, { dims, values }]) => {
-          return [name, tensorOf(types.get(name), Array.from(values), dims)] as const
+          return [name, tensorOf(types.get(name), values, dims)] as const
         })
         const results = await session.run(Object.fromEntries(tensors))
         return Object.fromEntries(
@@ -37,7 +37,7 @@ function options(root: string): InferenceSession.SessionOptions {
   }
 }
 
-function tensorOf(type: string | undefined, values: number[], dims: readonly number[]): Tensor {
+function tensorOf(type: string | undefined, values: ArrayLike<number>, dims: readonly number[]): Tensor {
   if (type === 'int64') return new Tensor('int64', BigInt64Array.from(values, BigInt), dims)
   if (type === 'int32') return new Tensor('int32', Int32Array.from(values), dims)
   if (type === 'bool') return new Tensor('bool', Uint8Array.from(values), dims)

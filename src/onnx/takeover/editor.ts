@@ -30,7 +30,11 @@ export class GraphEditor {
     this.#initializers = new Map(graph.initializer.map((tensor) => [tensor.name ?? '', tensor]))
     for (const node of graph.node) {
       for (const name of valuesWritten(node)) this.#producers.set(name, node)
-      for (const name of valuesRead(node)) this.#consumers.set(name, [...(this.#consumers.get(name) ?? []), node])
+      for (const name of valuesRead(node)) {
+        const known = this.#consumers.get(name)
+        if (known) known.push(node)
+        else this.#consumers.set(name, [node])
+      }
     }
   }
 

@@ -28,15 +28,17 @@ export async function inferFacts(graph: OnnxGraph): Promise<Map<string, Fact>> {
   const facts = new Map<string, Fact>()
   for (const info of graph.input) facts.set(info.name ?? '', inputFact(info))
   for (const tensor of graph.initializer) facts.set(tensor.name ?? '', await tensorFact(tensor))
-  for (const node of graph.node) await inferNode(node, facts)
+  for (const node of graph.node) {
+    const tensor = node.opType === 'Constant' ? node.attribute.find(({ name }) => name === 'value')?.t : undefined
+    inferNode(node, facts, tensor && (await tensorFact(tensor)))
+  }
   return facts
 }
 
-async function inferNode(node: OnnxNode, facts: Map<string, Fact>): Promise<void> {
-  const tensor = node.opType === 'Constant' ? node.attribute.find(({ name }) => name === 'value')?.t : undefined
+function inferNode(node: OnnxNode, facts: Map<string, Fact>, constant: Fact | undefined): void {
   const inputs = node.input.map((name) => facts.get(name) ?? {})
   const isConstant = node.input.every((name) => name === '' || facts.get(name)?.isConstant)
-  const inferred = tensor ? [await tensorFact(tensor)] : (operators[node.opType ?? '']?.infer(node, inputs) ?? [])
+  const inferred = constant ? [constant] : (operators[node.opType ?? '']?.infer(node, inputs) ?? [])
   for (const name of valuesWritten(node)) {
     facts.set(name, { isConstant, ...inferred[node.output.indexOf(name)] })
   }

@@ -114,9 +114,9 @@ async function finish(
   tables: ReadonlyMap<string, GraphTable>,
   found: readonly FoundAttention[],
 ): Promise<TakenOver> {
-  let graph: OnnxGraph = { ...model.graph!, node: liveNodes(model.graph!.node, logits) }
-  graph = foldShapes(graph, await inferFacts(graph))
-  graph = { ...graph, node: liveNodes(graph.node, logits) }
+  const live: OnnxGraph = { ...model.graph!, node: liveNodes(model.graph!.node, logits) }
+  const folded = foldShapes(live, await inferFacts(live))
+  const graph: OnnxGraph = { ...folded, node: liveNodes(folded.node, logits) }
   const facts = await inferFacts(graph)
   checkInputs(graph)
   checkTokenwise(graph.node, facts)

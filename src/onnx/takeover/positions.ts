@@ -20,6 +20,11 @@ export async function stepPositions(
   { openGraph }: { readonly openGraph: OpenGraph },
 ): Promise<OnnxModel> {
   const graph = { ...model.graph!, node: liveNodes(model.graph!.node, logits) }
+  const reads = new Set(graph.node.flatMap(valuesRead))
+  const isLengthRead = graph.input.some(
+    ({ name = '' }) => reads.has(name) && !['input_ids', 'position_ids'].includes(name),
+  )
+  if (!isLengthRead) return { ...model, graph }
   const editor = new GraphEditor({ ...model, graph }, await inferFacts(graph))
   const lengthDependent = dependants(editor)
   let hasPositions = graph.input.some(({ name }) => name === 'position_ids')

@@ -140,12 +140,21 @@ class Study {
   async #measureWindow(maxPositions: number): Promise<number | undefined> {
     const tries = [maxPositions - 1, 8191, 1023, 127].filter((past) => past < maxPositions)
     for (const past of tries) {
-      const rows = await this.#rows({ past, fresh: 1 }, false).catch(() => undefined) // buffers of masks end somewhere
-      if (!rows) continue
-      const visible = rows[0]!.added.filter((value) => value > Number.NEGATIVE_INFINITY).length
-      return visible === past + 1 ? undefined : visible
+      const visible = await this.#countVisible(past).catch(() => undefined) // buffers of masks end somewhere
+      if (visible !== undefined) return visible === past + 1 ? undefined : visible
     }
     throw refuse(this.#found.anchor, 'its mask does not run on steps of any length')
+  }
+
+  /** Keys that the query at position `past` sees, of the head that sees most. */
+  async #countVisible(past: number): Promise<number> {
+    const keys = past + 1
+    const { values } = await this.#run({ past, fresh: 1 }, new Float32Array(this.#found.numHeads * keys))
+    const counts = new Array<number>(Math.ceil(values.length / keys)).fill(0)
+    for (let i = 0; i < values.length; i++) {
+      if (this.#added(values[i] as number, 0) > Number.NEGATIVE_INFINITY) counts[Math.floor(i / keys)]! += 1
+    }
+    return Math.max(...counts)
   }
 
   #check(
