@@ -1,5 +1,6 @@
 /** What can be typed instead of a message in `kvasir chat`: one entry a command. */
-import { policyNames } from '../policies/index.ts'
+import type { PolicyChoice } from '../cache/contract.ts'
+import { policyNames, readPolicy } from '../policies/index.ts'
 import type { CausalLM, Conversation, ConversationOptions, TurnResult } from '../runtime/contract.ts'
 import { checkChoice, describe } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
@@ -48,8 +49,8 @@ const commands = {
     argument: '<name>',
     help: `which tokens stay: ${policyNames.join(', ')}`,
     run(state, policy) {
-      checkChoice('cli', '/policy', policy, policyNames)
-      return changeCache(state, { policy })
+      readPolicy(policy) // throws for one that is none
+      return changeCache(state, { policy: policy as PolicyChoice })
     },
   },
   window: {

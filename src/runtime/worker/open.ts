@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import { readJson } from '../../onnx/index.ts'
-import { KvasirError } from '../../tensor/error.ts'
+import { invalidArgument, KvasirError } from '../../tensor/error.ts'
 import type { CausalLM, LoadOptions, TextTokenizer } from '../contract.ts'
 import { openTokenizer } from '../tokenizer.ts'
 import { fromErrorData } from './error-data.ts'
@@ -16,7 +16,7 @@ import { RemoteModel } from './remote-model.ts'
  * @throws what `loadModel` throws in this thread; KvasirError `internal` when the thread ends before the model is there
  */
 export async function openInWorker(path: string, options: LoadOptions, start = startThread): Promise<CausalLM> {
-  const worker = start({ path, options })
+  const worker = tryStart(() => start({ path, options }))
   const ended = new Promise<never>((_, reject) => {
     worker.once('error', (cause) => reject(ending(`failed: ${cause instanceof Error ? cause.message : cause}`, cause)))
     worker.once('exit', (code) => reject(ending(`ended with exit code ${code}`)))
@@ -28,6 +28,15 @@ export async function openInWorker(path: string, options: LoadOptions, start = s
   const tokenizer = await opening
   const hold = { ref: () => worker.ref(), unref: () => worker.unref() }
   return new RemoteModel({ port: worker as Port, hold, facts, tokenizer, ended })
+}
+
+function tryStart(start: () => Worker): Worker {
+  try {
+    return start()
+  } catch (cause) {
+    const message = `expected options that are data, which can cross to a thread (or worker: false): ${String(cause)}`
+    throw invalidArgument('runtime', message)
+  }
 }
 
 /** Texts become tokens in this thread too, without a wait. */

@@ -66,7 +66,11 @@ export class RemoteModel implements CausalLM {
     // What depends on the model and on the policy is checked where they are.
     if (options.window !== undefined) checkInteger('cache', 'window', options.window, 1)
     const cache = this.#caches.add(this.shape.numLayers)
-    this.#caches.tell({ do: 'create', cache: cache.id, options })
+    try {
+      this.#caches.tell({ do: 'create', cache: cache.id, options })
+    } catch (cause) {
+      throw invalidArgument('runtime', `expected options that are data, which can cross to a thread: ${String(cause)}`)
+    }
     return cache
   }
 

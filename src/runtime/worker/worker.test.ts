@@ -166,6 +166,12 @@ describe('a model in a thread of its own', () => {
       [() => there.generate(prompt, { tools: [() => 1] }), 'invalid-argument', 'expected options that are data'],
       [async () => there.createCache({ window: 0 }), 'invalid-argument', 'for window, got 0'],
       [async () => there.createCache({ windows: 3 } as object), 'invalid-argument', 'did you mean "window"'],
+      [
+        async () => there.createCache({ policy: (() => 1) as never }),
+        'invalid-argument',
+        'expected options that are data',
+      ],
+      [() => loadModel(checkpoint.folder, { policy: (() => 1) as never }), 'invalid-argument', 'options that are data'],
       [async () => there.createCache().layer(0), 'unsupported', 'load with worker: false'],
     ]
     for (const [call, code, message] of wrong) {
