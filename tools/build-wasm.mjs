@@ -1,6 +1,8 @@
 /**
  * Compiles the kernels to WebAssembly with the clang of `@yowasp/clang`, an npm package that needs no compiler on the
- * machine: build/wasm/kvasir.wasm (SIMD) and build/wasm/kvasir-relaxed.wasm (relaxed SIMD: fused multiply-add).
+ * machine: build/wasm/kvasir.wasm (SIMD) and build/wasm/kvasir-relaxed.wasm (relaxed SIMD: fused multiply-add). Both
+ * import a memory that threads share; src/kernels/wasm-code.ts makes it, and takes `shared` off the import where there
+ * is none to be had.
  */
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -19,13 +21,18 @@ const variants = { kvasir: ['-msimd128'], 'kvasir-relaxed': ['-msimd128', '-mrel
 const common = [
   '--target=wasm32-wasi',
   '-mbulk-memory',
+  '-matomics',
   '-std=c++17',
   '-O3',
   '-fno-exceptions',
   '-fno-rtti',
   '-fno-math-errno',
 ]
-const link = ['-nostdlib', '-Wl,--no-entry', '-Wl,--export=__heap_base', '-Wl,-z,stack-size=262144']
+const link = [
+  ...['-nostdlib', '-Wl,--no-entry', '-Wl,--strip-all', '-Wl,-z,stack-size=262144'],
+  ...['-Wl,--import-memory', '-Wl,--shared-memory', '-Wl,--initial-memory=1048576', '-Wl,--max-memory=4294967296'],
+  ...['-Wl,--export=__heap_base', '-Wl,--export=__stack_pointer'],
+]
 
 /** The folders that the compiler may see, as the nested object that `runClang` takes. */
 function readTree(folder) {

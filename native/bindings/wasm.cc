@@ -1,6 +1,7 @@
 // The kernels as a WebAssembly module without a C library: JavaScript owns all memory (it places blocks above
-// __heap_base) and passes each call as a row of f64 numbers, pointers included, in the order of the fields below.
-#include "kvasir/kernels.h"
+// __heap_base) and passes each call as a row of f64 numbers, pointers included. The memory is imported and may be
+// shared: workers with instances of their own then find their tasks in it.
+#include "wasm_board.h"
 
 #define EXPORT(name) __attribute__((export_name(#name)))
 
@@ -11,100 +12,18 @@ namespace kvasir {
 namespace vec4 {
 extern const KernelTable table;
 }
-namespace {
-
-// Takes the numbers of a call one after the other.
-struct Row {
-  const double* at;
-  template <typename X>
-  X* pointer() {
-    return (X*)(uintptr_t)*at++;
-  }
-  int32_t integer() { return (int32_t)*at++; }
-  double number() { return *at++; }
-};
-
-constexpr int kMaxSegments = 4;
-enum Layout { kHeadMajor = 0, kTokenMajor = 1, kShared = 2 };
-
-int64_t bytes_of(Storage storage) { return storage == Storage::f32 ? 4 : 2; }
-
-Rotation read_rotation(Row& row) {
-  Rotation rotation;
-  rotation.rotary_pairs = row.integer();
-  rotation.is_interleaved = row.integer();
-  rotation.cos = row.pointer<float>();
-  rotation.sin = row.pointer<float>();
-  return rotation;
-}
-
-void read_segment(Row& row, const AttendArgs& args, Segment* segment) {
-  const int64_t K = args.num_kv_heads;
-  const int64_t D = args.head_dim * bytes_of(args.storage), E = args.value_dim * bytes_of(args.storage);
-  const int layout = row.integer();
-  const int64_t C = segment->capacity = row.integer();
-  segment->lengths = row.pointer<int32_t>();
-  segment->keys = row.pointer<char>();
-  segment->values = row.pointer<char>();
-  segment->bias = row.pointer<float>();
-  segment->births = row.pointer<int32_t>();
-  segment->deaths = row.pointer<int32_t>();
-  segment->rows = row.pointer<int32_t>();
-  segment->pages = row.pointer<int32_t>();
-  segment->page_size = row.integer();
-  segment->pages_stride = row.integer();
-  segment->has_positions = row.integer();
-  segment->first_position = row.integer();
-  segment->positions = row.pointer<int32_t>();
-  if (segment->positions) segment->has_positions = 1;
-  segment->mask.values = row.pointer<char>();
-  segment->mask.head_stride = row.integer();
-  segment->mask.token_stride = row.integer();
-  segment->mask.is_bytes = row.integer();
-  segment->num_rows = row.integer();
-  const int64_t head_rows = layout == kHeadMajor ? C : layout == kTokenMajor ? 1 : 0;
-  const int64_t row_rows = layout == kTokenMajor ? K : 1;
-  segment->key_head_stride = head_rows * D;
-  segment->value_head_stride = head_rows * E;
-  segment->key_row_stride = row_rows * D;
-  segment->value_row_stride = row_rows * E;
-}
-
-void read_attend(Row row, AttendArgs* args, Segment* segments) {
-  args->num_tokens = row.integer();
-  args->num_heads = row.integer();
-  args->num_kv_heads = row.integer();
-  args->head_dim = row.integer();
-  args->value_dim = row.integer();
-  args->scale = (float)row.number();
-  args->first_position = row.integer();
-  args->left = row.integer();
-  args->right = row.integer();
-  args->sinks = row.integer();
-  args->softcap = (float)row.number();
-  args->query_storage = (Storage)row.integer();
-  args->query = row.pointer<char>();
-  args->output = row.pointer<char>();
-  args->lse = row.pointer<float>();
-  args->alibi_slopes = row.pointer<float>();
-  args->sink_logits = row.pointer<float>();
-  args->rotation = read_rotation(row);
-  args->storage = (Storage)row.integer();
-  args->num_segments = row.integer();
-  args->segments = segments;
-  for (int s = 0; s < args->num_segments && s < kMaxSegments; s++) read_segment(row, *args, &segments[s]);
-}
-
-}  // namespace
-
-// Bytes of scratch that the call needs.
-EXPORT(attend_scratch) extern "C" double attend_scratch(const double* numbers) {
+// Bytes of scratch that the call needs on so many threads.
+EXPORT(attend_scratch) extern "C" double attend_scratch(const double* numbers, int32_t threads) {
   AttendArgs args;
   Segment segments[kMaxSegments];
   read_attend(Row{numbers}, &args, segments);
   AttendPlan plan;
   vec4::table.attend_plan(args, &plan);
-  return (double)(plan.partial_bytes + 64 + plan.workspace_bytes);
+  return (double)(plan.partial_bytes + 64 + threads * plan.workspace_bytes);
+}
+
+static char* workspaces_after(char* scratch, const AttendPlan& plan) {
+  return scratch + (plan.partial_bytes + 63) / 64 * 64;
 }
 
 EXPORT(attend) extern "C" void attend(const double* numbers, char* scratch) {
@@ -113,9 +32,57 @@ EXPORT(attend) extern "C" void attend(const double* numbers, char* scratch) {
   read_attend(Row{numbers}, &args, segments);
   AttendPlan plan;
   vec4::table.attend_plan(args, &plan);
-  char* workspace = scratch + (plan.partial_bytes + 63) / 64 * 64;
+  char* workspace = workspaces_after(scratch, plan);
   for (int task = 0; task < plan.num_tasks; task++) vec4::table.attend_task(args, plan, task, scratch, workspace);
   vec4::table.attend_merge(args, plan, scratch, workspace);
+}
+
+EXPORT(open_board) extern "C" void open_board(int32_t threads) { board.num_threads = threads; }
+
+EXPORT(post_attend) extern "C" void post_attend(int32_t slot, const double* numbers, char* scratch) {
+  Job& job = board.jobs[slot];
+  read_attend(Row{numbers}, &job.args, job.segments);
+  vec4::table.attend_plan(job.args, &job.plan);
+  job.kind = JobKind::attend;
+  job.num_tasks = job.plan.num_tasks;
+  job.partials = scratch;
+  job.workspaces = workspaces_after(scratch, job.plan);
+  post(job);
+}
+
+// `sums`: 8 bytes a task; `data`: null for multiply_add.
+EXPORT(post_measurement) extern "C" void post_measurement(const float* data, double count, int32_t tasks, double* sums) {
+  Job& job = board.jobs[0];
+  job.kind = data ? JobKind::read : JobKind::multiply_add;
+  job.num_tasks = tasks;
+  job.data = data;
+  job.count = (int64_t)count;
+  job.sums = sums;
+  job.plan.workspace_bytes = 0;
+  post(job);
+}
+
+EXPORT(complete) extern "C" int32_t complete_job(int32_t slot, int32_t may_sleep) {
+  return complete(vec4::table, slot, may_sleep);
+}
+EXPORT(job_state) extern "C" int32_t job_state(int32_t slot) { return atomic_load(&board.jobs[slot].state); }
+EXPORT(serve) extern "C" int32_t serve_board(int32_t thread) { return serve(vec4::table, thread); }
+EXPORT(abandon) extern "C" int32_t abandon_task(int32_t thread) { return abandon(vec4::table, thread); }
+EXPORT(close_board) extern "C" void close_jobs() { close_board(); }
+
+// Bytes of scratch that `weigh` needs.
+EXPORT(weigh_scratch) extern "C" double weigh_scratch(const double* numbers) {
+  WeighCall call(numbers);
+  WeighPlan plan;
+  vec4::table.weigh_plan(call.args, &plan);
+  return (double)plan.workspace_bytes;
+}
+
+EXPORT(weigh) extern "C" void weigh(const double* numbers, char* scratch) {
+  WeighCall call(numbers);
+  WeighPlan plan;
+  vec4::table.weigh_plan(call.args, &plan);
+  for (int task = 0; task < plan.num_tasks; task++) vec4::table.weigh_task(call.args, plan, task, scratch);
 }
 
 // `scratch`: head_dim * 4 bytes.

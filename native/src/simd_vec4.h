@@ -4,6 +4,9 @@
 #include <stdint.h>
 #if defined(__wasm_simd128__)
 #include <wasm_simd128.h>
+// WebAssembly cannot prefetch, but it can load what it does not use: engines keep such a load, since it might trap, and
+// processors don't wait for it. It must not trap, which src/kernels/wasm-memory.ts sees to.
+#define __builtin_prefetch(at, ...) ((void)*(const volatile char*)(at))
 #elif defined(__SSE2__)
 #include <emmintrin.h>
 #endif
@@ -46,12 +49,29 @@ static inline F max(F a, F b) { return (F)_mm_max_ps((__m128)a, (__m128)b); }
 static inline F max(F a, F b) { return select((I)(a > b), a, b); }
 #endif
 
+#if defined(__wasm_simd128__)
+// Hides a constant from the compiler, which would write it out wherever it is used, inside of loops too.
+static inline F kept(F v) {
+  __asm__("" : "+r"(v));
+  return v;
+}
+static inline I kept(int32_t x) {
+  I v = {x, x, x, x};
+  __asm__("" : "+r"(v));
+  return v;
+}
+#else
+static inline F kept(F v) { return v; }
+static inline I kept(int32_t x) { return I{x, x, x, x}; }
+#endif
+
 // f16, sign-extended to 32 bits, to f32: the bits shifted into place are 2^112 too small, which one exact product
 // mends, subnormals included; infinity and NaN get their exponent back.
 static inline F widen(I half) {
-  const I shifted = (half << 13) & (int32_t)0x8fffe000;
-  const I special = (I)((shifted & 0x0fffe000) >= 0x0f800000) & 0x7f800000;
-  return (F)((I)((F)shifted * broadcast(0x1p112f)) | special);
+  const I exponent = kept(0x7c00);
+  const I special = (I)((half & exponent) == exponent) & kept(0x7f800000);
+  const F value = (F)((half << 13) & kept((int32_t)0x8fffe000)) * kept(broadcast(0x1p112f));
+  return (F)((I)value | special);
 }
 static inline F load_half(const uint16_t* p) {
 #if defined(__wasm_simd128__)

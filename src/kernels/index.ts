@@ -15,7 +15,7 @@ export { NEVER } from './contract.ts'
 
 export interface KernelOptions {
   readonly backend?: BackendName
-  /** Threads of the native backend, the caller's included (default: all cores). The others run on one. */
+  /** Threads of `native` and `wasm`, the caller's included (default: all cores). `reference` runs on one. */
   readonly threads?: number
 }
 
@@ -28,7 +28,7 @@ interface BackendEntry {
 /** In order of preference. */
 export const backends = {
   native: { probe: probeNative, open: (threads: number) => openNative(threads) },
-  wasm: { probe: probeWasm, open: () => openWasm() },
+  wasm: { probe: probeWasm, open: (threads: number) => openWasm(threads) },
   reference: { probe: () => true, open: () => openReference() },
 } as const satisfies Record<BackendName, BackendEntry>
 

@@ -8,6 +8,11 @@ import { usedAfterFree } from './host-memory.ts'
 
 const alignment = 64
 const pageBytes = 65536
+/**
+ * Left free at the end: kernels touch what they will read next, and where V is narrower than K that may lie past the
+ * last row, by as much as the longest row there is.
+ */
+const tailBytes = 65536 * 4
 
 interface Range {
   readonly start: number
@@ -17,12 +22,25 @@ interface Range {
 export class WasmHeap {
   readonly #memory: WebAssembly.Memory
   #free: Range[]
+  /** All that the memory ever showed itself as: where it is shared, views from before it grew stay good. */
+  readonly #buffers = new WeakSet<ArrayBufferLike>()
   /** Gives back what JavaScript forgot to free. */
   readonly #forgotten = new FinalizationRegistry<Range>((range) => this.#release(range))
 
   constructor(memory: WebAssembly.Memory, heapBase: number) {
     this.#memory = memory
-    this.#free = [{ start: roundUp(heapBase, alignment), end: memory.buffer.byteLength }]
+    this.#free = [{ start: roundUp(heapBase, alignment), end: memory.buffer.byteLength - tailBytes }]
+    this.#buffers.add(memory.buffer)
+  }
+
+  /** As long as the memory is now; take it anew after each `alloc`. */
+  get buffer(): ArrayBufferLike {
+    return this.#memory.buffer
+  }
+
+  /** Whether a view of `buffer` is one of this memory. */
+  owns(buffer: ArrayBufferLike): boolean {
+    return this.#buffers.has(buffer)
   }
 
   /** Bytes that blocks take now. */
@@ -46,18 +64,19 @@ export class WasmHeap {
   }
 
   #grow(size: number): Range {
-    const start = this.#memory.buffer.byteLength
+    const { byteLength } = this.#memory.buffer
     // By an eighth at least, so that many small blocks don't mean many moves; near the limit by what is needed.
-    if (!this.#tryGrow(Math.max(size, start / 8)) && !this.#tryGrow(size)) {
+    if (!this.#tryGrow(Math.max(size, byteLength / 8)) && !this.#tryGrow(size)) {
       throw new KvasirError('out-of-memory', 'kernels', `WebAssembly memory cannot grow by ${size} bytes`)
     }
-    this.#release({ start, end: this.#memory.buffer.byteLength })
+    this.#release({ start: byteLength - tailBytes, end: this.#memory.buffer.byteLength - tailBytes })
     return this.#free.find((range) => range.end - range.start >= size) as Range
   }
 
   #tryGrow(bytes: number): boolean {
     try {
       this.#memory.grow(Math.ceil(bytes / pageBytes))
+      this.#buffers.add(this.#memory.buffer)
       return true
     } catch {
       return false
@@ -75,13 +94,13 @@ export class WasmHeap {
   }
 }
 
-/** Views are made anew when the memory has grown, for growing detaches the old ones. */
-class WasmBlock implements Memory {
+/** Views are made anew when the memory has grown, for growing detaches the old ones unless the memory is shared. */
+export class WasmBlock implements Memory {
   readonly byteLength: number
   readonly address: number
   readonly #memory: WebAssembly.Memory
   #release: (() => void) | undefined
-  #buffer: ArrayBuffer | undefined
+  #buffer: ArrayBufferLike | undefined
   #views: Pick<Memory, 'f32' | 'f64' | 'u16' | 'i32'> | undefined
 
   constructor(memory: WebAssembly.Memory, address: number, byteLength: number, release: () => void) {

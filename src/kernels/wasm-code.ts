@@ -1,0 +1,97 @@
+/** The compiled kernels: where they come from, which variant this runtime takes, and the memory that they run in. */
+import { KvasirError } from '../tensor/error.ts'
+import { nodeModule } from './wasm-environment.ts'
+
+export interface WasmCode {
+  readonly bytes: Uint8Array<ArrayBuffer>
+  /** `relaxed SIMD` or `SIMD`. */
+  readonly label: string
+}
+
+/** Best first: relaxed SIMD has a fused multiply-add. */
+const variants = [
+  { file: 'kvasir-relaxed.wasm', label: 'relaxed SIMD' },
+  { file: 'kvasir.wasm', label: 'SIMD' },
+] as const
+
+/** The feature test: a runtime without relaxed SIMD does not validate the module that uses it. */
+const runs = (code: WasmCode): boolean => WebAssembly.validate(code.bytes)
+
+let read: WasmCode | string | undefined
+
+/** The best variant in build/wasm of this package, or why there is none. */
+export function readCode(): WasmCode | string {
+  read ??= findCode()
+  return read
+}
+
+function findCode(): WasmCode | string {
+  const fs = nodeModule('node:fs')
+  if (!fs) return 'here the WebAssembly kernels have to be fetched (fetchCode)'
+  const isRoot = (folder: URL) =>
+    fs.existsSync(new URL('package.json', folder)) || new URL('..', folder).href === folder.href
+  let root = new URL('.', import.meta.url)
+  while (!isRoot(root)) root = new URL('..', root)
+  const files = variants.map(({ file, label }) => ({ file: new URL(`build/wasm/${file}`, root), label }))
+  if (!files.every(({ file }) => fs.existsSync(file))) return 'the WebAssembly kernels are not built (npm run wasm)'
+  const codes = files.map(({ file, label }) => ({ bytes: new Uint8Array(fs.readFileSync(file)), label }))
+  return codes.find(runs) ?? 'this runtime has no WebAssembly SIMD'
+}
+
+/**
+ * The same for a page: from the folder that serves the files of build/wasm.
+ * @throws KvasirError `unsupported` when they can't be had or none of them runs here
+ */
+export async function fetchCode(folder: string | URL): Promise<WasmCode> {
+  for (const { file, label } of variants) {
+    const response = await fetch(new URL(file, folder))
+    if (!response.ok) {
+      throw new KvasirError('unsupported', 'kernels', `expected ${response.url} to be there, got ${response.status}`)
+    }
+    const code = { bytes: new Uint8Array(await response.arrayBuffer()), label }
+    if (runs(code)) return code
+  }
+  throw new KvasirError('unsupported', 'kernels', 'this runtime has no WebAssembly SIMD')
+}
+
+const compiled = new WeakMap<Uint8Array, Map<boolean, WebAssembly.Module>>()
+
+export function compile({ bytes }: WasmCode, isShared: boolean): WebAssembly.Module {
+  const modules = compiled.get(bytes) ?? new Map<boolean, WebAssembly.Module>()
+  compiled.set(bytes, modules)
+  const module = modules.get(isShared) ?? new WebAssembly.Module(isShared ? bytes : withUnsharedMemory(bytes))
+  modules.set(isShared, module)
+  return module
+}
+
+const pageBytes = 65536
+/** As tools/build-wasm.mjs says to the linker. */
+const initialPages = 16
+const mostPages = 65536
+
+/** Address space is taken for the most that a memory can grow to; where there is little, less has to do. */
+export function createMemory(shared: boolean): WebAssembly.Memory {
+  for (let maximum = mostPages; ; maximum /= 2) {
+    try {
+      return new WebAssembly.Memory({ initial: initialPages, maximum, shared })
+    } catch (cause) {
+      if (maximum > initialPages) continue
+      const message = `cannot reserve a WebAssembly memory of ${initialPages * pageBytes} bytes`
+      throw new KvasirError('out-of-memory', 'kernels', message, { cause })
+    }
+  }
+}
+
+/** The import `env.memory` in the binary format, up to its limits: 3 is "shared, with a maximum", 1 not shared. */
+const memoryImport = [3, ...new TextEncoder().encode('env'), 6, ...new TextEncoder().encode('memory'), 2]
+const [sharedLimits, unsharedLimits] = [3, 1]
+
+/** A copy of the module that takes a memory of its own. Atomic instructions work on that as well. */
+function withUnsharedMemory(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  const copy = bytes.slice()
+  const expected = [...memoryImport, sharedLimits]
+  const start = copy.findIndex((_, at) => expected.every((byte, i) => copy[at + i] === byte))
+  if (start < 0) throw new KvasirError('internal', 'kernels', 'expected the kernels to import a shared memory')
+  copy[start + memoryImport.length] = unsharedLimits
+  return copy
+}

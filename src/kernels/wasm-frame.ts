@@ -1,0 +1,98 @@
+/**
+ * A call as the WebAssembly module takes it: a row of numbers in its memory. Arrays that lie in that memory become
+ * their addresses; others are copied in behind the numbers, and copied back when the call writes them.
+ */
+import type { CallValue, KernelArray } from './calls.ts'
+import type { WasmBlock, WasmHeap } from './wasm-memory.ts'
+
+/** More numbers than any call has. */
+const numbersBytes = 8 * 160
+const step = 65536
+
+/** A block that grows to the largest that was asked for. */
+export class WasmScratch {
+  readonly #heap: WasmHeap
+  #block: WasmBlock | undefined
+
+  constructor(heap: WasmHeap) {
+    this.#heap = heap
+  }
+
+  /** The address of so many bytes, good until the next call of this. */
+  reserve(byteLength: number): number {
+    if (!this.#block || this.#block.byteLength < byteLength) {
+      const grown = this.#heap.alloc(Math.ceil(byteLength / step) * step)
+      this.#block?.free()
+      this.#block = grown
+    }
+    return this.#block.address
+  }
+
+  free(): void {
+    this.#block?.free()
+    this.#block = undefined
+  }
+}
+
+export class WasmFrame {
+  readonly #heap: WasmHeap
+  readonly #block: WasmScratch
+  /** Where the copies of the call lie. */
+  readonly #copies = new Map<KernelArray, number>()
+
+  constructor(heap: WasmHeap) {
+    this.#heap = heap
+    this.#block = new WasmScratch(heap)
+  }
+
+  /** Writes a call and returns the address of its numbers. */
+  place(values: readonly CallValue[]): number {
+    this.#copies.clear()
+    // Before anything can grow the memory, which may detach the arrays in it.
+    const addresses = values.map((value) => this.#addressOf(value))
+    let needed = numbersBytes
+    for (const [i, value] of values.entries()) {
+      if (addresses[i] === undefined) needed += padded((value as KernelArray).byteLength)
+    }
+    const start = this.#block.reserve(needed)
+    const numbers = new Float64Array(this.#heap.buffer, start, values.length)
+    let at = start + numbersBytes
+    for (const [i, value] of values.entries()) {
+      const address = addresses[i]
+      numbers[i] = address ?? at
+      if (address !== undefined) continue
+      const array = value as KernelArray
+      this.#copies.set(array, at)
+      this.#view(array, at).set(array)
+      at += padded(array.byteLength)
+    }
+    return start
+  }
+
+  copyBack(outputs: readonly KernelArray[]): void {
+    for (const array of outputs) {
+      const address = this.#copies.get(array)
+      if (address !== undefined) array.set(this.#view(array, address))
+    }
+    this.#copies.clear()
+  }
+
+  free(): void {
+    this.#block.free()
+  }
+
+  /** A number is what it is, an array of this memory its address; undefined: to be copied. */
+  #addressOf(value: CallValue): number | undefined {
+    if (typeof value !== 'object') return Number(value ?? 0)
+    return this.#heap.owns(value.buffer) ? value.byteOffset : undefined
+  }
+
+  #view(like: KernelArray, address: number): KernelArray {
+    const View = like.constructor as new (buffer: ArrayBufferLike, offset: number, length: number) => KernelArray
+    return new View(this.#heap.buffer, address, like.length)
+  }
+}
+
+function padded(bytes: number): number {
+  return Math.ceil(bytes / 64) * 64
+}
