@@ -22,8 +22,8 @@ interface Exports extends WebAssembly.Exports, BoardExports {
 }
 
 /**
- * Multiply-adds from which on sharing a call pays, and from which on the caller's thread would be busy for so long that
- * a call in the background stays there (about half a millisecond). Measured: docs/kernels.md.
+ * Multiply-adds from which on a call is shared, and from which on it is left to the background: about a tenth of a
+ * millisecond and a millisecond of one thread's work, well above what waking and telling another takes.
  */
 const leastSharedWork = 1 << 19
 const leastBackgroundWork = 1 << 22
