@@ -8,6 +8,7 @@ export {
   type CacheOptions,
   type CacheShape,
   type KvCache,
+  type LayerShape,
   type LinearAttentionOptions,
   LinearKVCache,
   type LinearKVCacheOptions,

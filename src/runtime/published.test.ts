@@ -134,6 +134,18 @@ describe('a published decoder, cut', () => {
     })
   })
 
+  it('reads shared keys and values from a bounded cache one token at a time, and says so', async () => {
+    const { folder } = await writeFolder(createDecoder('shared keys and values'))
+    const window = { policy: 'window', window: 100 } as const
+    const full = await withModel(folder, {}, (model) => cutLogits(model, tokens, 1))
+    await withModel(folder, { chunkSize: 1 }, async (model) => {
+      expect(deviation(await cutLogits(model, tokens, prompt, window), full)).toBeLessThanOrEqual(1e-5)
+    })
+    await withModel(folder, {}, async (model) => {
+      await expect(cutLogits(model, tokens, prompt, window)).rejects.toThrow('expected single tokens for shared keys')
+    })
+  })
+
   it('has constant memory with a window, and is the full cache while the window holds all', async () => {
     const { folder } = await writeFolder(createDecoder('genai, windows in odd layers, sinks, soft cap, scale'))
     await withModel(folder, {}, async (model) => {
