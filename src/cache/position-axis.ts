@@ -131,7 +131,7 @@ export class PositionAxis {
   /** Rotates what has moved anew. */
   apply(store: RowStore, lengths: Int32Array): void {
     if (!this.#isRank) return
-    if (this.#next > 4 * this.#span) this.#shiftDown(lengths)
+    if (this.#next > 2 * this.#span) this.#shiftDown(lengths)
     const { heads, rows } = this.#moves
     if (rows.length === 0) return
     this.#moves = { heads: [], rows: [] }

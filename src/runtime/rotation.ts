@@ -1,4 +1,5 @@
 /** The cosines and sines of one step, from a position encoding or from the tables of a published graph. */
+import type { LayerRotary } from '../cache/contract.ts'
 import type { GraphTable } from '../onnx/index.ts'
 import { fillRotaryTable, type RotaryEncoding, type RotaryTable } from '../positions/index.ts'
 import { KvasirError } from '../tensor/error.ts'
@@ -38,6 +39,27 @@ export function fillRotation(source: RotarySource, first: number, cos: Float32Ar
   const positions = Float64Array.from({ length: count }, (_, i) => first + i)
   // Some tables depend on the length of the sequence, never on what else is in the batch.
   fillRotaryTable(source.at(first + count), positions, cos, sin)
+}
+
+/** The same for caches that rotate queries and keys themselves, at any positions. */
+export function layerRotary(source: RotarySource): LayerRotary {
+  const { pairs } = source
+  return {
+    pairs,
+    isInterleaved: isInterleaved(source),
+    fill(positions, length, cos, sin) {
+      if (!('rows' in source)) {
+        fillRotaryTable(source.at(length), positions, cos, sin)
+        return
+      }
+      const { beyond, ...first } = source
+      const table = beyond && length > beyond.length ? beyond.table : first
+      for (let t = 0; t < positions.length; t++) {
+        const row = (numbers: Float32Array): Float32Array => numbers.subarray(t * pairs, (t + 1) * pairs)
+        fillRotation(table, positions[t] as number, row(cos), row(sin))
+      }
+    },
+  }
 }
 
 /** Most that a number of a table may differ from what an encoding gives: rounding to 32 or 16 bits. */

@@ -3,11 +3,12 @@
  * attention runs per sequence, against that sequence's cache.
  */
 import { Tensor } from 'onnxruntime-node'
+import type { LayerRotary } from '../cache/contract.ts'
 import type { Kernels } from '../kernels/contract.ts'
 import type { AttentionNode, CutModel, GraphEnds, ModelSpec } from '../onnx/index.ts'
 import type { Step } from './batch.ts'
 import { BufferPool } from './buffer-pool.ts'
-import { fillRotation, isInterleaved, type RotarySource } from './rotation.ts'
+import { fillRotation, isInterleaved, layerRotary, type RotarySource } from './rotation.ts'
 import { type Declared, declaredValues, rowAxis, selectRows, shapeOfRows, sliceRows } from './rows.ts'
 import type { SegmentSession, Values } from './session.ts'
 
@@ -36,6 +37,8 @@ export class Runner {
   readonly #declared: ReadonlyMap<string, Declared>
   /** Of each attention node: which cache of a sequence it uses. */
   readonly #caches: readonly number[]
+  /** Of each attention node: what caches that rotate by themselves are given. */
+  readonly #rotary: readonly (LayerRotary | null)[]
   /** Whether everything that the last segment reads has rows of tokens, so that it can be run on some of them. */
   readonly #canSelect: boolean
 
@@ -44,6 +47,7 @@ export class Runner {
     this.#lastUse = lastUses(parts)
     this.#declared = declaredValues(parts.cut)
     this.#caches = cacheIndices(parts.cut.attention)
+    this.#rotary = parts.rotary.map((source) => (source ? layerRotary(source) : null))
     this.#canSelect = parts.cut.segments.at(-1)!.inputs.every((name) => this.#axis(name) !== undefined)
   }
 
@@ -115,12 +119,11 @@ export class Runner {
   }
 
   #attend(node: AttentionNode, layer: number, step: Step, values: Values, rotation: Rotation | undefined): void {
-    const { kernels } = this.#parts
     const { numHeads, numKvHeads, headDim, valueDim = headDim } = node
     const numTokens = step.tokens.length
     const turn = (name: string, heads: number): Float32Array => {
       const vectors = this.#dataToChange(values, name, layer, rotation !== undefined)
-      if (rotation) kernels.rotate({ ...rotation, numTokens, headDim, vectors, numHeads: heads })
+      if (rotation) this.#rotate(step, this.#caches[layer]!, rotation, { vectors, headDim, numHeads: heads })
       return vectors
     }
     const data = (name: string): Float32Array => values.get(name)!.data as Float32Array
@@ -135,8 +138,9 @@ export class Runner {
     for (const { cache, start, end } of step.slices) {
       const rows = (all: Float32Array, size: number): Float32Array => all.subarray(start * size, end * size)
       const target = rows(output.data as Float32Array, numHeads * valueDim)
-      const queries = { query: rows(query, numHeads * headDim), numTokens: end - start }
       const own = cache.layer(this.#caches[layer]!)
+      const rotary = own.rotates ? { rotary: this.#rotary[layer]! } : {}
+      const queries = { query: rows(query, numHeads * headDim), numTokens: end - start, ...rotary }
       if (!key || !value) own.attendAgain(queries, target)
       else {
         const rest = {
@@ -146,6 +150,23 @@ export class Runner {
         }
         own.attend({ ...queries, ...rest }, target)
       }
+    }
+  }
+
+  /** Rotates the tokens of all sequences but those whose caches do it themselves. */
+  #rotate({ tokens, slices }: Step, cacheIndex: number, rotation: Rotation, heads: Heads): void {
+    const { kernels } = this.#parts
+    if (slices.every(({ cache }) => !cache.layer(cacheIndex).rotates)) {
+      kernels.rotate({ ...rotation, ...heads, numTokens: tokens.length })
+      return
+    }
+    for (const { cache, start, end } of slices) {
+      if (cache.layer(cacheIndex).rotates) continue
+      const rows = (data: Float32Array, size: number): Float32Array => data.subarray(start * size, end * size)
+      const { cos, sin, rotaryPairs } = rotation
+      const table = { ...rotation, cos: rows(cos, rotaryPairs), sin: rows(sin, rotaryPairs) }
+      const vectors = rows(heads.vectors, heads.numHeads * heads.headDim)
+      kernels.rotate({ ...table, ...heads, vectors, numTokens: end - start })
     }
   }
 
@@ -200,6 +221,13 @@ export class Runner {
   #axis(name: string): number | undefined {
     return rowAxis(this.#declared.get(name)?.shape)
   }
+}
+
+interface Heads {
+  /** `[T, heads, D]` */
+  readonly vectors: Float32Array
+  readonly numHeads: number
+  readonly headDim: number
 }
 
 interface Rotation {
