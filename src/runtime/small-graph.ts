@@ -17,7 +17,10 @@ export function smallGraphs(root: string): OpenGraph {
         const tensors = Object.entries(feeds).map(([name, { dims, values }]) => {
           return [name, tensorOf(types.get(name), values, dims)] as const
         })
-        const results = await session.run(Object.fromEntries(tensors))
+        const results = await session.run(Object.fromEntries(tensors)).catch((cause: unknown) => {
+          const message = `ONNX Runtime failed in a part of the graph that computes a mask: ${String(cause)}`
+          throw new KvasirError('unsupported', 'runtime', message, { cause })
+        })
         return Object.fromEntries(
           Object.entries(results).map(([name, { dims, data, type }]) => [name, { dims, values: numbers(type, data) }]),
         )

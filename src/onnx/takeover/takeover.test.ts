@@ -157,6 +157,17 @@ describe('what is refused, and why', () => {
         ),
       "can't be taken over",
     ],
+    'a mask of padding that is something else': [
+      () =>
+        edit('GPT-2, fused', (model) =>
+          withNodes(model, (node) =>
+            node.opType === 'Attention'
+              ? { ...node, input: node.input.map((name, i) => (i === 3 ? 'position_ids' : name)) }
+              : node,
+          ),
+        ),
+      'expected attention_mask as its mask, got "position_ids"',
+    ],
     'other states': [
       () => beforeHead('Add', (w) => [w.input('past_conv.0', w.float, [1, 1, 64])]),
       'it reads "past_conv.0", and nothing but attention may',

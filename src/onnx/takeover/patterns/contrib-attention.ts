@@ -4,7 +4,7 @@ import type { FoundAttention, Pattern } from '../contract.ts'
 import type { GraphEditor } from '../editor.ts'
 import { floatAttribute, intAttribute, intsAttribute } from '../operators.ts'
 import { refuse } from '../refuse.ts'
-import { flat, inputAt, lastSize, refuseInputs, requiredInt } from './inputs.ts'
+import { checkPadding, flat, inputAt, lastSize, refuseInputs, requiredInt } from './inputs.ts'
 
 export const contribAttention: Pattern = {
   find: (editor) =>
@@ -16,6 +16,7 @@ export const contribAttention: Pattern = {
 function describe(editor: GraphEditor, node: OnnxNode): FoundAttention {
   const numHeads = requiredInt(node, 'num_heads')
   refuseInputs(node, { 6: 'a shared buffer of past keys' })
+  checkPadding(editor, node, 3)
   if (intAttribute(node, 'do_rotary') === 1) throw refuse(node, 'its rotation has no tables')
   const bias = inputAt(node, 5)
   const isCausal = intAttribute(node, 'unidirectional') === 1

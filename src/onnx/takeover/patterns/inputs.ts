@@ -45,6 +45,17 @@ export function stateOf(editor: GraphEditor, node: OnnxNode, past: string | unde
   throw refuse(node, `expected a past key like past_key_values.0.key, got ${past ? `"${past}"` : 'none'}`)
 }
 
+/** Refuses a mask of padding that says more than `attention_mask` does: tokens of a step are all there. */
+export function checkPadding(editor: GraphEditor, node: OnnxNode, index: number): void {
+  const mask = inputAt(node, index)
+  let name = mask
+  for (let steps = 0; name !== undefined && name !== 'attention_mask' && steps < 8; steps++) {
+    const producer = editor.producer(name)
+    name = producer && ['Cast', 'Identity'].includes(producer.opType ?? '') ? producer.input[0] : undefined
+  }
+  if (mask && name !== 'attention_mask') throw refuse(node, `expected attention_mask as its mask, got "${mask}"`)
+}
+
 /** The sizes of a value's last axis, or a refusal. */
 export function lastSize(editor: GraphEditor, node: OnnxNode, name: string, ...hints: (number | undefined)[]): number {
   const size = editor.size(name, -1) ?? hints.find((hint) => hint !== undefined)

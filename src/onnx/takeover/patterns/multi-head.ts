@@ -8,7 +8,7 @@ import type { GraphEditor } from '../editor.ts'
 import { floatAttribute, intAttribute } from '../operators.ts'
 import { refuse } from '../refuse.ts'
 import { rotationInFront } from '../rotation.ts'
-import { flat, inputAt, lastSize, refuseInputs, refuseOutput, requiredInt, stateOf } from './inputs.ts'
+import { checkPadding, flat, inputAt, lastSize, refuseInputs, refuseOutput, requiredInt, stateOf } from './inputs.ts'
 
 export const multiHead: Pattern = {
   find: (editor) =>
@@ -21,6 +21,7 @@ function describe(editor: GraphEditor, node: OnnxNode): FoundAttention {
   const numHeads = requiredInt(node, 'num_heads')
   refuseInputs(node, { 8: 'a shared buffer of past keys', 9: 'a cache indirection' })
   refuseOutput(editor, node, 3, 'its scores')
+  checkPadding(editor, node, 4)
   const names = [0, 1, 2].map((index) => inputAt(node, index))
   if (!names.every((name) => name !== undefined)) throw refuse(node, 'its projections are packed')
   const [query, key, value] = names as [string, string, string]

@@ -56,6 +56,9 @@ async function describe(
   if (!product || !scores || (axis !== -1 && axis + 1 !== rank)) return undefined
   const [key, value] = [await follow(editor, scores.input[1] ?? ''), await follow(editor, product.input[1] ?? '')]
   if (!key || !value) return undefined
+  if (key.state !== value.state || value.factor !== 1) {
+    throw refuse(softmax, `its keys are of "${key.state}", its values ${value.factor} times those of "${value.state}"`)
+  }
   const query = scores.input[0] ?? ''
   const hasNoBatch = editor.fact(query).dims?.length === 3
   const [numHeads, headDim] = [editor.size(query, -3), editor.size(query, -1)]
@@ -144,7 +147,7 @@ async function follow(editor: GraphEditor, value: string): Promise<Cached | unde
       }
       case 'Expand': {
         const dims = editor.fact(input).dims
-        if (dims?.length === 5 && numberOf(dims[2]) !== 1) return undefined // heads repeated in another order
+        if (dims?.length !== 5 || numberOf(dims[2]) !== 1) return undefined // heads repeated in another order
         isRepeated = true
         name = input
         break
