@@ -61,9 +61,14 @@ else {
 }
 `
 
+interface NodeModules {
+  readonly 'node:fs': typeof import('node:fs')
+  readonly 'node:worker_threads': typeof import('node:worker_threads')
+}
+
 /** `node:*` where this is Node.js. */
-export function nodeModule<N extends 'node:fs' | 'node:worker_threads'>(name: N) {
-  return globalThis.process?.getBuiltinModule?.(name)
+export function nodeModule<N extends keyof NodeModules>(name: N): NodeModules[N] | undefined {
+  return globalThis.process?.getBuiltinModule?.(name) as NodeModules[N] | undefined
 }
 
 export const hostEnvironment: WasmEnvironment = {
