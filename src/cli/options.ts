@@ -2,9 +2,10 @@
 import { InvalidArgumentError, Option } from 'commander'
 import { backendNames } from '../kernels/index.ts'
 import { onnxDtypes } from '../onnx/index.ts'
-import { policyNames } from '../policies/index.ts'
+import { type PresetName, policyNames, presets, readPolicy } from '../policies/index.ts'
 import type { LoadOptions } from '../runtime/contract.ts'
 import { didYouMean } from '../tensor/check.ts'
+import { byteCount } from './plan-options.ts'
 
 type Parser = (text: string) => number
 
@@ -48,6 +49,19 @@ export function number(min: number, max = Infinity, isOpen = false): Parser {
   }
 }
 
+/** A name or wrappers around one. */
+function policy(text: string): LoadOptions['policy'] {
+  try {
+    readPolicy(text)
+  } catch (error) {
+    const [hint = ''] = /\(did you mean .*\)$/.exec((error as Error).message) ?? []
+    throw new InvalidArgumentError(
+      `Allowed choices are ${policyNames.join(', ')}, or adakv(...) of one. ${hint}`.trim(),
+    )
+  }
+  return text as LoadOptions['policy']
+}
+
 const maxSeed = 2 ** 32 - 1
 
 export const jsonOption = (): Option => new Option('--json', 'print one JSON object and nothing else')
@@ -61,7 +75,11 @@ export const revisionOption = (): Option =>
   new Option('--revision <name>', 'branch, tag or commit of a model of the hub (default: main)')
 export const windowOption = (value?: number): Option =>
   new Option('--window <tokens>', 'tokens kept for each KV head').argParser(integer(1)).default(value)
-export const policyOption = (): Option => new Option('--policy <name>', 'which tokens stay').choices(policyNames)
+export const policyOption = (): Option =>
+  new Option(
+    '--policy <name>',
+    `which tokens stay: ${policyNames.join(', ')}; adakv(...), pyramidkv(...) of one`,
+  ).argParser(policy)
 
 export const backendOption = (): Option =>
   new Option('--backend <name>', 'kernels for attention (default: the best available)').choices(backendNames)
@@ -72,7 +90,12 @@ export const threadsOption = (): Option =>
 export const loadOptions = (): Option[] => [
   new Option('--sinks <tokens>', 'first tokens that always stay').argParser(integer(0)),
   new Option('--recent <tokens>', 'last tokens that always stay').argParser(integer(0)),
-  new Option('--kv-dtype <type>', 'storage of keys and values').choices(['f32', 'f16']),
+  new Option('--preset <name>', 'window, sinks, recent and kv-dtype by use').choices(Object.keys(presets)),
+  new Option('--kv-budget <bytes>', 'bytes that the cache may take, as in 256MiB').argParser(byteCount),
+  new Option('--kv-dtype <type>', 'storage of keys and values').choices(['f32', 'f16', 'bf16']),
+  new Option('--kv-storage <how>', 'rows side by side, or in pages').choices(['contiguous', 'paged']),
+  new Option('--positions <which>', 'of kept tokens: where they stood, or their rank').choices(['original', 'rank']),
+  new Option('--importance <what>', 'what linear ranks by').choices(['model', 'value-norm', 'key-norm']),
   backendOption(),
   threadsOption(),
   new Option('--quantize <type>', 'weights of this width, built once and kept').choices(['int8', 'int4']),
@@ -84,13 +107,18 @@ export const loadOptions = (): Option[] => [
 /** Values of `loadOptions`, `windowOption` and `policyOption` as commander gives them. */
 export interface LoadFlags extends Omit<LoadOptions, 'policy'> {
   readonly policy?: LoadOptions['policy']
+  readonly preset?: PresetName
+  readonly kvStorage?: LoadOptions['storage']
 }
 
 /** Only what was given, so that the library's own defaults hold for the rest. */
 export function toLoadOptions(flags: LoadFlags): LoadOptions {
-  const { policy, window, sinks, recent, kvDtype, backend, threads, quantize, dtype, revision, chunkSize } = flags
-  const all = { policy, window, sinks, recent, kvDtype, backend, threads, quantize, dtype, revision, chunkSize }
-  return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined))
+  const { policy, window, sinks, recent, kvDtype, kvBudget, kvStorage, positions, importance, preset } = flags
+  const { backend, threads, quantize, dtype, revision, chunkSize } = flags
+  const cache = { policy, window, sinks, recent, kvDtype, kvBudget, storage: kvStorage, positions, importance }
+  const all = { ...cache, backend, threads, quantize, dtype, revision, chunkSize }
+  const given = Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined))
+  return { ...(preset && presets[preset]), ...given }
 }
 
 /** Example calls under the text of --help. */
