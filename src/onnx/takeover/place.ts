@@ -2,9 +2,9 @@
 import type { AttentionNode } from '../attention-node.ts'
 import { attentionAttributes, attentionInputs } from '../attention-node.ts'
 import { dataTypes, type OnnxNode } from '../schema.ts'
+import { intsAttribute } from './attributes.ts'
 import type { FoundAttention, Rows } from './contract.ts'
 import type { GraphEditor } from './editor.ts'
-import { intsAttribute } from './operators.ts'
 import { refuse } from './refuse.ts'
 import type { Rule } from './visibility.ts'
 

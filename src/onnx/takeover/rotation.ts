@@ -1,8 +1,8 @@
 /** Rotation by nodes in front of an attention, which our attention can do instead. */
 import type { OnnxNode } from '../schema.ts'
+import { intAttribute } from './attributes.ts'
 import type { GraphRotation } from './contract.ts'
 import type { GraphEditor } from './editor.ts'
-import { intAttribute } from './operators.ts'
 import { isTable } from './tables.ts'
 
 interface RotatedRows {

@@ -1,8 +1,8 @@
 /** com.microsoft Attention (GPT-2 and its like): the projection of queries, keys and values is part of the node. */
 import type { OnnxNode } from '../../schema.ts'
+import { floatAttribute, intAttribute, intsAttribute } from '../attributes.ts'
 import type { FoundAttention, Pattern } from '../contract.ts'
 import type { GraphEditor } from '../editor.ts'
-import { floatAttribute, intAttribute, intsAttribute } from '../operators.ts'
 import { refuse } from '../refuse.ts'
 import { checkPadding, flat, inputAt, lastSize, refuseInputs, requiredInt } from './inputs.ts'
 

@@ -3,9 +3,9 @@
  * `total_sequence_length`) say nothing that a cache does not know.
  */
 import type { OnnxNode } from '../../schema.ts'
+import { floatAttribute, intAttribute, textAttribute } from '../attributes.ts'
 import type { FoundAttention, GraphRotation, Pattern } from '../contract.ts'
 import type { GraphEditor } from '../editor.ts'
-import { floatAttribute, intAttribute, textAttribute } from '../operators.ts'
 import { refuse } from '../refuse.ts'
 import { rotationInFront } from '../rotation.ts'
 import { flat, inputAt, lastSize, refuseInputs, refuseOutput, requiredInt, stateOf } from './inputs.ts'

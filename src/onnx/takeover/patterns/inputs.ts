@@ -1,8 +1,8 @@
 /** What the fused attention operators have in common. */
 import type { OnnxNode } from '../../schema.ts'
+import { intAttribute } from '../attributes.ts'
 import type { Rows } from '../contract.ts'
 import type { GraphEditor } from '../editor.ts'
-import { intAttribute } from '../operators.ts'
 import { refuse } from '../refuse.ts'
 
 /** A required integer attribute. */

@@ -3,9 +3,9 @@
  * (`unidirectional`) or by its `attention_bias`, whose meaning is learned.
  */
 import type { OnnxNode } from '../../schema.ts'
+import { floatAttribute, intAttribute } from '../attributes.ts'
 import type { FoundAttention, Pattern, Rows } from '../contract.ts'
 import type { GraphEditor } from '../editor.ts'
-import { floatAttribute, intAttribute } from '../operators.ts'
 import { refuse } from '../refuse.ts'
 import { rotationInFront } from '../rotation.ts'
 import { checkPadding, flat, inputAt, lastSize, refuseInputs, refuseOutput, requiredInt, stateOf } from './inputs.ts'

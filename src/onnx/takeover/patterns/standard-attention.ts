@@ -1,8 +1,8 @@
 /** ai.onnx Attention (operator sets 23 and 24), with inputs `[1, T, H * D]` or `[1, H, T, D]`. */
 import { dataTypes, type OnnxNode } from '../../schema.ts'
+import { floatAttribute, intAttribute } from '../attributes.ts'
 import type { FoundAttention, Pattern, Rows } from '../contract.ts'
 import type { GraphEditor } from '../editor.ts'
-import { floatAttribute, intAttribute } from '../operators.ts'
 import { refuse } from '../refuse.ts'
 import { rotationInFront } from '../rotation.ts'
 import { flat, inputAt, lastSize, refuseInputs, refuseOutput, requiredInt, stateOf } from './inputs.ts'

@@ -7,10 +7,10 @@
 
 import { readNumbers } from '../../constants.ts'
 import type { OnnxNode } from '../../schema.ts'
+import { floatAttribute, intAttribute, intsAttribute } from '../attributes.ts'
 import type { FoundAttention, Pattern } from '../contract.ts'
 import type { GraphEditor } from '../editor.ts'
 import { numberOf } from '../linear.ts'
-import { floatAttribute, intAttribute, intsAttribute } from '../operators.ts'
 import { refuse } from '../refuse.ts'
 
 export const writtenOut: Pattern = {

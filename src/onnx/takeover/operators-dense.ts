@@ -1,0 +1,89 @@
+/** Operators on numbers: element by element, products, norms. See `operators.ts`. */
+import { dataTypes } from '../schema.ts'
+import { intAttribute } from './attributes.ts'
+import type { Fact } from './facts.ts'
+import { broadcastDim, constant, type Dim, numberOf } from './linear.ts'
+import type { Operator } from './operator.ts'
+
+export function broadcast(...shapes: readonly (readonly Dim[] | undefined)[]): readonly Dim[] | undefined {
+  return shapes.reduce((a, b) => {
+    if (!a || !b) return undefined
+    const rank = Math.max(a.length, b.length)
+    const at = (dims: readonly Dim[], i: number): Dim => {
+      const index = i - (rank - dims.length)
+      return index < 0 ? constant(1) : dims[index]
+    }
+    return Array.from({ length: rank }, (_, i) => broadcastDim(at(a, i), at(b, i)))
+  })
+}
+
+export type OnInts = (a: Dim, b: Dim) => Dim
+
+function combine(a: Fact | undefined, b: Fact | undefined, on: OnInts): readonly Dim[] | undefined {
+  if (!a?.ints || !b?.ints) return undefined
+  const length = a.ints.length === 1 ? b.ints.length : a.ints.length
+  if (b.ints.length !== 1 && b.ints.length !== length) return undefined
+  return Array.from({ length }, (_, i) =>
+    on(a.ints![a.ints!.length === 1 ? 0 : i], b.ints![b.ints!.length === 1 ? 0 : i]),
+  )
+}
+
+export const same0: Operator = { infer: (_, [x = {}]) => [{ type: x.type, dims: x.dims, ints: x.ints }] }
+export const unary: Operator = { infer: (_, [x = {}]) => [{ type: x.type, dims: x.dims }] }
+
+export function binary(on?: OnInts, type?: number): Operator {
+  return {
+    infer: (_, [a, b]) => [
+      { type: type ?? a?.type ?? b?.type, dims: broadcast(a?.dims, b?.dims), ints: on && combine(a, b, on) },
+    ],
+  }
+}
+
+export const compare = (on?: (a: number, b: number) => boolean): Operator =>
+  binary(
+    on &&
+      ((a, b) => {
+        const [x, y] = [numberOf(a), numberOf(b)]
+        if (x !== undefined && y !== undefined) return constant(Number(on(x, y)))
+        // Lengths are never negative, so that T or P can't be -1, which is what exporters ask.
+        return (x ?? y) === -1 ? constant(0) : undefined
+      }),
+    dataTypes.bool,
+  )
+
+/** Norms: the first output is like the input, the fourth (of the Skip kinds) is the sum. */
+export const norm: Operator = {
+  infer: (_, [x = {}]) => [{ type: x.type, dims: x.dims }, {}, {}, { type: x.type, dims: x.dims }],
+  mixes: (node) => [intAttribute(node, 'axis') ?? -1],
+}
+
+function matrixDims(a: readonly Dim[] | undefined, b: readonly Dim[] | undefined): readonly Dim[] | undefined {
+  if (!a || !b || a.length < 2 || b.length < 2) return undefined
+  const batch = broadcast(a.slice(0, -2), b.slice(0, -2))
+  return batch && [...batch, a.at(-2), b.at(-1)]
+}
+
+/** Only the last axis of A meets a weight. */
+export const matrix = (type?: number): Operator => ({
+  infer: (_, [a, b]) => [{ type: type ?? a?.type, dims: matrixDims(a?.dims, b?.dims) }],
+  mixes: () => [-1],
+})
+
+export const fusedMatrix: Operator = {
+  infer: (node, [a, b]) => {
+    const turned = (dims: readonly Dim[] | undefined, name: string): readonly Dim[] | undefined => {
+      return dims && intAttribute(node, name) ? [...dims.slice(0, -2), dims.at(-1), dims.at(-2)] : dims
+    }
+    return [{ type: a?.type, dims: matrixDims(turned(a?.dims, 'transA'), turned(b?.dims, 'transB')) }]
+  },
+  mixes: (node) => [intAttribute(node, 'transA') ? -2 : -1],
+}
+
+export const packedMatrix: Operator = {
+  infer: (node, [a]) => [
+    { type: a?.type, dims: a?.dims && [...a.dims.slice(0, -1), constant(intAttribute(node, 'N') ?? 0)] },
+  ],
+  mixes: () => [-1],
+}
+
+export const softmax: Operator = { ...unary, mixes: (node) => [intAttribute(node, 'axis') ?? -1] }
