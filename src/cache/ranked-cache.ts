@@ -64,7 +64,8 @@ export class RankedCache implements LayerCache {
     this.#options = options
     this.#hasImportance = hasImportance
     this.rotates = rotates
-    this.#store = store ?? createStore(options, window, true)
+    // One row more than stays: a step stores its token before it ranks.
+    this.#store = store ?? createStore(options, window + 1, true)
     const columns = { bias: hasImportance, mass: needs.mass === 'all' }
     this.#rows = rows ?? new RankedRows(kernels, K, this.#store.capacity, columns)
     this.#axis = rotates ? new PositionAxis(K, this.#store.capacity, isRanked, window) : undefined
@@ -269,9 +270,7 @@ export class RankedCache implements LayerCache {
       view,
       ranked.map(({ scores }) => scores),
     )
-    for (const [k, { scores }] of ranked.entries()) {
-      for (const [n, row] of this.#rows.order(k).entries()) this.#rows.setScore(k, row, scores[n] as number)
-    }
+    for (const [k, { scores }] of ranked.entries()) this.#rows.setScores(k, scores)
     return ranked
   }
 
@@ -314,8 +313,10 @@ export class RankedCache implements LayerCache {
   }
 
   #evict(head: number, flags: Uint8Array): void {
-    for (const [n, row] of this.#rows.order(head).entries()) {
+    const order = this.#rows.order(head)
+    for (let n = 0; n < order.length; n++) {
       if (flags[n]) continue
+      const row = order[n] as number
       this.#log.add(head, this.#rows.position(head, row), this.#rows.score(head, row), this.#seen)
     }
     this.#rows.keep(head, flags, (from, to) => {

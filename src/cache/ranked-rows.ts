@@ -50,8 +50,29 @@ export class RankedRows {
     return this.#scores[head * this.#capacity + row] as number
   }
 
-  setScore(head: number, row: number, score: number): void {
-    this.#scores[head * this.#capacity + row] = score
+  /** By order. */
+  positionsOf(head: number): Float64Array {
+    return this.#ordered(head, this.#positions)
+  }
+
+  /** By order. */
+  scoresOf(head: number): Float64Array {
+    return this.#ordered(head, this.#scores)
+  }
+
+  /** Plain loops: policies that rank at every step run them over all rows. */
+  #ordered(head: number, values: Float64Array): Float64Array {
+    const order = this.#order[head] as number[]
+    const base = head * this.#capacity
+    const ordered = new Float64Array(order.length)
+    for (let n = 0; n < ordered.length; n++) ordered[n] = values[base + (order[n] as number)] as number
+    return ordered
+  }
+
+  setScores(head: number, scores: Float64Array): void {
+    const order = this.#order[head] as number[]
+    const base = head * this.#capacity
+    for (let n = 0; n < scores.length; n++) this.#scores[base + (order[n] as number)] = scores[n] as number
   }
 
   /** A new token in the next row of a head. */
@@ -72,10 +93,14 @@ export class RankedRows {
    */
   keep(head: number, flags: Uint8Array, move: (from: number, to: number) => void): void {
     const order = this.#order[head] as number[]
-    const stay = order.filter((_, n) => flags[n])
-    const length = stay.length
+    const stay: number[] = []
     const isKept = new Uint8Array(order.length)
-    for (const row of stay) isKept[row] = 1
+    for (let n = 0; n < order.length; n++) {
+      if (!flags[n]) continue
+      stay.push(order[n] as number)
+      isKept[order[n] as number] = 1
+    }
+    const length = stay.length
     const places = new Map<number, number>()
     let hole = 0
     for (let row = length; row < order.length; row++) {
@@ -85,7 +110,10 @@ export class RankedRows {
       this.#move(head, row, hole)
       move(row, hole++)
     }
-    this.#order[head] = stay.map((row) => places.get(row) ?? row)
+    for (let n = 0; places.size > 0 && n < length; n++) {
+      if ((stay[n] as number) >= length) stay[n] = places.get(stay[n] as number) as number
+    }
+    this.#order[head] = stay
     this.lengths[head] = length
   }
 

@@ -36,11 +36,11 @@ export class RowsView implements KeptRows {
   }
 
   positions(head: number): Float64Array {
-    return Float64Array.from(this.#rows.order(head), (row) => this.#rows.position(head, row))
+    return this.#rows.positionsOf(head)
   }
 
   earlier(head: number): Float64Array {
-    return Float64Array.from(this.#rows.order(head), (row) => this.#rows.score(head, row))
+    return this.#rows.scoresOf(head)
   }
 
   mass(head: number): Float32Array {
@@ -50,7 +50,10 @@ export class RowsView implements KeptRows {
   /** Numbers `[K, C]` of a head's rows, by position. */
   inOrder(head: number, values: Float32Array): Float32Array {
     const base = head * this.#store.capacity
-    return Float32Array.from(this.#rows.order(head), (row) => values[base + row] as number)
+    const order = this.#rows.order(head)
+    const ordered = new Float32Array(order.length)
+    for (let n = 0; n < ordered.length; n++) ordered[n] = values[base + (order[n] as number)] as number
+    return ordered
   }
 
   keys(head: number): Float32Array {

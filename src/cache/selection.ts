@@ -31,9 +31,9 @@ const fewRows = 4
 export function selectRows(heads: readonly Ranked[], rules: SelectionRules): Uint8Array[] {
   if (rules.safeguard !== undefined) return selectTogether(heads, rules, rules.safeguard)
   return heads.map((ranked, head) => {
-    const kept = new Uint8Array(ranked.scores.length)
     const { all, middle } = divide(ranked, rules)
-    for (const row of all) kept[row] = 1
+    const kept = new Uint8Array(ranked.scores.length).fill(all.length === ranked.scores.length ? 1 : 0)
+    if (all.length < kept.length) for (const row of all) kept[row] = 1
     const excess = all.length - Math.max(rules.budgets?.[head] ?? rules.budget, all.length - middle.length)
     for (const row of lowest(middle, ranked, excess)) kept[row] = 0
     return kept
@@ -56,12 +56,16 @@ function lowest(rows: readonly number[], ranked: Ranked, count: number): number[
   if (count <= 0) return []
   const isLess = byWorth(ranked)
   if (count > fewRows) return [...rows].sort(isLess).slice(0, count)
-  const rest = [...rows]
-  return Array.from({ length: Math.min(count, rest.length) }, () => {
-    let worst = 0
-    for (let n = 1; n < rest.length; n++) if (isLess(rest[n] as number, rest[worst] as number) < 0) worst = n
-    return rest.splice(worst, 1)[0] as number
-  })
+  const found: number[] = []
+  while (found.length < Math.min(count, rows.length)) {
+    let worst = -1
+    for (let n = 0; n < rows.length; n++) {
+      const row = rows[n] as number
+      if (!found.includes(row) && (worst < 0 || isLess(row, worst) < 0)) worst = row
+    }
+    found.push(worst)
+  }
+  return found
 }
 
 /** Orders rows of a head from the first to leave to the last. */

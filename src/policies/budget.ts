@@ -32,15 +32,26 @@ function windowsFor(window: number, shape: CacheShape, { isPyramid }: ChosenPoli
   return windows
 }
 
+interface Facts {
+  readonly hasBias: boolean
+  /** Absent: contiguous. */
+  readonly pageSize: number | undefined
+  /** Heads share their budget. */
+  readonly isShared: boolean
+  /** Rows are ranked anew from time to time. */
+  readonly isRanked: boolean
+}
+
 /** Bytes of K, V and importance that one layer with W rows a head takes at most. */
 function layerBytes(
   { numKvHeads, headDim, valueDim }: LayerShape,
   window: number,
   { kvDtype = 'f32', positions }: CacheOptions,
-  { hasBias, pageSize, isShared }: { hasBias: boolean; pageSize: number | undefined; isShared: boolean },
+  { hasBias, pageSize, isShared, isRanked }: Facts,
 ): number {
   const row = rowBytes({ headDim, valueDim, hasOriginals: positions === 'rank' }, kvDtype)
-  let rows = window
+  // A cache that ranks rows anew has one to spare for the token that comes; pages come and go.
+  let rows = window + (isRanked ? 1 : 0)
   if (pageSize) rows = isShared ? window + pageSize - 1 : Math.ceil(window / pageSize) * pageSize
   return numKvHeads * (rows * row + (hasBias ? 4 * window : 0))
 }
@@ -55,7 +66,14 @@ export function planWindows(
   { least, isPaged }: { readonly least: number; readonly isPaged: boolean },
 ): Plan | undefined {
   const { window, kvBudget, pageSize = options.pool?.pageSize ?? 16 } = options
-  const facts = { hasBias: shape.hasImportance, pageSize: isPaged ? pageSize : undefined, isShared: policy.sharesHeads }
+  const kind = policy.entry.retention?.(options, { window: 1, sinks: 0, recent: 0 }).kind
+  const isRanked = kind === 'rescoring' || policy.sharesHeads || options.leastWindow !== undefined
+  const facts = {
+    hasBias: shape.hasImportance,
+    pageSize: isPaged ? pageSize : undefined,
+    isShared: policy.sharesHeads,
+    isRanked,
+  }
   if (kvBudget === undefined) {
     return window === undefined ? undefined : { window, windows: windowsFor(window, shape, policy) }
   }

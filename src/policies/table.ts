@@ -33,7 +33,8 @@ export interface PolicyEntry {
 }
 
 const none = { tokens: 0, share: 1 }
-const everyStep = { tokens: 1, share: 1 }
+/** As the papers have it, one token a step, where the window is small; ranking more often costs more than attention. */
+const often = { tokens: 32, share: 1 / 32 }
 const nowAndThen = { tokens: 128, share: 1 / 8 }
 const bounded = {
   needsWindow: true,
@@ -62,8 +63,8 @@ export const basePolicies = {
     needsImportance: ({ importance = 'model' }) => importance === 'model',
     retention: importanceOf,
   },
-  h2o: { ...bounded, recent: { tokens: Infinity, share: 0.5 }, interval: everyStep, retention: () => h2o },
-  tova: { ...bounded, recent: { tokens: 1, share: 1 }, interval: everyStep, retention: () => tova },
+  h2o: { ...bounded, recent: { tokens: Infinity, share: 0.5 }, interval: often, retention: () => h2o },
+  tova: { ...bounded, recent: { tokens: 1, share: 1 }, interval: often, retention: () => tova },
   snapkv: {
     ...bounded,
     recent: { tokens: 64, share: 0.25 },

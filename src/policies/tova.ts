@@ -8,19 +8,34 @@ export const tova: RescoringRetention = {
   kind: 'rescoring',
   needs: { mass: 1 },
   rescore(rows, scores) {
-    const masses = scores.map((_, k) => rows.mass(k))
     const positions = scores.map((_, k) => rows.positions(k))
-    // Heads hold the same tokens but for those that one of them passed over: sums go by position.
-    const sums = new Map<number, number>()
-    for (const [k, mass] of masses.entries()) {
-      for (const [n, value] of mass.entries()) {
-        const position = positions[k]![n] as number
-        sums.set(position, (sums.get(position) ?? 0) + value)
+    const masses = scores.map((_, k) => rows.mass(k))
+    const first = positions[0] as Float64Array
+    const isAlike = positions.every((own) => own.length === first.length && own.every((at, n) => at === first[n]))
+    const numHeads = rows.numKvHeads * rows.group
+    // Heads hold the same tokens but for those that one of them passed over: then sums go by position.
+    const sums = isAlike ? undefined : sumByPosition(positions, masses)
+    for (const [k, row] of scores.entries()) {
+      for (let n = 0; n < row.length; n++) {
+        row[n] = (sums ? (sums.get(positions[k]![n] as number) as number) : sumOf(masses, n)) / numHeads
       }
     }
-    const numHeads = rows.numKvHeads * rows.group
-    for (const [k, row] of scores.entries()) {
-      for (let n = 0; n < row.length; n++) row[n] = (sums.get(positions[k]![n] as number) as number) / numHeads
-    }
   },
+}
+
+function sumOf(masses: readonly Float32Array[], n: number): number {
+  let sum = 0
+  for (const mass of masses) sum += mass[n] as number
+  return sum
+}
+
+function sumByPosition(positions: readonly Float64Array[], masses: readonly Float32Array[]): Map<number, number> {
+  const sums = new Map<number, number>()
+  for (const [k, mass] of masses.entries()) {
+    for (let n = 0; n < mass.length; n++) {
+      const position = positions[k]![n] as number
+      sums.set(position, (sums.get(position) ?? 0) + (mass[n] as number))
+    }
+  }
+  return sums
 }
