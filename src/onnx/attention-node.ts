@@ -31,7 +31,7 @@ export interface AttentionNode {
   /** Keys that a query sees, itself included (default: all before it). */
   readonly window?: number
   readonly alibi?: boolean
-  /** Which position encoding turns queries and keys: a key of `ModelSpec.rotary`, or `none` (default: the only one). */
+  /** In a published graph, the key of the table that turns queries and keys, or `none`; else config.json says it. */
   readonly rotary?: string
   /** The layer whose keys and values this one reads, instead of having its own. */
   readonly sharesKeyValueWith?: number

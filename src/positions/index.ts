@@ -14,6 +14,7 @@ import { yarnRope } from './yarn.ts'
 
 export { alibiSlopes } from './alibi.ts'
 export type * from './contract.ts'
+export { layerTypes, rotatedLayers } from './layers.ts'
 export { type RotateOptions, type RotationTable, rotateVectors } from './rotate.ts'
 export { fillRotaryTable, rerotationTable } from './table.ts'
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { layerRotaryEncodings, type RotaryEncoding, rotaryEncoding } from './index.ts'
+import { layerRotaryEncodings, layerTypes, type RotaryEncoding, rotaryEncoding } from './index.ts'
 import { expectFrequencies } from './testing/helpers.ts'
 
 /** L for local, G for global, by theta of what is not scaled; - for layers without rotation. */
@@ -73,6 +73,19 @@ describe('rotation by layer', () => {
     expect(names({ rope_parameters: nested, rope_scaling: linear })).toEqual(expected)
   })
 
+  it('goes by the pattern of sliding layers under its old and its new name', () => {
+    for (const key of ['sliding_window_pattern', '_sliding_window_pattern']) {
+      const config = { model_type: 'gemma3_text', [key]: 2 }
+      expect(thetas(layerRotaryEncodings(config, 4, 8)), key).toEqual([10000, 1e6, 10000, 1e6])
+      expect(layerTypes(config, 2), key).toEqual(['sliding_attention', 'full_attention'])
+    }
+  })
+
+  it('ignores types beyond the last layer', () => {
+    const layer_types = ['full_attention', 'sliding_attention', 'full_attention']
+    expect(thetas(layerRotaryEncodings({ model_type: 'gemma3_text', layer_types }, 2, 8))).toEqual([1e6, 10000])
+  })
+
   it('knows parameters by layer type by the names that layers have', () => {
     const rope_parameters = { main: { rope_theta: 5 }, compress: { rope_theta: 7 } }
     const config = { rope_parameters, layer_types: ['compress', 'main', 'main'] }
@@ -127,6 +140,7 @@ describe('layers without rotation', () => {
     expect(rotated({ model_type: 'smollm3', no_rope_layer_interval: 3 }, 8)).toBe('rr-rr-rr')
     expect(rotated({ no_rope_layer_interval: 2, no_rope_layers: null }, 5)).toBe('r-r-r')
     expect(rotated({ model_type: 'smollm3', no_rope_layers: [1, 0, 1, 1] }, 4)).toBe('r-rr')
+    expect(rotated({ no_rope_layers: [0, 1, 1, 1] }, 2)).toBe('-r')
     expect(rotated({ model_type: 'llama4_text', no_rope_layers: [] }, 8)).toBe('rrr-rrr-')
     expect(thetas(layerRotaryEncodings({ model_type: 'smollm3' }, 1, 8))).toEqual([2e6])
   })

@@ -12,8 +12,8 @@ import { type Dictionary, invalid } from './parameters.ts'
 export function readLayers(config: Dictionary, headDims: readonly number[]): (LayerRotary | undefined)[] {
   const isSlidingOnly = rotaryFamily(config).rotatesSlidingOnly === true && config.sliding_window !== null
   // Elsewhere types of layers are about windows, which is for others to read.
-  const types = isSlidingOnly || dependsOnLayerType(config) ? readLayerTypes(config, headDims.length) : undefined
-  const rotated = readRotated(config, headDims.length)
+  const types = isSlidingOnly || dependsOnLayerType(config) ? layerTypes(config, headDims.length) : undefined
+  const rotated = rotatedLayers(config, headDims.length)
   return headDims.map((headDim, layer) => {
     const type = types?.[layer]
     if (!rotated[layer] || (isSlidingOnly && type !== 'sliding_attention')) return undefined
@@ -21,28 +21,39 @@ export function readLayers(config: Dictionary, headDims: readonly number[]): (La
   })
 }
 
-/** `[L]`: from layer_types, else from the pattern "every n-th layer is full_attention". */
-function readLayerTypes(config: Dictionary, numLayers: number): readonly string[] {
+/**
+ * The type of each layer's attention: from layer_types, whose items beyond the last layer are ignored, else from the
+ * pattern "every n-th layer is full_attention" of config.json or its model_type.
+ * @returns `[L]`
+ * @throws KvasirError `invalid-file` when neither is there, or makes no sense
+ */
+export function layerTypes(config: Dictionary, numLayers: number): readonly string[] {
   const types = config.layer_types ?? undefined
   if (types !== undefined) {
-    if (Array.isArray(types) && types.length === numLayers && types.every((type) => typeof type === 'string'))
-      return types
+    if (Array.isArray(types) && types.length >= numLayers && types.every((type) => typeof type === 'string'))
+      return types.slice(0, numLayers)
     throw invalid(`a list of ${numLayers} strings for layer_types`, describe(types))
   }
-  const pattern = config.sliding_window_pattern ?? rotaryFamily(config).slidingWindowPattern
+  const given = config._sliding_window_pattern ?? config.sliding_window_pattern
+  const pattern = given ?? rotaryFamily(config).slidingWindowPattern
   if (pattern === undefined) throw invalid('layer_types, since not all layers are rotated alike', 'undefined')
   if (!isCount(pattern)) throw invalid('an integer above 0 for sliding_window_pattern', describe(pattern))
   return Array.from({ length: numLayers }, (_, i) => ((i + 1) % pattern === 0 ? 'full_attention' : 'sliding_attention'))
 }
 
-/** `[L]`. In `no_rope_layers` 1 means that a layer does use RoPE, in spite of the name. */
-function readRotated(config: Dictionary, numLayers: number): readonly boolean[] {
+/**
+ * Whether each layer's queries and keys are rotated, by no_rope_layers or an interval. In `no_rope_layers` 1 means that
+ * a layer does use RoPE, in spite of the name; items beyond the last layer are ignored.
+ * @returns `[L]`
+ * @throws KvasirError `invalid-file`
+ */
+export function rotatedLayers(config: Dictionary, numLayers: number): readonly boolean[] {
   const list = config.no_rope_layers ?? []
   if (!Array.isArray(list) || list.some((value) => value !== 0 && value !== 1)) {
     throw invalid('a list of 0 and 1 for no_rope_layers', describe(list))
   }
   if (list.length > 0) {
-    if (list.length === numLayers) return list.map((value) => value === 1)
+    if (list.length >= numLayers) return list.slice(0, numLayers).map((value) => value === 1)
     throw invalid(`a list of ${numLayers} numbers for no_rope_layers`, describe(list))
   }
   const interval = config.no_rope_layer_interval ?? rotaryFamily(config).noRopeInterval

@@ -13,11 +13,8 @@ export interface ModelSpec {
   readonly maxPositions?: number
   /** Whether the model computes an importance for each token and KV head. */
   readonly hasImportance: boolean
-  /**
-   * For each `rotary` of the attention nodes, what its encoding is read from, with the keys of config.json. Absent:
-   * config.json itself, one encoding for all.
-   */
-  readonly rotary?: Readonly<Record<string, Readonly<Record<string, unknown>>>>
+  /** The part of config.json that positions are read from (default: all of it). */
+  readonly positions?: Readonly<Record<string, unknown>>
 }
 
 /** The values of a graph that have a meaning outside it. */

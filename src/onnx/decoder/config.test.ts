@@ -1,5 +1,6 @@
 /** What config.json of a decoder means: absent keys, nulls, listed layers, and what is refused. */
 import { describe, expect, it } from 'vitest'
+import { layerRotaryEncodings } from '../../positions/index.ts'
 import { type ArchitectureName, architectures } from '../architectures/index.ts'
 import { ConfigReader } from '../config-reader.ts'
 import type { DecoderSpec } from './config.ts'
@@ -68,30 +69,27 @@ describe('layers', () => {
     }
   })
 
-  it('have no positions every fourth time, or as no_rope_layers says', () => {
-    const none = (spec: DecoderSpec) => spec.layers.flatMap(({ rotary }, layer) => (rotary === 'none' ? [layer] : []))
-    expect(none(read('smollm3'))).toEqual([3])
-    expect(none(read('smollm3', { no_rope_layer_interval: 2 }))).toEqual([1, 3, 5])
-    expect(none(read('smollm3', { no_rope_layers: [1, 0, 1, 1, 1, 0] }))).toEqual([1, 5])
-    const slides = { use_sliding_window: true, sliding_window: 5, no_rope_layers: [1, 0, 1, 1, 1, 0] }
-    expect(windows(read('smollm3', slides))).toEqual([undefined, 5, undefined, undefined, undefined, 5])
+  it('of SmolLM3 without positions are those that slide', () => {
+    const slides = { use_sliding_window: true, sliding_window: 5 }
+    expect(windows(read('smollm3', slides))).toEqual([undefined, undefined, undefined, 5, undefined, undefined])
+    expect(windows(read('smollm3', { ...slides, no_rope_layer_interval: 2 }))).toEqual([
+      ...[undefined, 5],
+      ...[undefined, 5],
+      ...[undefined, 5],
+    ])
+    const listed = { ...slides, no_rope_layers: [1, 0, 1, 1, 1, 0] }
+    expect(windows(read('smollm3', listed))).toEqual([undefined, 5, undefined, undefined, undefined, 5])
   })
 
-  it('rotate by the parameters of their type, in old and new configs alike', () => {
-    const scaling = { rope_type: 'linear', factor: 8 }
-    const old = read('gemma3_text', { rope_theta: 5e5, rope_local_base_freq: 2e4, rope_scaling: scaling }).rotary!
-    expect(old.sliding_attention).toMatchObject({ rope_theta: 2e4, rope_parameters: {}, rope_scaling: null })
-    expect(old.full_attention).toMatchObject({ rope_theta: 5e5, rope_parameters: scaling })
-    const local = { rope_type: 'default', rope_theta: 3e4 }
-    const nested = { sliding_attention: local, full_attention: { ...scaling, rope_theta: 4e5 } }
-    const now = read('gemma3_text', { rope_parameters: nested }).rotary!
-    expect(now.sliding_attention!.rope_parameters).toEqual(local)
-    expect(now.full_attention!.rope_parameters).toEqual(nested.full_attention)
-    expect(read('gemma3_text').rotary).toMatchObject({
-      sliding_attention: { rope_theta: 10_000 },
-      full_attention: { rope_theta: 1_000_000 },
-    })
-    expect(read('smollm3').rotary).toEqual({ rope: { rope_theta: 2_000_000 } })
+  it('rotate by the config of the text model where that is a part of config.json', () => {
+    const sizes = { hidden_size: 64, num_attention_heads: 4, num_hidden_layers: 6 }
+    const text_config = { ...sizes, rope_theta: 5e5, _sliding_window_pattern: 3 }
+    const config = { model_type: 'gemma3', text_config }
+    const { spec } = architectures.gemma3(new ConfigReader(config, 'config.json'))
+    const [local, , global] = layerRotaryEncodings(spec.positions!, 6, 256)
+    expect(local!.at(1).inverseFrequencies[64]).toBeCloseTo(10_000 ** -0.5, 12)
+    expect(global!.at(1).inverseFrequencies[64]).toBeCloseTo(5e5 ** -0.5, 12)
+    expect(windows(spec as DecoderSpec)).toEqual([4096, 4096, undefined, 4096, 4096, undefined])
   })
 })
 
@@ -111,7 +109,7 @@ const refused: readonly (readonly [ArchitectureName, Readonly<Record<string, unk
   ['gemma2', { layer_types: new Array(6).fill('chunked_attention') }, '"full_attention" for "layer_types"'],
   ['gemma3_text', { quantization_config: {} }, 'for "quantization_config"'],
   ['phi3', { lm_head_bias: true }, 'expected false for "lm_head_bias", got true'],
-  ['smollm3', { no_rope_layers: [1, 2, 1, 1, 1, 1] }, 'expected 0 or 1 for "no_rope_layers", got 2'],
+  ['smollm3', { no_rope_layers: [1, 2, 1, 1, 1, 1] }, 'expected a list of 0 and 1 for no_rope_layers, got'],
 ]
 
 it.each(refused)('%s is refused with %j', (type, keys, message) => {

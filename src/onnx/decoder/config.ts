@@ -20,8 +20,6 @@ export interface NormPlaces {
 export interface LayerTraits {
   /** Keys that a query sees, itself included. */
   readonly window?: number
-  /** Key of the position encoding, `none` for no positions. */
-  readonly rotary?: string
 }
 
 /** What distinguishes a model type. */
@@ -60,11 +58,9 @@ export interface DecoderTraits {
   readonly queryScalar?: number
   /** Defaults of attn_logit_softcapping and final_logit_softcapping; null for none. */
   readonly softcaps?: { readonly attention: number | null; readonly logits: number | null }
-  /** Windows and positions of each layer (default: all keys, one encoding). */
+  /** Windows of each layer (default: all keys). */
   readonly layers?: (config: ConfigReader, numLayers: number) => readonly LayerTraits[]
-  /** See `ModelSpec.rotary`. */
-  readonly rotary?: (config: ConfigReader) => ModelSpec['rotary']
-  /** Keys that its configs carry without a meaning. */
+  /** Keys that its configs carry without a meaning, or that src/positions reads. */
   readonly ignored?: readonly string[]
   /** Keys of which only these values are computed here. */
   readonly fixed?: Readonly<Record<string, readonly unknown[]>>
@@ -102,7 +98,7 @@ export function decoder(traits: DecoderTraits): Architecture {
 }
 
 function readDecoder(traits: DecoderTraits, config: ConfigReader): DecoderSpec {
-  const { defaults, architecture, norms, layers, rotary, activation } = traits
+  const { defaults, architecture, norms, layers, activation } = traits
   config.supports('quantization_config')
   for (const [key, values] of Object.entries(traits.fixed ?? {})) config.supports(key, ...values)
   for (const key of traits.ignored ?? []) config.value(key)
@@ -128,7 +124,6 @@ function readDecoder(traits: DecoderTraits, config: ConfigReader): DecoderSpec {
     activation: config.choice(key, activationNames, fallback),
     ...readScales(traits, config),
     layers: layers?.(config, numLayers) ?? Array.from({ length: numLayers }, () => ({})),
-    ...(rotary && { rotary: rotary(config) }),
   }
   config.refuseUnknown()
   return spec

@@ -10,7 +10,7 @@ export interface WindowRule {
   readonly slides?: (config: ConfigReader, layer: number) => boolean
 }
 
-export type LayerType = 'sliding_attention' | 'full_attention'
+type LayerType = 'sliding_attention' | 'full_attention'
 
 /** The window of each layer; undefined where it sees everything. */
 export function layerWindows(rule: WindowRule, config: ConfigReader, numLayers: number): (number | undefined)[] {
@@ -30,7 +30,7 @@ export function layerWindows(rule: WindowRule, config: ConfigReader, numLayers: 
 }
 
 /** layer_types, or what the rule says. */
-export function layerTypes(rule: WindowRule, config: ConfigReader, numLayers: number): readonly LayerType[] {
+function layerTypes(rule: WindowRule, config: ConfigReader, numLayers: number): readonly LayerType[] {
   const { slides, enabledBy } = rule
   const listed = slides && config.perLayer('layer_types', numLayers, ['sliding_attention', 'full_attention'])
   if (listed) return listed as LayerType[]

@@ -14,7 +14,7 @@ const swap = [0, 2, 1, 3]
 export interface Placing {
   readonly layer: number
   readonly rule: Rule
-  /** Name of the rotation, see `ModelSpec.rotary`. */
+  /** Name of the rotation, see `AttentionNode.rotary`. */
   readonly rotary: string
   /** Layer whose keys and values are read. */
   readonly sharesKeyValueWith?: number
