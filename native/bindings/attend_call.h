@@ -31,8 +31,9 @@ inline Rotation read_rotation(Call& call, int64_t num_tokens, int head_dim) {
   Rotation rotation{};
   rotation.rotary_pairs = call.integer("rotaryPairs", 0, head_dim / 2);
   rotation.is_interleaved = call.boolean("isInterleaved");
-  const View cos = call.floats("cos", num_tokens * rotation.rotary_pairs, true);
-  const View sin = call.floats("sin", num_tokens * rotation.rotary_pairs, cos.given == false);
+  const bool is_none = rotation.rotary_pairs == 0;
+  const View cos = call.floats("cos", num_tokens * rotation.rotary_pairs, is_none);
+  const View sin = call.floats("sin", num_tokens * rotation.rotary_pairs, is_none);
   if (cos.given && sin.given) {
     rotation.cos = cos.as<float>();
     rotation.sin = sin.as<float>();
@@ -125,6 +126,9 @@ struct AttendCall {
     const View mask = call.view("mask.values", {napi_float32_array, napi_uint8_array}, 0, true);
     const int64_t head_stride = call.integer("mask.headStride", 0, kMaxCount);
     const int64_t token_stride = call.integer("mask.tokenStride", 0, kMaxCount);
+    if (call.ok() && (has_first || positions.given) && (double)first_position + C >= kNever) {
+      call.fail("expected positions below 2^31 - 1, got " + text_of((double)first_position + C));
+    }
     if (!call.ok()) return;
     if (!holds(keys, args.storage) || !holds(values, args.storage)) {
       return call.fail("expected keys and values of the storage type of the call, got others");

@@ -11,6 +11,7 @@
 namespace kvasir {
 
 constexpr int kMaxArguments = 160;
+constexpr napi_type_tag kEngineTag = {0x6b76617369722e65, 0x6e67696e652e3031};
 
 inline std::string text_of(double value) {
   char text[32];
@@ -51,7 +52,10 @@ class Call {
  public:
   Call(napi_env env, napi_callback_info info) : env_(env) {
     count_ = kMaxArguments;
-    if (napi_get_cb_info(env, info, &count_, values_, nullptr, nullptr) != napi_ok) fail("cannot read arguments");
+    const napi_status status = napi_get_cb_info(env, info, &count_, values_, nullptr, nullptr);
+    if (status != napi_ok) fail("cannot read arguments");
+    // Now it is how many were passed, which may be more than there was room for.
+    else if (count_ > kMaxArguments) fail("expected at most " + std::to_string(kMaxArguments) + " arguments, got " + std::to_string(count_));
   }
 
   bool ok() const { return !failed_; }
@@ -62,12 +66,14 @@ class Call {
     napi_throw_error(env_, "KVASIR_NATIVE", message.c_str());
   }
 
-  // What `open` handed out, as an opaque pointer.
+  // What `open` handed out, as an opaque pointer. Other addons make externals too: ours carry a tag.
   void* external() {
+    bool is_ours = false;
     void* data = nullptr;
     napi_valuetype type;
     napi_value value = next("engine");
     if (!value || napi_typeof(env_, value, &type) != napi_ok || type != napi_external ||
+        napi_check_object_type_tag(env_, value, &kEngineTag, &is_ours) != napi_ok || !is_ours ||
         napi_get_value_external(env_, value, &data) != napi_ok || !data) {
       fail("expected an engine of this addon as first argument");
       return nullptr;

@@ -1,6 +1,7 @@
 // The kernels as a Node addon. Every function takes flat positional arguments (reading properties would cost more than
 // a short decode step), checks them against the sizes they imply, and throws a plain Error that the TypeScript side
-// wraps. Nothing here keeps a pointer into JavaScript memory after it returns.
+// wraps. Nothing but a call in the background, which holds on to its arrays, keeps a pointer into
+// JavaScript memory after it returns.
 #include <node_api.h>
 
 #include <cstdint>
@@ -10,10 +11,18 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <stdexcept>
 #include <vector>
 
 #if defined(__linux__)
 #include <sys/mman.h>
+#endif
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(address, size) ((void)(address), (void)(size))
+#define ASAN_UNPOISON_MEMORY_REGION(address, size) ((void)(address), (void)(size))
 #endif
 
 #include "attend_call.h"
@@ -38,8 +47,15 @@ struct Engine {
 
   // 64-byte aligned memory of at least `bytes`.
   static char* grown(std::vector<char>& block, int64_t bytes) {
-    if ((int64_t)block.size() < bytes + 64) block.resize(bytes + 64);
-    return (char*)(((uintptr_t)block.data() + 63) & ~(uintptr_t)63);
+    ASAN_UNPOISON_MEMORY_REGION(block.data(), block.size());
+    if ((int64_t)block.size() < bytes + 64) {
+      std::vector<char>().swap(block);  // nothing in it is wanted: old and new need not fit together
+      block.resize(bytes + 64);
+    }
+    char* aligned = (char*)(((uintptr_t)block.data() + 63) & ~(uintptr_t)63);
+    // Larger calls before this one left more than it may use.
+    ASAN_POISON_MEMORY_REGION(aligned + bytes, block.data() + block.size() - (aligned + bytes));
+    return aligned;
   }
 };
 
@@ -64,6 +80,7 @@ void run_attend(Engine* engine, const AttendCall& call) {
   const AttendArgs& args = call.args;
   AttendPlan plan;
   engine->table->attend_plan(args, &plan);
+  if (plan.num_tasks > INT32_MAX) throw std::length_error("the call has more than 2^31 parts");
   char* partials = Engine::grown(engine->partials, plan.partial_bytes);
   std::vector<char*> workspaces;
   for (std::vector<char>& block : engine->workspaces) workspaces.push_back(Engine::grown(block, plan.workspace_bytes));
@@ -95,18 +112,21 @@ struct AttendWork {
   napi_deferred deferred = nullptr;
   napi_async_work work = nullptr;
   bool out_of_memory = false;
+  std::string failure;
 };
 
 void finish_attend(napi_env env, napi_status status, void* data) {
   std::unique_ptr<AttendWork> work((AttendWork*)data);
   napi_value value, code, message;
-  if (status == napi_ok && !work->out_of_memory) {
+  if (status == napi_ok && !work->out_of_memory && work->failure.empty()) {
     napi_get_undefined(env, &value);
     napi_resolve_deferred(env, work->deferred, value);
   } else {
     napi_create_string_utf8(env, work->out_of_memory ? "KVASIR_MEMORY" : "KVASIR_FAILURE", NAPI_AUTO_LENGTH, &code);
-    napi_create_string_utf8(env, work->out_of_memory ? "not enough memory for the call's scratch" : "the call was cancelled",
-                            NAPI_AUTO_LENGTH, &message);
+    const char* text = work->out_of_memory      ? "not enough memory for the call's scratch"
+                       : work->failure.empty() ? "the call was cancelled"
+                                               : work->failure.c_str();
+    napi_create_string_utf8(env, text, NAPI_AUTO_LENGTH, &message);
     napi_create_error(env, code, message, &value);
     napi_reject_deferred(env, work->deferred, value);
   }
@@ -135,6 +155,8 @@ napi_value attend_async(napi_env env, napi_callback_info info) {
       run_attend(work->engine, work->call);
     } catch (const std::bad_alloc&) {
       work->out_of_memory = true;
+    } catch (const std::exception& error) {
+      work->failure = error.what();
     }
   };
   napi_create_async_work(env, nullptr, name, execute, finish_attend, work.get(), &work->work);
@@ -215,8 +237,9 @@ napi_value store(napi_env env, napi_callback_info info) {
   args.target = (char*)target.data;
   args.head_stride = layout == kHeadMajor ? C * row : layout == kTokenMajor ? row : 0;
   args.row_stride = layout == kTokenMajor ? K * row : row;
-  std::lock_guard<std::mutex> lock(engine->busy);
-  engine->table->store(args, Engine::grown(engine->workspaces[0], D * 4));
+  // Scratch of its own: storing must not wait for a call in the background.
+  std::vector<float> scratch(args.rotation.cos ? D + 16 : 0);
+  engine->table->store(args, (char*)scratch.data());
   return nullptr;
 }
 
@@ -366,13 +389,21 @@ napi_value open(napi_env env, napi_callback_info info) {
   }
   char wanted[16] = "";
   size_t length = 0;
-  if (count > 1) napi_get_value_string_utf8(env, values[1], wanted, sizeof wanted, &length);
+  napi_valuetype type = napi_undefined;
+  if (count > 1) napi_typeof(env, values[1], &type);
+  if (type != napi_undefined && napi_get_value_string_utf8(env, values[1], wanted, sizeof wanted, &length) != napi_ok) {
+    napi_throw_error(env, "KVASIR_NATIVE", "expected the name of an instruction set");
+    return nullptr;
+  }
   const KernelTable* tables[kMostTables];
   const int available = available_tables(tables);
   for (int i = 0; i < available; i++) {
-    if (length > 0 && strcmp(wanted, tables[i]->name) != 0) continue;
-    Engine* engine = new Engine(tables[i], (int)threads);
-    napi_create_external(env, engine, [](napi_env, void* data, void*) { delete (Engine*)data; }, nullptr, &result);
+    if (type != napi_undefined && strcmp(wanted, tables[i]->name) != 0) continue;
+    std::unique_ptr<Engine> engine(new Engine(tables[i], (int)threads));
+    const auto destroy = [](napi_env, void* data, void*) { delete (Engine*)data; };
+    if (napi_create_external(env, engine.get(), destroy, nullptr, &result) != napi_ok) return nullptr;
+    engine.release();
+    napi_type_tag_object(env, result, &kEngineTag);
     return result;
   }
   napi_throw_error(env, "KVASIR_NATIVE", "this processor lacks the instruction set asked for");

@@ -1,33 +1,18 @@
 /** Attention of every backend against the reference. */
 import { describe, expect, test } from 'vitest'
 import { f16ToF32, f32ToF16 } from '../tensor/float16.ts'
-import { type AttendShape, attendShapes, createAttendCase } from './cases.ts'
-import type { AttendArgs, KeyValueSegment } from './contract.ts'
-import { attend, openReference } from './reference.ts'
+import { attendCase } from './cases/attend.ts'
+import { largestDifference } from './cases/case.ts'
+import { createAttendCase, createRandom } from './cases.ts'
+import type { AttendArgs, KeyValueSegment, StorageArray } from './contract.ts'
+import { openReference } from './reference.ts'
 import { storageCodecs, storageOf } from './storage.ts'
-import { candidates, worst } from './testing/candidates.ts'
+import { candidates } from './testing/candidates.ts'
+import { expectConformance } from './testing/conformance.ts'
 
 const reference = openReference()
 
 test('at least one compiled backend is held to the reference', () => expect(candidates.length).toBeGreaterThan(0))
-
-/** What the reference says and how far off a backend may be; worked out once for all of them. */
-function judge(shape: AttendShape, seed: number): { expected: AttendArgs; allowed: number } {
-  const key = `${shape.name} ${seed}`
-  const known = verdicts.get(key)
-  if (known) return known
-  const inputs = createAttendCase(shape, seed)
-  const expected = { ...inputs, output: new Float32Array(inputs.output.length) }
-  reference.attend(expected)
-  // Attention as anyone would write it in f32 is what a backend's error is measured against.
-  const naive = createAttendCase(shape, seed)
-  attend(naive, Math.fround)
-  const verdict = { expected, allowed: 2 * worst(numbersOf(naive), numbersOf(expected)) + 1e-6 }
-  verdicts.set(key, verdict)
-  return verdict
-}
-
-const verdicts = new Map<string, { expected: AttendArgs; allowed: number }>()
 
 /** The output as f32. */
 function numbersOf({ output, queryStorage }: AttendArgs): Float32Array {
@@ -37,18 +22,54 @@ function numbersOf({ output, queryStorage }: AttendArgs): Float32Array {
   )
 }
 
+/** Its rows divided among up to four segments at random, empty ones too. */
+function splitSegment({ segments, numKvHeads: K }: AttendArgs, random: () => number): KeyValueSegment[] {
+  const [segment] = segments
+  if (!segment) return []
+  const { capacity, lengths, bias } = segment
+  const cuts = [0, ...[random(), random(), random()].map((at) => Math.floor(at * (capacity + 1))).sort((a, b) => a - b)]
+  return cuts.map((start, n) => {
+    const end = cuts[n + 1] ?? capacity
+    const part = <A extends StorageArray>(array: A): A => {
+      const width = array.length / (K * capacity)
+      const heads = Array.from({ length: K }, (_, k) =>
+        array.subarray((k * capacity + start) * width, (k * capacity + end) * width),
+      )
+      return Float32Array.from(heads.flatMap((head) => Array.from(head))) as A
+    }
+    return {
+      ...{ keys: part(segment.keys), values: part(segment.values), bias: bias && part(bias), capacity: end - start },
+      lengths: lengths.map((length) => Math.min(Math.max(length - start, 0), end - start)),
+    }
+  })
+}
+
 describe.each(candidates)('$name', ({ open }) => {
   const kernels = open()
 
-  test.each(attendShapes)('attends as the reference does: $name', (shape) => {
-    for (const seed of [1, 2]) {
-      const { expected, allowed } = judge(shape, seed)
-      const actual = createAttendCase(shape, seed)
-      kernels.attend(actual)
-      expect(worst(numbersOf(actual), numbersOf(expected))).toBeLessThanOrEqual(allowed)
-      expect(worst(actual.lse as Float32Array, expected.lse as Float32Array)).toBeLessThanOrEqual(
-        1e-5 * (shape.queryScale ?? 1),
-      )
+  test.each(attendCase.shapes)('attends as the reference does: $name', (shape) => {
+    expectConformance(attendCase, kernels, shape, attendCase.flops(shape) < 4e6 ? [1, 2] : [1])
+  })
+
+  test('the same rows in any number of segments', () => {
+    const random = createRandom(8)
+    for (const numTokens of [1, 3, 40]) {
+      const shape = {
+        name: '',
+        numTokens,
+        numHeads: 6,
+        numKvHeads: 2,
+        headDim: 59,
+        segments: [301],
+        bias: 'random',
+      } as const
+      const whole = createAttendCase(shape, 4)
+      kernels.attend(whole)
+      for (let round = 0; round < 5; round++) {
+        const parts = { ...whole, output: new Float32Array(whole.output.length), segments: splitSegment(whole, random) }
+        kernels.attend(parts)
+        expect(largestDifference(parts.output, whole.output)).toBeLessThanOrEqual(2e-6)
+      }
     }
   })
 
@@ -139,7 +160,7 @@ describe.each(candidates)('$name', ({ open }) => {
       for (const args of [expected, actual]) args.segments[0]?.bias?.fill(-3.4028234663852886e38)
       reference.attend(expected)
       kernels.attend(actual)
-      expect(worst(numbersOf(actual), numbersOf(expected))).toBeLessThanOrEqual(1e-5)
+      expect(largestDifference(numbersOf(actual), numbersOf(expected))).toBeLessThanOrEqual(1e-5)
     }
   })
 
@@ -167,6 +188,8 @@ describe.each(candidates)('$name', ({ open }) => {
       { segments: [{ ...segment, deaths: new Int32Array(0) }] },
       { segments: [{ ...segment, lengths: new Uint8Array(2) as never }] },
       { segments: [{ ...segment, rows: new Int32Array(28).fill(14) }] },
+      { segments: [segment, { ...segment, storage: 'f16' }] },
+      { rotation: { rotaryPairs: 4 } as never },
     ]
     kernels.attend(good())
     for (const change of bad) expect(() => kernels.attend({ ...good(), ...change })).toThrow(/\[kvasir:kernels\]/)

@@ -23,7 +23,7 @@ export type CallValue = number | boolean | KernelArray | undefined
 const storageCodes = { f32: 0, f16: 1, bf16: 2 } as const satisfies Record<StorageType, number>
 const layoutCodes = { 'head-major': 0, 'token-major': 1, shared: 2 } as const satisfies Record<RowLayout, number>
 
-/** An unknown name gives -1, which the checks refuse. */
+/** An unknown name gives -1, as different types in one call do, which the checks refuse. */
 function code(codes: Readonly<Record<string, number>>, name: string): number {
   return Object.hasOwn(codes, name) ? (codes[name] as number) : -1
 }
@@ -37,7 +37,9 @@ export function attendCall(args: AttendArgs, describe?: (segment: KeyValueSegmen
   values.push(left, right, sinks, softcap, code(storageCodes, storageOf(args.query, args.queryStorage)))
   values.push(args.query, args.output, args.lse, args.alibiSlopes, args.sinkLogits)
   pushRotation(values, args.rotation)
-  values.push(code(storageCodes, storageOf(first?.keys, first?.storage)), segments.length)
+  const storage = storageOf(first?.keys, first?.storage)
+  const isOne = segments.every((segment) => storageOf(segment.keys, segment.storage) === storage)
+  values.push(isOne ? code(storageCodes, storage) : -1, segments.length)
   for (const segment of segments) {
     pushSegment(values, segment)
     if (describe) values.push(...describe(segment))

@@ -83,7 +83,10 @@ function checkSegment(args: AttendArgs, segment: KeyValueSegment): void {
   checkChoice('kernels', 'layout', layout, ['head-major', 'token-major', 'shared'])
   count('capacity', capacity)
   atLeast('lengths', Int32Array, lengths, numKvHeads)
-  const Stored = arrayTypeOf(storageOf(segments[0]?.keys, segments[0]?.storage))
+  const storage = storageOf(segments[0]?.keys, segments[0]?.storage)
+  const Stored = arrayTypeOf(storage)
+  const own = storageOf(keys, segment.storage)
+  if (own !== storage) throw invalid(`the same storage in all segments, got ${storage} and ${own}`)
   atLeast('keys', Stored, keys, 0)
   atLeast('values', Stored, values, 0)
   if (rows && pages) throw invalid('rows or pages, got both')
@@ -91,7 +94,7 @@ function checkSegment(args: AttendArgs, segment: KeyValueSegment): void {
     throw invalid('positions in every segment for alibiSlopes, got none')
   }
   if (segment.firstPosition !== undefined) {
-    checkInteger('kernels', 'segment.firstPosition', segment.firstPosition, -maxCount, maxCount)
+    checkInteger('kernels', 'segment.firstPosition', segment.firstPosition, -maxCount, maxCount - capacity)
   }
   if (pages) {
     if (layout === 'head-major') throw invalid('pages in token-major or shared layout, got head-major')

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { KvasirError, type KvasirErrorCode } from '../tensor/error.ts'
 import { attendCall, type CallValue, retainCall, rotateCall, selectCall, storeCall, weighCall } from './calls.ts'
-import type { Kernels } from './contract.ts'
+import type { AttendArgs, Kernels } from './contract.ts'
 import { builtFile } from './files.ts'
 import { allocateHostMemory } from './host-memory.ts'
 import { checkStatus } from './status.ts'
@@ -25,7 +25,8 @@ interface Addon {
   multiplyAdd(engine: object, iterations: number): number
 }
 
-const addonPath = builtFile('Release', 'kvasir.node')
+/** Another build of the addon, such as the one with sanitizers, can stand in for it. */
+const addonPath = process.env.KVASIR_ADDON || builtFile('Release', 'kvasir.node')
 
 let loaded: Addon | undefined
 
@@ -45,7 +46,7 @@ export function probeNative(): true | string {
   }
 }
 
-/** Instruction sets of this processor that the addon has kernels for, best first: `avx512`, `avx2`, `vec4`. */
+/** Instruction sets of this processor that the addon has kernels for, best first: `amx`, `avx512`, ... */
 export function instructionSets(): string[] {
   return loadAddon().instructionSets()
 }
@@ -68,7 +69,7 @@ export function openNative(threads: number, instructionSet?: string): NativeKern
     // Cache lines begin at 64 bytes; a row of K that straddles two costs twice.
     alloc: (byteLength) => allocateHostMemory(byteLength, (buffer) => addon.prepare(buffer)),
     attend: (args) => call(() => addon.attend(engine, ...attendCall(args))),
-    attendAsync: (args) => callAsync(() => addon.attendAsync(engine, ...attendCall(args))),
+    attendAsync: oneAtATime((args) => call(() => addon.attendAsync(engine, ...attendCall(args)))),
     weigh: (args) => call(() => addon.weigh(engine, ...weighCall(args))),
     store: (args) => call(() => addon.store(engine, ...storeCall(args))),
     rotate: (args) => call(() => addon.rotate(engine, ...rotateCall(args))),
@@ -88,11 +89,24 @@ function call<T>(run: () => T): T {
   }
 }
 
-async function callAsync(run: () => Promise<void> | undefined): Promise<void> {
-  try {
-    await run()
-  } catch (cause) {
-    throw kernelError(cause)
+/**
+ * Calls that leave the thread, one after the other: each has all threads of the engine, and the process's own pool, which
+ * serves files and names too, lends one of its few threads. Short calls, which are done at once, wait with the others.
+ */
+function oneAtATime(start: (args: AttendArgs) => Promise<void> | undefined) {
+  let background: Promise<void> | undefined
+  return async (args: AttendArgs): Promise<void> => {
+    while (background) await background.catch(() => undefined)
+    const started = start(args)
+    if (!started) return
+    background = started.finally(() => {
+      background = undefined
+    })
+    try {
+      await background
+    } catch (cause) {
+      throw kernelError(cause)
+    }
   }
 }
 

@@ -1,4 +1,4 @@
-/** What the conformance tests run on, and how they compare. */
+/** What the conformance tests run on. */
 import { test } from 'vitest'
 import { backendNames, backends, type Kernels } from '../index.ts'
 import { instructionSets, openNative, probeNative } from '../native.ts'
@@ -13,12 +13,4 @@ for (const name of backendNames.filter((candidate) => candidate !== 'reference')
 if (probeNative() === true) {
   for (const set of instructionSets()) candidates.push({ name: `native ${set}`, open: () => openNative(2, set) })
   for (const threads of [1, 5]) candidates.push({ name: `native, ${threads} threads`, open: () => openNative(threads) })
-}
-
-/** Largest difference; NaN anywhere counts as infinite. */
-export function worst(actual: Float32Array, expected: Float32Array): number {
-  return actual.reduce((most, value, i) => {
-    const difference = Object.is(value, expected[i]) ? 0 : Math.abs(value - (expected[i] as number))
-    return difference <= most ? most : Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference
-  }, 0)
 }

@@ -1,0 +1,120 @@
+/** Cases of `attend`. */
+import type { AttendArgs } from '../contract.ts'
+import { attend } from '../reference.ts'
+import { storageCodecs, storageOf } from '../storage.ts'
+import { type AttendShape, createAttendCase } from './attend-inputs.ts'
+import { attendShapes } from './attend-shapes.ts'
+import { largestDifference, type OpCase, type Results, reference } from './case.ts'
+import { pickFrom } from './random.ts'
+
+const axes = {
+  numTokens: [1, 1, 1, 2, 3, 17, 32, 33, 75],
+  numKvHeads: [1, 2, 3, 4],
+  group: [1, 2, 4, 7, 8, 12, 16, 20, 32],
+  headDim: [1, 2, 13, 40, 59, 64, 72, 80, 96, 111, 128, 192, 256, 320, 576],
+  valueDim: [undefined, undefined, 1, 13, 53, 64, 128, 512],
+  rows: [0, 1, 2, 17, 31, 32, 33, 64, 65, 97, 113, 200, 512, 1025],
+  numSegments: [0, 1, 1, 2, 2, 3, 4],
+  storage: ['f32', 'f16', 'bf16'],
+  queryStorage: ['f32', 'f32', 'f16', 'bf16'],
+  visibility: ['all', 'all', 'causal', 'window', 'random'],
+  layout: ['head-major', 'token-major', 'shared'],
+  entries: ['rows', 'gathers', 'pages'],
+  pageSize: [1, 5, 16, 31],
+  bias: ['none', 'none', 'random', 'some-hidden', 'all-hidden'],
+  queryScale: [undefined, undefined, 30],
+  positions: [undefined, 'consecutive', 'listed'],
+  left: [undefined, 0, 1, 7, 23, 100],
+  right: [undefined, 0, 0, 4],
+  sinks: [undefined, 1, 4],
+  softcap: [undefined, undefined, 2.5, 30],
+  alibi: [false, true],
+  sinkLogits: [undefined, undefined, 'all', 'some'],
+  mask: [undefined, undefined, 'allow', 'add', 'hide-by-head'],
+  rotation: [undefined, undefined, 'half', 'interleaved'],
+} as const
+
+/** Powers of ten: the operations of drawn shapes. The reference takes about a tenth of a second for the largest. */
+const drawn = { least: 3, most: 6 } as const
+
+export const attendCase: OpCase<AttendShape, AttendArgs> = {
+  axes,
+  shapes: attendShapes,
+  draw(random) {
+    // Small ones more often: what goes wrong goes wrong at the edges, and those are cheap.
+    const most = 10 ** (drawn.least + (drawn.most - drawn.least) * random())
+    for (;;) {
+      const shape = drawShape(random)
+      if (attendCase.flops(shape) <= most) return shape
+    }
+  },
+  create: createAttendCase,
+  run(kernels, args) {
+    kernels.attend(args)
+    return resultsOf(args)
+  },
+  reference(args) {
+    // A Float32Array takes the results before they are rounded to the type of the queries.
+    const exact = { ...args, output: new Float32Array(args.output.length) }
+    reference.attend(exact)
+    return resultsOf(exact)
+  },
+  // Attention as anyone would write it in f32 is what a backend's error is measured against.
+  tolerance(shape, naive, expected) {
+    attend(naive, Math.fround)
+    const { output } = resultsOf(naive)
+    return {
+      output: 2 * largestDifference(output ?? [], expected.output ?? []) + 1e-6,
+      lse: 1e-5 * (shape.queryScale ?? 1),
+    }
+  },
+  flops: (shape) => 2 * countPairs(shape) * (shape.headDim + (shape.valueDim ?? shape.headDim)),
+  bytes(shape) {
+    const {
+      numTokens,
+      numHeads,
+      numKvHeads,
+      headDim,
+      valueDim = headDim,
+      storage = 'f32',
+      queryStorage = 'f32',
+    } = shape
+    const queries = numTokens * numHeads * ((headDim + valueDim) * storageCodecs[queryStorage].bytes + 4)
+    return queries + countRows(shape) * numKvHeads * (headDim + valueDim) * storageCodecs[storage].bytes
+  },
+}
+
+/** Stored tokens. */
+function countRows({ segments }: AttendShape): number {
+  return segments.reduce((a, b) => a + b, 0)
+}
+
+/** Pairs of a query and a stored row. Lifetimes and windows hide some of them, and whole blocks of those cost nothing. */
+function countPairs(shape: AttendShape): number {
+  return shape.numTokens * shape.numHeads * countRows(shape)
+}
+
+function resultsOf({ output, lse, queryStorage }: AttendArgs): Results {
+  const { read } = storageCodecs[output instanceof Float32Array ? 'f32' : storageOf(output, queryStorage)]
+  return { output: Float32Array.from(output, read), lse: lse ?? [] }
+}
+
+/** A value of each axis, less what does not go together. */
+function drawShape(random: () => number): AttendShape {
+  const one = <T>(choices: readonly T[]): T => pickFrom(random, choices)
+  const numKvHeads = one(axes.numKvHeads)
+  const segments = Array.from({ length: one(axes.numSegments) }, () => one(axes.rows))
+  const entries = one(axes.entries)
+  const layout = entries === 'pages' ? one(['token-major', 'shared'] as const) : one(axes.layout)
+  const positions = one(axes.positions)
+  const window = { left: one(axes.left), right: one(axes.right), sinks: one(axes.sinks), alibi: one(axes.alibi) }
+  return {
+    ...{ name: 'drawn', numTokens: one(axes.numTokens), numHeads: numKvHeads * one(axes.group), numKvHeads },
+    ...{ headDim: one(axes.headDim), valueDim: one(axes.valueDim), segments, layout, positions },
+    ...{ storage: one(axes.storage), queryStorage: one(axes.queryStorage), visibility: one(axes.visibility) },
+    ...{ gathers: entries === 'gathers', pageSize: entries === 'pages' ? one(axes.pageSize) : undefined },
+    ...{ bias: one(axes.bias), queryScale: one(axes.queryScale), softcap: one(axes.softcap), mask: one(axes.mask) },
+    ...{ sinkLogits: one(axes.sinkLogits), rotation: one(axes.rotation) },
+    ...(positions ? window : {}),
+  }
+}
