@@ -7,6 +7,8 @@ export interface LayerRotary {
   /** R */
   readonly pairs: number
   readonly isInterleaved: boolean
+  /** Tokens that the sequence has when all of the text is in of which these are a chunk (default: as many as now). */
+  readonly textLength?: number
   /**
    * Writes the cosines and sines of positions, for a sequence of `length` tokens.
    * @param cos out `[T, R]`

@@ -65,9 +65,10 @@ export class PositionAxis {
 
   #rotation(positions: Float64Array): Rotation | undefined {
     if (!this.#rotary) return undefined
-    const { pairs, isInterleaved } = this.#rotary
+    const { pairs, isInterleaved, textLength = 0 } = this.#rotary
     const [cos, sin] = [new Float32Array(positions.length * pairs), new Float32Array(positions.length * pairs)]
-    this.#rotary.fill(positions, this.#isRank ? this.#span : this.#next + positions.length, cos, sin)
+    const reached = (positions.at(-1) as number) + 1
+    this.#rotary.fill(positions, this.#isRank ? this.#span : Math.max(reached, textLength), cos, sin)
     return { cos, sin, rotaryPairs: pairs, isInterleaved }
   }
 

@@ -9,6 +9,8 @@ export interface StepSlice {
   readonly cache: KvCache
   readonly start: number
   readonly end: number
+  /** Tokens that the sequence has when the whole text of its entry is read: what position tables go by. */
+  readonly length: number
 }
 
 /** Tokens that go through the model together. */
@@ -65,13 +67,14 @@ export function checkTokens(tokens: unknown, vocabSize: number): asserts tokens 
 }
 
 function checkEntry(entry: BatchEntry, { vocabSize, numLayers }: BatchLimits): void {
-  checkKeys('runtime', 'a batch entry', entry, ['cache', 'tokens', 'logitsOf'])
-  const { cache, tokens, logitsOf = [] } = entry
+  checkKeys('runtime', 'a batch entry', entry, ['cache', 'tokens', 'logitsOf', 'following'])
+  const { cache, tokens, logitsOf = [], following = 0 } = entry
   if (cache?.numLayers !== numLayers) {
     throw invalidArgument('runtime', `expected a cache of ${numLayers} layers, got ${describe(cache?.numLayers)}`)
   }
   checkTokens(tokens, vocabSize)
-  if (cache.seenTokens + tokens.length > maxPosition) {
+  checkInteger('runtime', 'following', following, 0)
+  if (cache.seenTokens + tokens.length + following > maxPosition) {
     throw invalidArgument('runtime', `expected at most ${maxPosition} tokens in a sequence, got more`)
   }
   for (const index of logitsOf) checkInteger('runtime', 'logitsOf', index, 0, tokens.length - 1)
@@ -91,12 +94,13 @@ class StepPlanner {
   }
 
   /** Returns the number of result rows so far. */
-  add({ cache, tokens, logitsOf = [tokens.length - 1] }: BatchEntry, firstSlot: number): number {
+  add({ cache, tokens, logitsOf = [tokens.length - 1], following = 0 }: BatchEntry, firstSlot: number): number {
+    const length = cache.seenTokens + tokens.length + following
     for (let done = 0; done < tokens.length; ) {
       const start = this.#tokens.length
       const count = Math.min(tokens.length - done, this.#chunkSize - start)
       for (let i = 0; i < count; i++) this.#tokens.push(tokens[done + i] as number)
-      this.#slices.push({ cache, start, end: start + count })
+      this.#slices.push({ cache, start, end: start + count, length })
       for (const [i, index] of logitsOf.entries()) {
         const row = start + index - done
         if (index >= done && index < done + count) this.#wanted.push({ row, slot: firstSlot + i })

@@ -57,6 +57,11 @@ export interface BatchEntry {
   readonly tokens: Int32Array | readonly number[]
   /** Which of these tokens' next-token logits are wanted, as indices into `tokens` (default: the last). */
   readonly logitsOf?: readonly number[]
+  /**
+   * Tokens of the same text that later calls bring (default 0): tables of positions that change with length are those
+   * of the whole text, however it is divided.
+   */
+  readonly following?: number
 }
 
 /** A loaded model. */

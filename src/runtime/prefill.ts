@@ -28,7 +28,8 @@ export async function feedTokens(
     const chunk = tokens.slice(done, done + chunkSize)
     done += chunk.length
     const isLast = wantLogits && done === tokens.length
-    const result = await model.forward([{ cache, tokens: chunk, logitsOf: isLast ? [chunk.length - 1] : [] }])
+    const logitsOf = isLast ? [chunk.length - 1] : []
+    const result = await model.forward([{ cache, tokens: chunk, logitsOf, following: tokens.length - done }])
     if (isLast) logits = result.data as Float32Array
     onPrefill?.(done, tokens.length)
   }

@@ -12,12 +12,14 @@ const scaled = {
   rope_scaling: { rope_type: 'dynamic', factor },
 }
 
+const rotating = { policy: 'expected-attention', window: 64 } as const
+
 const folders: string[] = []
 const models: CausalLM[] = []
-async function load(config: Record<string, unknown>): Promise<CausalLM> {
+async function load(config: Record<string, unknown>, chunkSize = 64): Promise<CausalLM> {
   const { folder } = await writeDogeCheckpoint({ headDim, config })
   folders.push(folder)
-  const model = await loadModel(folder, { threads: 1, chunkSize: 64 })
+  const model = await loadModel(folder, { threads: 1, chunkSize })
   models.push(model)
   return model
 }
@@ -61,11 +63,61 @@ describe('a model whose rotation depends on the length of the text', () => {
     expect(difference(await lastLogits(model, [long], short), await lastLogits(model, [long]))).toBeLessThan(1e-5)
   })
 
-  it('leaves the keys of earlier chunks as they are, as transformers does', async () => {
+  it.each([1, 3, 8, 13])('goes by the whole text in chunks of %i', async (chunkSize) => {
+    const chunked = await load(scaled, chunkSize)
+    const expected = await lastLogits(model, [long])
+    expect(difference(await lastLogits(chunked, [long]), expected)).toBeLessThan(1e-5)
+    const rows = long.map((_, i) => i)
+    const all = async (one: CausalLM) => {
+      const { data } = await one.forward([
+        { cache: one.createCache(), tokens: short, logitsOf: [] },
+        { cache: one.createCache(), tokens: long, logitsOf: rows },
+      ])
+      return data as Float32Array
+    }
+    expect(difference(await all(chunked), await all(model))).toBeLessThan(1e-5)
+  })
+
+  it.each([1, 5])('goes by the whole prompt in prefill and generate, in chunks of %i', async (chunkSize) => {
+    const chunked = await load(scaled, chunkSize)
+    const next = async (one: CausalLM) => {
+      const cache = one.createCache()
+      await one.prefill(cache, long)
+      return (await one.forward([{ cache, tokens: [7] }])).data as Float32Array
+    }
+    expect(difference(await next(chunked), await next(model))).toBeLessThan(1e-5)
+    const options = { maxNewTokens: 1, logprobs: 3 }
+    const [a, b] = [await chunked.generate(long, options), await model.generate(long, options)]
+    expect(a.logprobs![0]!.logprob).toBeCloseTo(b.logprobs![0]!.logprob, 5)
+  })
+
+  it('goes by the whole text where several calls bring it and say so', async () => {
+    const cache = model.createCache()
+    await model.forward([{ cache, tokens: long.slice(0, 4), logitsOf: [], following: long.length - 4 }])
+    const { data } = await model.forward([{ cache, tokens: long.slice(4) }])
+    expect(difference(data as Float32Array, await lastLogits(model, [long]))).toBeLessThan(1e-5)
+    await expect(model.forward([{ cache, tokens: [1], following: -1 }])).rejects.toThrow('following')
+  })
+
+  it.each([1, 3, 8])(
+    'goes by the whole text in caches that rotate by themselves, in chunks of %i',
+    async (chunkSize) => {
+      const chunked = await load(scaled, chunkSize)
+      const logits = async (one: CausalLM) => {
+        const cache = one.createCache(rotating)
+        expect(cache.layer(0).rotates).toBe(true)
+        return (await one.forward([{ cache, tokens: long }])).data as Float32Array
+      }
+      const expected = await lastLogits(model, [long])
+      expect(difference(await logits(chunked), expected)).toBeLessThan(1e-5)
+    },
+  )
+
+  it('leaves the keys of earlier calls as they are, as transformers does', async () => {
     const chunks = [long.slice(0, 8), long.slice(8)]
     const logits = await lastLogits(model, chunks)
     expect(difference(logits, await lastLogits(model, [long]))).toBeGreaterThan(1e-4)
-    // ... while the second chunk goes by the whole length, not its own.
+    // ... while the second call goes by the whole length, not its own.
     expect(difference(logits, await lastLogits(await load({ rope_theta: theta }), chunks))).toBeGreaterThan(1e-4)
   })
 })

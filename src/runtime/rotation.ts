@@ -13,17 +13,25 @@ export function isInterleaved(source: RotarySource): boolean {
 
 /**
  * Writes the rows of tokens `first`, `first + 1`, ... of a sequence, as many as fit.
+ * @param length of the sequence with the whole text that these tokens are a part of: some tables depend on it, never on
+ * what else is in the batch
  * @param cos out `[T, R]`
  * @param sin out `[T, R]`
  * @throws KvasirError `unsupported` for positions beyond the end of a table
  */
-export function fillRotation(source: RotarySource, first: number, cos: Float32Array, sin: Float32Array): void {
+export function fillRotation(
+  source: RotarySource,
+  first: number,
+  length: number,
+  cos: Float32Array,
+  sin: Float32Array,
+): void {
   const { pairs } = source
   const count = cos.length / pairs
   if ('rows' in source) {
     const { beyond } = source
-    if (beyond && first + count > beyond.length) {
-      fillRotation(beyond.table, first, cos, sin)
+    if (beyond && length > beyond.length) {
+      fillRotation(beyond.table, first, length, cos, sin)
       return
     }
     if (first + count > source.rows) {
@@ -37,8 +45,7 @@ export function fillRotation(source: RotarySource, first: number, cos: Float32Ar
     return
   }
   const positions = Float64Array.from({ length: count }, (_, i) => first + i)
-  // Some tables depend on the length of the sequence, never on what else is in the batch.
-  fillRotaryTable(source.at(first + count), positions, cos, sin)
+  fillRotaryTable(source.at(length), positions, cos, sin)
 }
 
 /** The same for caches that rotate queries and keys themselves, at any positions. */
@@ -52,11 +59,9 @@ export function layerRotary(source: RotarySource): LayerRotary {
         fillRotaryTable(source.at(length), positions, cos, sin)
         return
       }
-      const { beyond, ...first } = source
-      const table = beyond && length > beyond.length ? beyond.table : first
       for (let t = 0; t < positions.length; t++) {
         const row = (numbers: Float32Array): Float32Array => numbers.subarray(t * pairs, (t + 1) * pairs)
-        fillRotation(table, positions[t] as number, row(cos), row(sin))
+        fillRotation(source, positions[t] as number, length, row(cos), row(sin))
       }
     },
   }

@@ -135,11 +135,12 @@ export class Runner {
     const dims = (shape && shapeOfRows(shape, numTokens)) ?? [numTokens, numHeads * valueDim]
     const output = this.#pool.tensor(dims)
     values.set(node.output, output)
-    for (const { cache, start, end } of step.slices) {
+    for (const { cache, start, end, length } of step.slices) {
       const rows = (all: Float32Array, size: number): Float32Array => all.subarray(start * size, end * size)
       const target = rows(output.data as Float32Array, numHeads * valueDim)
       const own = cache.layer(this.#caches[layer]!)
-      const rotary = own.rotates ? { rotary: this.#rotary[layer]! } : {}
+      const source = this.#rotary[layer]
+      const rotary = own.rotates ? { rotary: source ? { ...source, textLength: length } : null } : {}
       const queries = { query: rows(query, numHeads * headDim), numTokens: end - start, ...rotary }
       if (!key || !value) own.attendAgain(queries, target)
       else {
@@ -190,9 +191,9 @@ export class Runner {
     const { pairs } = source
     const size = tokens.length * pairs
     const [cos, sin] = [this.#pool.take(size), this.#pool.take(size)]
-    for (const { cache, start, end } of slices) {
+    for (const { cache, start, end, length } of slices) {
       const rows = (data: Float32Array): Float32Array => data.subarray(start * pairs, end * pairs)
-      fillRotation(source, cache.seenTokens, rows(cos), rows(sin))
+      fillRotation(source, cache.seenTokens, length, rows(cos), rows(sin))
     }
     return { cos, sin, rotaryPairs: pairs, isInterleaved: isInterleaved(source) }
   }

@@ -26,6 +26,7 @@ export interface RemoteEntry {
   readonly cache: number
   readonly tokens: Int32Array | readonly number[]
   readonly logitsOf?: readonly number[]
+  readonly following?: number
 }
 
 /** What can be called, with arguments and result. */
