@@ -116,12 +116,19 @@ class Run {
     const current = this.#sequences[0] as Sequence
     if (kind === 'append') this.#feed(current, size)
     if (kind === 'decode') for (let n = 0; n < size; n++) this.#feed(current, 1)
-    if (kind === 'fork') this.#sequences.push({ cache: current.cache.fork(), naive: current.naive.fork() })
+    if (kind === 'fork') this.#fork(current)
     if (kind === 'swap') this.#sequences.push(this.#sequences.shift() as Sequence)
     if (kind === 'reset') this.#reset(current)
     if (kind === 'truncate') this.#truncate(current, size)
     for (const { cache } of this.#sequences) cache.checkIntegrity?.()
     this.#checkKept(this.#sequences[0] as Sequence)
+  }
+
+  /** Both go on at once, in what they share. */
+  #fork(current: Sequence): void {
+    const fork = { cache: current.cache.fork(), naive: current.naive.fork() }
+    this.#sequences.push(fork)
+    for (const sequence of [current, fork, current]) this.#feed(sequence, 1)
   }
 
   #reset({ cache, naive }: Sequence): void {
