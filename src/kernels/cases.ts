@@ -10,7 +10,6 @@ import { storeCase } from './cases/store.ts'
 import { weighCase } from './cases/weigh.ts'
 
 export { type AttendShape, createAttendCase } from './cases/attend-inputs.ts'
-export { attendShapes } from './cases/attend-shapes.ts'
 export { createRandom, normal } from './cases/random.ts'
 
 /** Of each op of `Kernels`. */

@@ -56,7 +56,7 @@ function spoiledArray(array: TypedArray, random: Random): unknown {
   return array
 }
 
-export function detached(array: TypedArray): TypedArray {
+function detached(array: TypedArray): TypedArray {
   const copy = array.slice()
   structuredClone(copy.buffer, { transfer: [copy.buffer as ArrayBuffer] })
   return copy

@@ -76,7 +76,7 @@ export function missingBackends(): string[] {
   })
 }
 
-export function renderSupport(): string {
+function renderSupport(): string {
   const opened = backendNames.map((name) => backends[name].open(2))
   const lines = rows().map(({ name, checks }) => {
     const cells = opened.map((kernels) => {
