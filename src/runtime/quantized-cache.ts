@@ -53,7 +53,7 @@ export async function quantizedModel(checkpoint: Checkpoint, quantize: 'int8' | 
 }
 
 /** `$KVASIR_CACHE`, else `~/.cache/kvasir`. */
-function cacheFolder(): string {
+export function cacheFolder(): string {
   return process.env.KVASIR_CACHE || join(homedir(), '.cache', 'kvasir')
 }
 

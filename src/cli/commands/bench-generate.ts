@@ -1,0 +1,76 @@
+/** `kvasir bench generate`: whole models of random weights, ours beside the uncut graph in ONNX Runtime. */
+import { writeFile } from 'node:fs/promises'
+import { Command, Option } from 'commander'
+import {
+  type GenerateReport,
+  type ShapeName,
+  shapeNames,
+  type WeightType,
+  weightTypes,
+} from '../../../bench/generate/contract.ts'
+import type { CliContext } from '../context.ts'
+import { examples, integer, integers, jsonOption, names, threadsOption } from '../options.ts'
+import { packageVersion } from '../package-root.ts'
+import { createTerminal, type Terminal } from '../terminal.ts'
+import { reportGenerate } from './bench-generate-report.ts'
+
+interface GenerateBenchFlags {
+  readonly shape?: ShapeName[]
+  readonly weights?: WeightType[]
+  readonly contexts?: number[]
+  readonly window?: number
+  readonly threads?: number
+  readonly repeat?: number
+  readonly quick?: boolean
+  readonly plot?: string
+  readonly json?: boolean
+}
+
+export function benchGenerateCommand(context: CliContext): Command {
+  return new Command('generate')
+    .description(
+      "Time whole models of random weights beside ONNX Runtime's run of the uncut graph, from the same file.",
+    )
+    .addOption(new Option('--shape <names...>', 'whose layers, heads and widths').argParser(names(shapeNames)))
+    .addOption(new Option('--weights <types...>', 'storage of the weights').argParser(names(weightTypes)))
+    .addOption(new Option('--contexts <tokens...>', 'what a decode step looks back on').argParser(integers(1)))
+    .addOption(new Option('--window <tokens>', 'W of ours with a window (default: 2048)').argParser(integer(1)))
+    .addOption(threadsOption())
+    .addOption(new Option('--repeat <rounds>', 'rounds in which all take turns').argParser(integer(1)))
+    .addOption(new Option('--quick', 'a small model and short contexts: to see that all works'))
+    .addOption(new Option('--plot <file>', 'draw times over contexts, SVG'))
+    .addOption(jsonOption())
+    .addHelpText(
+      'after',
+      examples(
+        'kvasir bench generate --quick',
+        'kvasir bench generate --shape smollm2-135m --weights int4 --contexts 1024,8192 --plot generate.svg',
+      ),
+    )
+    .action((flags: GenerateBenchFlags) => generate(context, flags))
+}
+
+async function generate(context: CliContext, flags: GenerateBenchFlags): Promise<void> {
+  const terminal = createTerminal(context, flags.json === true)
+  const { benchGenerate } = await import('../../../bench/generate/run.ts')
+  let progress: ReturnType<Terminal['progress']> | undefined
+  const { shape, quick, plot, json: _, ...rest } = flags
+  const measured = await benchGenerate({
+    ...rest,
+    ...{ shapes: shape, isQuick: quick, signal: context.signal },
+    onProgress: (done, total, what) => {
+      progress ??= terminal.progress({ title: 'Measuring', total, unit: 'steps', hasRate: false })
+      progress.update(done, what)
+    },
+  }).finally(() => progress?.end())
+  const report: GenerateReport = { ...measured, versions: { kvasir: packageVersion(), ...measured.versions } }
+  if (plot !== undefined) await draw(report, plot, terminal)
+  if (terminal.isJson) terminal.json(report)
+  else reportGenerate(report, terminal)
+}
+
+async function draw(report: GenerateReport, file: string, terminal: Terminal): Promise<void> {
+  const { plotGenerate } = await import('../../../bench/generate/plot.ts')
+  await writeFile(file, await plotGenerate(report))
+  terminal.note(`drawn: ${file}`)
+}
