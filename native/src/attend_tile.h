@@ -21,7 +21,7 @@ constexpr int kPanel = kTileVectors * kLanes;  // columns of a register tile
 using TileRows = VisibleRows<kTileBlock, true>;
 
 struct Tile {
-  float* q;       // [D, 64] transposed and scaled
+  float* q;       // [D, 64] transposed
   float* scores;  // [128, 64]
   float* out;     // [64, padded E]
   float* max;     // [64]
@@ -32,11 +32,10 @@ struct Tile {
   int32_t* positions;  // [64]
   TileRows* rows;
   MatrixTile matrix;
-  int head, first_token, num_queries, group, head_dim, value_dim;
+  int first_head, first_token, num_queries, width, head_dim, value_dim;  // width: heads of a token
 
   static int64_t place(const AttendArgs& args, char* base, Tile* tile) {
     Arena arena{base};
-    tile->group = args.num_heads / args.num_kv_heads;
     tile->head_dim = args.head_dim;
     tile->value_dim = args.value_dim;
     tile->q = arena.take<float>((int64_t)args.head_dim * kTileQueries);
@@ -62,9 +61,9 @@ struct Tile {
     return values + (int64_t)kTileBlock * (e / kPanel * kPanel) + j * panel_width(e) + e % kPanel;
   }
 
-  // Column m is token first_token + m / G, head m % G of the group.
-  int token_of(int m) const { return first_token + m / group; }
-  int head_of(int m) const { return head * group + m % group; }
+  // Column m is token first_token + m / width, head first_head + m % width.
+  int token_of(int m) const { return first_token + m / width; }
+  int head_of(int m) const { return first_head + m % width; }
 };
 
 // c[i, n] (+)= sum_k a(i, k) b[k, n] for kRows rows and kVectors vectors; a(i, k) = a[i * row_step + k * inner_step].
@@ -174,10 +173,11 @@ static void soften_column(Tile& tile, int m, float scale) {
   // Queries that saw nothing yet: subtracting 0 instead of -infinity keeps NaN away and leaves their weights 0.
   const F reference = max(broadcast(kLowest), top), factor = broadcast(is_plain ? scale : 1.0f);
   const F shrink = exp_nonpositive(sub(max(broadcast(kLowest), old), reference));
-  const F offset = sub(zero(), reference);
   F total = mul(load(tile.sum + m), shrink);
   for (int j = 0; j < rows.count; j++) {
-    const F weight = exp_nonpositive(fma(load(column + j * kTileQueries), factor, offset));
+    // Rounded as the maximum was: fused with the subtraction, large logits would come out far from it.
+    const F score = rounded(mul(load(column + j * kTileQueries), factor));
+    const F weight = exp_nonpositive(sub(score, reference));
     store(column + j * kTileQueries, weight);
     total = add(total, weight);
   }
@@ -251,7 +251,7 @@ static void score_tile(const RowKernels& kernels, Tile& tile, bool in_place) {
 // Attends to the rows collected so far and forgets them.
 static void flush(const AttendArgs& args, Tile& tile) {
   TileRows& rows = *tile.rows;
-  if (rows.count == 0) return;
+  if (rows.count == 0) return rows.clear();  // a segment may have left its mask without leaving rows
   const RowKernels& kernels = kRowKernels[(int)args.storage];
   const bool is_even = rows.is_even(), in_place = args.storage == Storage::f32 && is_even;
   const int columns = padded(tile.num_queries);
@@ -323,25 +323,28 @@ static void close_tile(const AttendArgs& args, const Tile& tile) {
 
 static void tile_task(const AttendArgs& args, const AttendPlan& plan, int task, char* workspace) {
   // The last tiles of a causal call are the longest: they go first, so that threads finish together.
-  const int number = plan.num_tiles - 1 - task / args.num_kv_heads;
+  const int64_t parts = (int64_t)args.num_kv_heads * plan.num_parts, number = plan.num_tiles - 1 - task / parts;
+  const int group = args.num_heads / args.num_kv_heads, part = task % parts % plan.num_parts;
+  const int head = (int)(task % parts / plan.num_parts), first = part * plan.part_heads;
   const MatrixUnit unit;
   (void)unit;
   Tile tile;
   Tile::place(args, workspace, &tile);
-  tile.head = task % args.num_kv_heads;
-  tile.first_token = number * plan.tile_tokens;
+  tile.width = group - first < plan.part_heads ? group - first : plan.part_heads;
+  tile.first_head = head * group + first;
+  tile.first_token = (int)(number * plan.tile_tokens);
   const int num_tokens = (int)min64(plan.tile_tokens, args.num_tokens - tile.first_token);
-  tile.num_queries = num_tokens * tile.group;
+  tile.num_queries = num_tokens * tile.width;
   tile.rows->clear();
   open_tile(args, tile);
-  const int32_t first = args.first_position + tile.first_token;
-  const Sight sight(args, first, first + num_tokens - 1);
+  const int32_t position = args.first_position + tile.first_token;
+  const Sight sight(args, position, position + num_tokens - 1);
   for (int s = 0; s < args.num_segments; s++) {
     const Segment& segment = args.segments[s];
     if (segment.mask.values || tile.rows->mask) flush(args, tile);
-    const int64_t length = segment.lengths[tile.head];
+    const int64_t length = segment.lengths[head];
     for (int64_t j = 0; j < length; j += kBlockRows) {
-      tile.rows->gather(segment, tile.head, j, min64(length, j + kBlockRows), sight);
+      tile.rows->gather(segment, head, j, min64(length, j + kBlockRows), sight);
       if (!tile.rows->has_room_for_block()) flush(args, tile);
     }
   }

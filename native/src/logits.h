@@ -34,7 +34,7 @@ static float add_sink(const AttendArgs& args, int head, float* max_, float* sum)
 }
 
 static inline F soft_capped(F score, float cap) {
-  return mul(broadcast(cap), tanh_of(mul(score, broadcast(1.0f / cap))));
+  return mul(broadcast(cap), tanh_of(divide(score, broadcast(cap))));
 }
 
 static inline float distance(int32_t a, int32_t b) {

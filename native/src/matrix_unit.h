@@ -311,10 +311,26 @@ static bool split_keys(const AttendArgs& args, MatrixTile& tile, const char* con
   return reduce_add(sum) == 0.0f;
 }
 
+// Whether rows of bf16 hold neither infinities nor NaN.
+static bool are_finite(const char* const* rows, int count, int dim) {
+  const __m512i exponent = _mm512_set1_epi16(0x7f80);
+  __mmask32 special = 0;
+  for (int j = 0; j < count; j++) {
+    for (int d = 0; d < dim; d += kDepth) {
+      const __mmask32 used = dim - d < kDepth ? (1u << (dim - d)) - 1 : 0xffffffffu;
+      const __m512i row = _mm512_maskz_loadu_epi16(used, (const uint16_t*)rows[j] + d);
+      special |= _mm512_cmpeq_epi16_mask(_mm512_and_si512(row, exponent), exponent);
+    }
+  }
+  return special == 0;
+}
+
 // scores[j, m] = k[j] . q[m] for `count` rows; rows of `stride` bytes where `even`. `scores`: [128, 64].
 static bool score_on_unit(const AttendArgs& args, MatrixTile& tile, const char* const* keys, int64_t stride, int count,
                           bool even, int columns, float* scores) {
   if (!tile.is_used || !tile.queries_split) return false;
+  // One term of q times an infinity is what it should be; a second term of zero would make it NaN.
+  if (args.storage == Storage::bf16 && tile.query_terms > 1 && !are_finite(keys, count, args.head_dim)) return false;
   const int rows = whole(count, kEdge);
   const bool in_place = args.storage == Storage::bf16 && even && rows == count && tile.depth == args.head_dim;
   if (!in_place && !split_keys(args, tile, keys, count, rows)) return false;

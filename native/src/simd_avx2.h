@@ -25,6 +25,13 @@ static inline F with_sign_of(F a, F sign) {
 }
 static inline F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
 static inline F max(F a, F b) { return _mm256_max_ps(a, b); }
+// Keeps the compiler from fusing a product with what follows.
+static inline F rounded(F a) {
+  __asm__("" : "+x"(a));
+  return a;
+}
+// `near` where a < b, else `far`, NaN included.
+static inline F where_below(F a, F b, F near, F far) { return _mm256_blendv_ps(far, near, _mm256_cmp_ps(a, b, _CMP_LT_OQ)); }
 static inline F load_half(const uint16_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)); }
 static inline F load_brain(const uint16_t* p) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p)), 16));
@@ -37,11 +44,6 @@ static inline F load_part(const float* p, int n) {
   __builtin_memcpy(t, p, (size_t)n * 4);
   return load(t);
 }
-static inline void store_part(float* p, F v, int n) {
-  float t[8];
-  store(t, v);
-  __builtin_memcpy(p, t, (size_t)n * 4);
-}
 static inline F load_half_part(const uint16_t* p, int n) {
   uint16_t t[8] = {0};
   __builtin_memcpy(t, p, (size_t)n * 2);
@@ -52,11 +54,6 @@ static inline float reduce_add(F v) {
   __m128 x = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
   x = _mm_add_ps(x, _mm_movehl_ps(x, x));
   return _mm_cvtss_f32(_mm_add_ss(x, _mm_shuffle_ps(x, x, 1)));
-}
-static inline float reduce_max(F v) {
-  __m128 x = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-  x = _mm_max_ps(x, _mm_movehl_ps(x, x));
-  return _mm_cvtss_f32(_mm_max_ss(x, _mm_shuffle_ps(x, x, 1)));
 }
 static inline F reduce_each(const F* a) {
   F lo = _mm256_hadd_ps(_mm256_hadd_ps(a[0], a[1]), _mm256_hadd_ps(a[2], a[3]));

@@ -26,6 +26,15 @@ static inline F with_sign_of(F a, F sign) {
 }
 static inline F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
 static inline F max(F a, F b) { return _mm512_max_ps(a, b); }
+// Keeps the compiler from fusing a product with what follows.
+static inline F rounded(F a) {
+  __asm__("" : "+v"(a));
+  return a;
+}
+// `near` where a < b, else `far`, NaN included.
+static inline F where_below(F a, F b, F near, F far) {
+  return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), far, near);
+}
 static inline F load_half(const uint16_t* p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p)); }
 static inline F load_brain(const uint16_t* p) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16));
@@ -35,14 +44,12 @@ static inline void store_half(uint16_t* p, F v) {
 }
 // The first n < kLanes elements; the rest of the vector is zero, memory past them is not touched.
 static inline F load_part(const float* p, int n) { return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p); }
-static inline void store_part(float* p, F v, int n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), v); }
 static inline F load_half_part(const uint16_t* p, int n) {
   return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16((__mmask16)((1u << n) - 1), p));
 }
 // Whether any lane of `a` is not at most that of `b`: greater, or NaN.
 static inline bool any_above(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_NLE_UQ) != 0; }
 static inline float reduce_add(F v) { return _mm512_reduce_add_ps(v); }
-static inline float reduce_max(F v) { return _mm512_reduce_max_ps(v); }
 
 // Lane i of the result is the sum of all lanes of a[i].
 static inline F reduce_each(const F* a) {

@@ -40,8 +40,19 @@ static inline F fma(F a, F b, F c) { return (F)wasm_f32x4_relaxed_madd((v128_t)a
 #else
 static inline F fma(F a, F b, F c) { return a * b + c; }  // fused where the target has it (-ffp-contract=fast)
 #endif
-#if defined(__wasm_simd128__)
+// `near` where a < b, else `far`, NaN included.
+static inline F where_below(F a, F b, F near, F far) { return select((I)(a < b), near, far); }
+// Keeps the compiler from fusing a product with what follows.
+static inline F rounded(F a) {
+#if defined(__aarch64__)
+  __asm__("" : "+w"(a));
+#elif defined(__SSE2__)
+  __asm__("" : "+x"(a));
+#endif
+  return a;
+}
 // As on x86: the second operand where either is NaN.
+#if defined(__wasm_simd128__)
 static inline F max(F a, F b) { return (F)wasm_f32x4_pmax((v128_t)b, (v128_t)a); }
 #elif defined(__SSE2__)
 static inline F max(F a, F b) { return (F)_mm_max_ps((__m128)a, (__m128)b); }
@@ -112,9 +123,6 @@ static inline F load_part(const float* p, int n) {
   for (int i = 0; i < n; i++) t[i] = p[i];
   return load(t);
 }
-static inline void store_part(float* p, F v, int n) {
-  for (int i = 0; i < n; i++) p[i] = v[i];
-}
 static inline F load_half_part(const uint16_t* p, int n) {
   uint16_t t[4] = {0};
   for (int i = 0; i < n; i++) t[i] = p[i];
@@ -129,10 +137,6 @@ static inline bool any_above(F a, F b) {
 #endif
 }
 static inline float reduce_add(F v) { return (v[0] + v[2]) + (v[1] + v[3]); }
-static inline float reduce_max(F v) {
-  float a = v[0] > v[1] ? v[0] : v[1], b = v[2] > v[3] ? v[2] : v[3];
-  return a > b ? a : b;
-}
 static inline F reduce_each(const F* a) {
 #if defined(__clang__)
   F t0 = __builtin_shufflevector(a[0], a[1], 0, 4, 2, 6) + __builtin_shufflevector(a[0], a[1], 1, 5, 3, 7);

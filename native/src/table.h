@@ -12,12 +12,15 @@
 namespace kvasir {
 namespace KVASIR_ISA {
 
+// A group wider than a tile is cut into parts of about the same number of heads.
 static void plan_tiles(const AttendArgs& args, AttendPlan* plan) {
   const int group = args.num_heads / args.num_kv_heads;
   plan->is_tiled = 1;
-  plan->tile_tokens = kTileQueries / group;
+  plan->num_parts = (group - 1) / kTileQueries + 1;
+  plan->part_heads = (group - 1) / plan->num_parts + 1;
+  plan->tile_tokens = kTileQueries / plan->part_heads;
   plan->num_tiles = (args.num_tokens - 1) / plan->tile_tokens + 1;
-  plan->num_tasks = plan->num_tiles * args.num_kv_heads;
+  plan->num_tasks = (int64_t)plan->num_tiles * args.num_kv_heads * plan->num_parts;
   Tile tile;
   plan->workspace_bytes = Tile::place(args, nullptr, &tile);
 }
@@ -36,18 +39,17 @@ static void plan_splits(const AttendArgs& args, AttendPlan* plan) {
   const int64_t rows = max64(kLeastRowsPerSplit, (longest + kMostSplits - 1) / kMostSplits);
   plan->rows_per_split = (rows + kBlockRows - 1) / kBlockRows * kBlockRows;
   plan->num_splits = (int32_t)((longest + plan->rows_per_split - 1) / plan->rows_per_split);
-  plan->num_tasks = args.num_tokens * args.num_kv_heads * plan->num_splits;
+  plan->num_tasks = (int64_t)args.num_tokens * args.num_kv_heads * plan->num_splits;
   plan->partial_bytes =
-      4 * (int64_t)plan->num_tasks * Partial::floats(args.num_heads / args.num_kv_heads, args.value_dim);
+      4 * plan->num_tasks * Partial::floats(args.num_heads / args.num_kv_heads, args.value_dim);
   plan->workspace_bytes = Decode::place(args, nullptr, nullptr);
 }
 
 static void attend_plan(const AttendArgs& args, AttendPlan* plan) {
-  const int group = args.num_heads / args.num_kv_heads;
+  const int64_t group = args.num_heads / args.num_kv_heads;
   *plan = AttendPlan{};
-  // A tile pays once its columns fill a vector or two; a group wider than a tile goes token by token.
-  const bool fits = group <= kTileQueries && args.num_tokens > 1 && args.num_tokens * group >= 8;
-  if (fits) plan_tiles(args, plan);
+  // A tile pays once its columns fill a vector or two.
+  if (args.num_tokens > 1 && args.num_tokens * group >= 8) plan_tiles(args, plan);
   else plan_splits(args, plan);
 }
 

@@ -1,6 +1,7 @@
 /** Where the tokens of each sequence of `flashAttentionWithKVCache` lie: in a row, or in pages. */
 import type { Tensor } from 'onnxruntime-common'
 import type { KeyValueSegment } from '../kernels/index.ts'
+import { checkInteger } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
 import { type BlockTable, pagedSegment, readBlockTable, rowOf } from './block-table.ts'
 import { type Problem, tokenMajor } from './core.ts'
@@ -33,6 +34,7 @@ export function readPlaces(options: PlaceOptions, problem: Problem, pool: number
   const { cacheSeqlens, cacheBatchIdx, cacheLeftpad, blockTable } = options
   const added = count ?? 0
   const capacity = blockTable ? S * (blockTable.dims?.[1] ?? 0) : S
+  checkInteger('attention', 'the tokens that a cache has room for', capacity, 0, 2 ** 31 - 2)
   const given = typeof cacheSeqlens === 'number' ? Array.from({ length: B }, () => cacheSeqlens) : cacheSeqlens
   const before =
     given === undefined ? new Int32Array(B).fill(capacity) : integerList('cacheSeqlens', given, B, { max: capacity })

@@ -5,7 +5,7 @@
  */
 import type { Tensor } from 'onnxruntime-common'
 import type { AttendArgs, Kernels } from '../kernels/index.ts'
-import { checkChoice, checkFinite, checkInteger } from '../tensor/check.ts'
+import { checkChoice, checkInteger } from '../tensor/check.ts'
 import { kernelsFor } from './backends.ts'
 import {
   type AttentionState,
@@ -13,12 +13,13 @@ import {
   attendEach,
   finish,
   type Problem,
+  pauses,
   readProblem,
   tokenMajor,
 } from './core.ts'
 import { type Bias, readSelectingBias } from './dynamic-mask-bias.ts'
 import { lifetimesOf, type MaskKind, maskKinds, type Selection, selectRows } from './dynamic-mask-selection.ts'
-import { checkBoolean, checkOptions, type RunOptions, runKeys } from './options.ts'
+import { checkBoolean, checkFloat, checkOptions, type RunOptions, runKeys } from './options.ts'
 
 export interface DynamicMaskOptions extends RunOptions {
   /** W: how many keys a query sees with `topk` (default 2048). */
@@ -82,13 +83,14 @@ export async function dynamicMaskAttention(
   const names = { query: 'query', key: 'key', value: 'value' }
   const problem = readProblem(names, { query, key, value }, 'token-major', options.dtype)
   const { softmaxScale = 1 / Math.sqrt(problem.D), addBias = true } = options
-  checkFinite('attention', 'softmaxScale', softmaxScale)
+  checkFloat('softmaxScale', softmaxScale)
   checkBoolean('addBias', addBias)
   const selecting = readSelectingBias(bias, problem)
   const kernels = kernelsFor(options)
   const { B, T, H, E, storage } = problem
   const results = allocateResults(storage, B * T, problem, options.returnLse)
   const plan: Plan = { problem, selection, bias: selecting, addBias, softmaxScale, kernels }
+  const pause = pauses()
   for (let b = 0; b < B; b++) {
     const tiles = sharedBy(plan) ? [[0, T] as const] : Array.from({ length: T }, (_, t) => [t, 1] as const)
     for (const [t, count] of tiles) {
@@ -101,6 +103,7 @@ export async function dynamicMaskAttention(
           lse: results.lse?.subarray(from, to),
         },
       ])
+      await pause()
     }
   }
   return finish(results, [B, T, H, E])

@@ -52,8 +52,12 @@ export function floatList(
   return list instanceof Float32Array ? list : Float32Array.from(list)
 }
 
-export const finite = { expected: 'finite numbers', isGood: Number.isFinite } as const
+/** Finite as f32, which is what kernels compute in. */
+export const finite = {
+  expected: 'finite numbers',
+  isGood: (value: number) => Number.isFinite(Math.fround(value)),
+} as const
 export const finiteOrHidden = {
   expected: 'finite numbers or -Infinity',
-  isGood: (value: number) => value < Number.POSITIVE_INFINITY,
+  isGood: (value: number) => Math.fround(value) < Number.POSITIVE_INFINITY,
 } as const

@@ -4,9 +4,10 @@
  */
 import type { StorageType } from '../kernels/index.ts'
 import { toStorage } from '../kernels/storage.ts'
-import { checkKeys, describe } from '../tensor/check.ts'
+import { describe } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
 import type { AttentionState } from './core.ts'
+import { checkOptions } from './options.ts'
 import { f32Data, f32Tensor, floatData, storedTensor } from './tensors.ts'
 import { widen } from './widen.ts'
 
@@ -34,7 +35,7 @@ export async function mergeAttentionStates(
   if (!Array.isArray(states) || states.length === 0) {
     throw invalidArgument('attention', `expected a list of at least one state, got ${describe(states)}`)
   }
-  checkKeys('attention', 'mergeAttentionStates', options, ['dtype'])
+  checkOptions('mergeAttentionStates', options, ['dtype'])
   const first = readState(states[0], 0, undefined, options.dtype)
   const parts = states.map((state, n) => (n === 0 ? first : readState(state, n, first, options.dtype)))
   const { dims, storage } = first

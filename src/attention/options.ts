@@ -57,8 +57,8 @@ export function checkForm(
 ): Form {
   const { causal = false, scale = 1 / Math.sqrt(D), softcap = 0, sinks = 0, alibiSlopes } = options
   checkBoolean('causal', causal)
-  checkFinite('attention', names.scale, scale)
-  checkFinite('attention', 'softcap', softcap)
+  checkFloat(names.scale, scale)
+  checkFloat('softcap', softcap)
   if (softcap < 0) throw invalidArgument('attention', `expected a softcap of at least 0 (0: none), got ${softcap}`)
   checkInteger('attention', 'sinks', sinks, 0, 2 ** 31 - 2)
   const [left, right] = checkWindow(names.window, options.window)
@@ -71,6 +71,12 @@ export function checkForm(
     sinkLogits: checkSinkLogits(options, H),
     alibiSlopes: (b) => (perSequence ? slopes?.subarray(b * H, (b + 1) * H) : slopes),
   }
+}
+
+/** Finite as f32, which is what kernels compute in. */
+export function checkFloat(name: string, value: unknown): void {
+  checkFinite('attention', name, value)
+  checkFinite('attention', `${name} as f32`, Math.fround(value as number))
 }
 
 function checkWindow(name: string, window: unknown): [number | undefined, number | undefined] {
@@ -99,6 +105,8 @@ export function checkBoolean(name: string, value: unknown): void {
   throw invalidArgument('attention', `expected true or false for ${name}, got ${describe(value)}`)
 }
 
+const dropouts: readonly string[] = ['dropout', 'dropoutP']
+
 /**
  * The options object itself: an object, with known keys, without dropout.
  * @throws KvasirError `unsupported` for dropout, `invalid-argument` for the rest
@@ -107,13 +115,14 @@ export function checkOptions(what: string, options: object, known: readonly stri
   if (typeof options !== 'object' || options === null) {
     throw invalidArgument('attention', `expected an object with the options of ${what}, got ${describe(options)}`)
   }
-  for (const name of ['dropout', 'dropoutP']) {
+  for (const name of dropouts) {
     const dropout = (options as Record<string, unknown>)[name]
-    if (dropout === undefined || (dropout === 0 && known.includes(name))) continue
+    if (dropout === undefined || dropout === 0) continue
     const message = `${name} is for training, and ${what} only infers: expected 0 or none, got ${describe(dropout)}`
     throw new KvasirError('unsupported', 'attention', message)
   }
-  checkKeys('attention', what, options, known)
+  const others = Object.entries(options).filter(([name]) => !dropouts.includes(name) || known.includes(name))
+  checkKeys('attention', what, Object.fromEntries(others), known)
   const { returnLse = false, deterministic = false } = options as RunOptions
   checkBoolean('returnLse', returnLse)
   checkBoolean('deterministic', deterministic)

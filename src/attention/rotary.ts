@@ -1,7 +1,9 @@
 /** Tables of a rotary encoding, and rows of them for the tokens of a call. */
 import type { Tensor } from 'onnxruntime-common'
 import type { Rotation, StorageType } from '../kernels/index.ts'
+import { storageCodecs } from '../kernels/storage.ts'
 import { checkInteger } from '../tensor/check.ts'
+import { invalidArgument } from '../tensor/error.ts'
 import { type FloatData, floatData, isTensor } from './tensors.ts'
 import { widen } from './widen.ts'
 
@@ -29,7 +31,19 @@ export function readRotary(
   const cos = read('rotaryCos', rotaryCos, [null, null])
   const [length, pairs] = cos.dims as [number, number]
   checkInteger('attention', 'the second axis of rotaryCos (rotaryDim / 2)', pairs, 0, Math.floor(D / 2))
-  return { cos, sin: read('rotarySin', rotarySin, cos.dims), length, pairs, isInterleaved }
+  const sin = read('rotarySin', rotarySin, cos.dims)
+  checkTable('rotaryCos', cos)
+  checkTable('rotarySin', sin)
+  return { cos, sin, length, pairs, isInterleaved }
+}
+
+/** What is rotated with NaN stays in the cache for good. */
+function checkTable(name: string, { data, storage }: FloatData): void {
+  const { read } = storageCodecs[storage]
+  for (const stored of data) {
+    const value = read(stored)
+    if (!Number.isFinite(value)) throw invalidArgument('attention', `expected finite numbers in ${name}, got ${value}`)
+  }
 }
 
 /** For `count` tokens: the positions first, first + step, ... */

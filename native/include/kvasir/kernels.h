@@ -69,14 +69,15 @@ struct AttendArgs {
 };
 
 // How a call is cut into tasks that may run in any order on any thread. Partial results lie in `partials`; when
-// num_splits > 1 `merge` puts them together afterwards, in the order of splits, whatever thread made them.
+// `merge` puts them together afterwards, in the order of splits, whatever thread made them.
 struct AttendPlan {
   int32_t is_tiled;     // 1: query tiles over matrix products; 0: one query at a time, split over keys
   int32_t tile_tokens;  // queries a tile (tiled)
   int32_t num_tiles;
+  int32_t num_parts, part_heads;  // of a group, for groups wider than a tile (tiled)
   int32_t num_splits;
   int64_t rows_per_split;
-  int32_t num_tasks;
+  int64_t num_tasks;
   int64_t partial_bytes;    // one block for the call
   int64_t workspace_bytes;  // one block for each thread
 };
