@@ -1,6 +1,7 @@
 /**
  * Measures what the README and bench/README.md claim and writes it there: `node tools/results.mjs`, best on an idle
  * machine. With names (`node tools/results.mjs attention`) only that is measured anew; with `--render` nothing is.
+ * Whole models (`generate`) are measured only when named: they take hours and gigabytes.
  *
  * Every figure comes from a command line of this package with --json; what they printed is kept in docs/results/, and
  * the tables between the two marks of the documents are made from that.
@@ -12,13 +13,18 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { prepare, root } from './prepare.mjs'
 import { renderAttentionInFull } from './render-attention.mjs'
+import { renderGenerate } from './render-generate.mjs'
 import { renderResults, replaceBetweenMarks } from './render-results.mjs'
 import { say } from './steps.mjs'
 
 const folder = join(root, 'docs/results')
-const files = { results: join(folder, 'results.json'), attention: join(folder, 'attention.json') }
+const files = {
+  results: join(folder, 'results.json'),
+  attention: join(folder, 'attention.json'),
+  generate: join(folder, 'generate.json'),
+}
 
-/** What is measured. The names are those of the fields of results.json; attention has a file of its own. */
+/** What is measured. The names are those of the fields of results.json, but for those that have a file of their own. */
 const commands = {
   recall: [
     'eval recall --context 65536 --questions 100 --policy linear',
@@ -35,7 +41,10 @@ const commands = {
     'bench attention --phase memory --plot docs/results/scratch.svg',
     'bench attention --phase decode --kv-dtype f32,f16 --heads 8,32 --lengths 2048,32768 --threads 1 --candidates native-avx2,wasm',
   ],
+  generate: ['bench generate --plot docs/results/generate.svg'],
 }
+const separate = ['attention', 'generate']
+const usual = Object.keys(commands).filter((name) => name !== 'generate')
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) process.exitCode = await main(process.argv.slice(2))
 
@@ -48,38 +57,35 @@ async function main(words) {
   }
   if (!(await prepare())) return 1
   mkdirSync(folder, { recursive: true })
-  if (!words.includes('--render')) measure(names.length > 0 ? names : Object.keys(commands))
+  if (!words.includes('--render')) measure(names.length > 0 ? names : usual)
   render()
   return 0
 }
 
 function measure(names) {
-  const others = names.filter((name) => name !== 'attention')
+  const others = names.filter((name) => !separate.includes(name))
   if (others.length > 0) {
     const known = read(files.results, {})
     const machine = describeMachine()
-    const isWhole = others.length === Object.keys(commands).length - 1
+    const isWhole = others.length === Object.keys(commands).length - separate.length
     if (!isWhole && JSON.stringify(known.machine) !== JSON.stringify(machine)) {
-      throw new Error('docs/results/results.json is of another machine: measure all, or attention alone')
+      throw new Error(`docs/results/results.json is of another machine: measure all, or only ${separate.join(' and ')}`)
     }
     const runs = Object.fromEntries(others.map((name) => [name, runAll(name)]))
     writeFileSync(files.results, `${JSON.stringify({ ...known, machine, ...runs }, undefined, 2)}\n`)
   }
   // A line a command: these reports are long, and say themselves what they were made on.
-  if (names.includes('attention')) {
-    writeFileSync(
-      files.attention,
-      `[\n${runAll('attention')
-        .map((run) => JSON.stringify(run))
-        .join(',\n')}\n]\n`,
-    )
+  for (const name of separate.filter((known) => names.includes(known))) {
+    const lines = runAll(name).map((run) => JSON.stringify(run))
+    writeFileSync(files[name], `[\n${lines.join(',\n')}\n]\n`)
   }
 }
 
 function render() {
   const attention = read(files.attention, [])
   insert('README.md', renderResults(read(files.results, {}), attention))
-  insert('bench/README.md', renderAttentionInFull(attention))
+  const full = [renderAttentionInFull(attention), renderGenerate(read(files.generate, []))]
+  insert('bench/README.md', full.filter(Boolean).join('\n\n'))
 }
 
 function insert(name, text) {

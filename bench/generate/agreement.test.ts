@@ -1,11 +1,11 @@
 /** What counts as the same model, on hand-made logits: two steps over four tokens, whose range is 4. */
 import { expect, test } from 'vitest'
-import { checkAgreement } from './agreement.ts'
+import { type Choices, checkAgreement } from './agreement.ts'
 
-const expected = { logits: Float32Array.of(-2, 0, 1.99, 2, 2, 1, 0, -2), tokens: [3, 0] }
+const expected: Choices = { logits: Float32Array.of(-2, 0, 1.99, 2, 2, 1, 0, -2), tokens: [3, 0] }
 const withLogit = (index: number, value: number): Float32Array =>
   expected.logits.map((old, i) => (i === index ? value : old))
-const check = (got: Partial<typeof expected>, tolerance = 0.01) =>
+const check = (got: Partial<Choices>, tolerance = 0.01) =>
   checkAgreement('kvasir', { ...expected, ...got }, expected, tolerance)
 
 test('the same logits and tokens agree', () => {

@@ -1,0 +1,78 @@
+/** Makes the tables of whole models from the reports of `kvasir bench generate`. */
+import { bytes, count, section, table } from './render-tables.mjs'
+
+/**
+ * For bench/README.md; nothing where nothing was measured.
+ * @param {readonly { command: string, result: object }[]} runs
+ */
+export function renderGenerate(runs) {
+  return runs.map(renderRun).join('\n\n')
+}
+
+function renderRun(run) {
+  const { machine, versions, threads, repeat, models } = run.result
+  const packages = Object.entries(versions).map(([name, version]) => `${name} ${version}`)
+  const text =
+    `${machine.processor}, ${machine.cores} cores, ${machine.memoryGiB} GiB. ${packages.join(', ')}. ` +
+    `${threads} ${threads === 1 ? 'thread' : 'threads'}, medians of ${repeat === 1 ? 'one round' : `${repeat} rounds`}. ` +
+    'Decode: ms a token; prefill: ms in all. Speed-up, memory and load: beside onnxruntime.'
+  const file = run.command.match(/--plot (\S+)/)?.[1]
+  const picture = file && `![ms a token over the context](../${file})`
+  const skipped = models.flatMap(skippedLines).join('\n')
+  return section(
+    'Whole models',
+    text,
+    [run],
+    [timeTable(models), loadTable(models), skipped, picture].filter(Boolean).join('\n\n'),
+  )
+}
+
+function timeTable(models) {
+  const rows = models.flatMap(({ shape, weights, cases }) =>
+    cases.flatMap(({ kind, tokens, results }) =>
+      results.map(({ candidate, ms, speedup, peakBytes, peakRatio }) => [
+        ...[shape, weights, kind, `\`${candidate}\``, count(tokens), milliseconds(ms.median)],
+        ...[`${milliseconds(ms.low)} to ${milliseconds(ms.high)}`, times(speedup), bytes(peakBytes.median)],
+        times(peakRatio),
+      ]),
+    ),
+  )
+  const head = [
+    'model',
+    'weights',
+    'task',
+    'by',
+    'tokens',
+    'ms',
+    'lowest to highest',
+    'speed-up',
+    'peak memory',
+    'of it',
+  ]
+  return table(head, rows, 4)
+}
+
+function loadTable(models) {
+  const rows = models.flatMap(({ shape, weights, load, agreement }) =>
+    load.map(({ candidate, ms, ratio }) => {
+      const agreed = agreement.find((entry) => entry.candidate === candidate)
+      const cells = agreed
+        ? [`${agreed.equalTokens} of ${agreed.tokens}`, agreed.difference.toExponential(1)]
+        : ['', '']
+      return [shape, weights, `\`${candidate}\``, milliseconds(ms.median), times(ratio), ...cells]
+    }),
+  )
+  return table(['model', 'weights', 'by', 'load ms', 'of it', 'equal tokens', 'difference'], rows, 3)
+}
+
+function skippedLines({ shape, weights, cases }) {
+  return cases.flatMap(({ kind, tokens, skipped }) =>
+    skipped.map(
+      ({ candidate, skipped: reason }) =>
+        `- \`${candidate}\` did not take part in ${shape} ${weights}, ${kind} ${count(tokens)}: ${reason}`,
+    ),
+  )
+}
+
+const milliseconds = (ms) => (ms < 10 ? ms.toFixed(2) : ms.toFixed(1))
+const times = (value) => (value === null ? '' : `${value.toFixed(2)}x`)
