@@ -61,7 +61,6 @@ function compareRow(expected: Float32Array, got: Float32Array): { range: number;
     low = Math.min(low, expected[i]!)
     high = Math.max(high, expected[i]!)
     const difference = Math.abs(expected[i]! - got[i]!)
-    if (Number.isNaN(difference)) return { range: 1, largest: difference }
     largest = Math.max(largest, difference)
   }
   return { range: high - low, largest }

@@ -8,6 +8,8 @@ export interface OpenModel {
   readonly versions: Readonly<Record<string, string>>
   /** Makes the cache of the sequence hold random keys and values for this many tokens, whatever it held. */
   fill(tokens: number): void
+  /** Tokens that the sequence has. */
+  held(): number
   /** Feeds tokens after those that are held. Returns the logits of the last, `[vocab]`. */
   feed(tokens: readonly number[]): Promise<Float32Array>
 }

@@ -25,6 +25,7 @@ export async function openOurs(policy: 'full' | 'window', options: OpenOptions):
       cache = model.createCache()
       for (const [index, shape] of model.shape.layers.entries()) appendRandom(cache.layer(index), shape, tokens)
     },
+    held: () => cache.seenTokens,
     async feed(tokens) {
       const entry: BatchEntry = { cache, tokens }
       return (await model.forward([entry])).data as Float32Array

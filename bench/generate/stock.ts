@@ -42,6 +42,7 @@ export async function openStock(options: OpenOptions, chunkSize = Number.POSITIV
       past = createPast(tokens)
       held = tokens
     },
+    held: () => past[names[0]!]!.dims[2]!,
     async feed(tokens) {
       let logits = new Float32Array()
       for (let at = 0; at < tokens.length; at += chunkSize) {

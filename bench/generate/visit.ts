@@ -1,5 +1,6 @@
 /** What one process does: loads a model, does one task with it, says how long it took and what memory it needed. */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { KvasirError } from '../../src/tensor/error.ts'
 import { median } from '../measure.ts'
 import type { OpenModel, OpenOptions } from './candidate.ts'
 import type { CandidateName, GenerateTask } from './contract.ts'
@@ -34,7 +35,7 @@ const [warmUp, fewest, most] = [4, 3, 24]
 /** Contexts grow from step to step, up to `tokens`. */
 async function decodeMs(model: OpenModel, { tokens, budgetMs }: GenerateTask & { budgetMs: number }): Promise<number> {
   await model.feed(promptOf(8))
-  model.fill(Math.max(1, tokens - warmUp - most))
+  fillWith(model, Math.max(1, tokens - warmUp - most))
   const times: number[] = []
   const started = performance.now()
   for (let step = 0; step < warmUp + most; step++) {
@@ -49,9 +50,16 @@ async function decodeMs(model: OpenModel, { tokens, budgetMs }: GenerateTask & {
   return median(times)
 }
 
+/** A cache that is shorter than it should be would be fast. */
+function fillWith(model: OpenModel, tokens: number): void {
+  model.fill(tokens)
+  if (model.held() === tokens) return
+  throw new KvasirError('internal', 'bench', `expected a sequence of ${tokens} tokens, got ${model.held()}`)
+}
+
 async function prefillMs(model: OpenModel, { tokens }: GenerateTask): Promise<number> {
   await model.feed(promptOf(8))
-  model.fill(0)
+  fillWith(model, 0)
   globalThis.gc?.()
   const before = performance.now()
   await model.feed(promptOf(tokens))
