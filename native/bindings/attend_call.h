@@ -9,10 +9,6 @@
 namespace kvasir {
 
 constexpr double kMaxDim = 1 << 16, kMaxCount = 0x7ffffffe;
-constexpr int kMaxSegments = 4;
-enum Layout { kHeadMajor = 0, kTokenMajor = 1, kShared = 2 };
-
-inline int bytes_of(Storage storage) { return storage == Storage::f32 ? 4 : 2; }
 
 inline bool holds(const View& view, Storage storage) {
   return view.type == (storage == Storage::f32 ? napi_float32_array : napi_uint16_array);

@@ -16,11 +16,6 @@ struct Row {
   double number() { return *at++; }
 };
 
-constexpr int kMaxSegments = 4;
-enum Layout { kHeadMajor = 0, kTokenMajor = 1, kShared = 2 };
-
-inline int64_t bytes_of(Storage storage) { return storage == Storage::f32 ? 4 : 2; }
-
 inline Rotation read_rotation(Row& row) {
   Rotation rotation;
   rotation.rotary_pairs = row.integer();

@@ -51,8 +51,6 @@ static inline void widen_row(float* to, const X* from, int dim) {
   if (whole < dim) store(to + whole, load_part(from + whole, dim - whole));
 }
 
-static inline int64_t bytes_of(Storage storage) { return storage == Storage::f32 ? 4 : 2; }
-
 // Element `at` of an array of `storage`, as a pointer.
 static inline const char* at_element(const void* array, Storage storage, int64_t at) {
   return (const char*)array + at * bytes_of(storage);

@@ -15,6 +15,13 @@ constexpr int kBlockRows = 32;
 
 enum class Storage : int32_t { f32 = 0, f16 = 1, bf16 = 2 };
 
+constexpr int64_t bytes_of(Storage storage) { return storage == Storage::f32 ? 4 : 2; }
+
+// How bindings are told where rows lie: [K, C, D], [C, K, D], or [C, D] for all heads together.
+enum Layout { kHeadMajor = 0, kTokenMajor = 1, kShared = 2 };
+
+constexpr int kMaxSegments = 4;
+
 // Added to (f32) or allowed in (bytes: 0 hides) each logit: element values[h * head_stride + t * token_stride + j].
 struct LogitMask {
   const void* values;  // null: none
