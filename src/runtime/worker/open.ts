@@ -61,7 +61,8 @@ function ending(how: string, cause?: unknown): KvasirError {
 export function startThread(data: { readonly path: string; readonly options: LoadOptions }): Worker {
   const isSource = import.meta.url.endsWith('.ts')
   const entry = new URL(isSource ? './entry.ts' : './entry.js', import.meta.url)
-  if (!isSource) return new Worker(entry, { workerData: data })
+  // Without the flags of the process: some (--input-type) only fit its own script. NODE_OPTIONS holds for threads too.
+  if (!isSource) return new Worker(entry, { execArgv: [], workerData: data })
   const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx/package.json'))
   const loader = new URL('dist/esm/api/index.mjs', tsx).href
   const start = `import('${loader}').then(({ register }) => { register(); return import('${entry.href}') })`
