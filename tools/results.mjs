@@ -34,12 +34,12 @@ const commands = {
   memory: ['eval memory --tokens 200000 --plot docs/results/memory.svg'],
   linear: ['bench linear'],
   attention: [
-    'bench attention --phase decode --plot docs/results/decode.svg',
-    'bench attention --phase prefill --plot docs/results/prefill.svg',
-    'bench attention --phase prefill --kv-dtype f16,bf16 --candidates native,wasm,ort-node-gqa,ort-node-mha,ort-node-attention',
+    'bench attention --phase decode --kv-dtype f16 --lengths 2048,32768 --plot docs/results/decode.svg',
+    'bench attention --phase prefill --kv-dtype f32 --heads 32 --lengths 512,2048 --candidates native,wasm,ort-node-gqa,ort-node-mha,ort-node-attention --plot docs/results/prefill.svg',
+    'bench attention --phase prefill --kv-dtype f16,bf16 --heads 32 --lengths 512,2048 --candidates native,ort-node-gqa',
     'bench attention --phase prefill --kv-dtype f32 --lengths 16384 --window 1024 --candidates native --repeat 3',
     'bench attention --phase memory --plot docs/results/scratch.svg',
-    'bench attention --phase decode --kv-dtype f32,f16 --heads 8,32 --lengths 2048,32768 --threads 1 --candidates native-avx2,wasm',
+    'bench attention --phase decode --kv-dtype f32 --heads 8,32 --lengths 2048,32768 --threads 1 --candidates native-avx2,wasm',
   ],
   generate: ['bench generate --plot docs/results/generate.svg'],
 }
@@ -106,7 +106,9 @@ function describeMachine() {
   }
 }
 
-const runAll = (name) => commands[name].map((command) => ({ command: `kvasir ${command}`, result: run(command) }))
+function runAll(name) {
+  return commands[name].map((command) => ({ command: `kvasir ${command}`, result: run(command) }))
+}
 
 function run(command) {
   say(`kvasir ${command}`)
