@@ -75,24 +75,29 @@ napi_value guarded(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+// Runs `task(number, workspace)` for each number below `count`: short work on this thread, the rest on all.
+template <typename Task>
+void run_tasks(Engine* engine, int64_t count, double multiply_adds, int64_t workspace_bytes, const Task& task) {
+  if (count > INT32_MAX) throw std::length_error("the call has more than 2^31 parts");
+  std::vector<char*> workspaces;
+  for (std::vector<char>& block : engine->workspaces) workspaces.push_back(Engine::grown(block, workspace_bytes));
+  if (multiply_adds < kLeastParallelWork) {
+    for (int number = 0; number < count; number++) task(number, workspaces[0]);
+  } else {
+    engine->pool.run((int)count, [&](int number, int thread) { task(number, workspaces[thread]); });
+  }
+}
+
 void run_attend(Engine* engine, const AttendCall& call) {
   std::lock_guard<std::mutex> lock(engine->busy);
   const AttendArgs& args = call.args;
   AttendPlan plan;
   engine->table->attend_plan(args, &plan);
-  if (plan.num_tasks > INT32_MAX) throw std::length_error("the call has more than 2^31 parts");
   char* partials = Engine::grown(engine->partials, plan.partial_bytes);
-  std::vector<char*> workspaces;
-  for (std::vector<char>& block : engine->workspaces) workspaces.push_back(Engine::grown(block, plan.workspace_bytes));
-  const auto run_task = [&](int task, int thread) {
-    engine->table->attend_task(args, plan, task, partials, workspaces[thread]);
-  };
-  if (call.multiply_adds() < kLeastParallelWork) {
-    for (int task = 0; task < plan.num_tasks; task++) run_task(task, 0);
-  } else {
-    engine->pool.run(plan.num_tasks, run_task);
-  }
-  engine->table->attend_merge(args, plan, partials, workspaces[0]);
+  run_tasks(engine, plan.num_tasks, call.multiply_adds(), plan.workspace_bytes, [&](int task, char* workspace) {
+    engine->table->attend_task(args, plan, task, partials, workspace);
+  });
+  engine->table->attend_merge(args, plan, partials, Engine::grown(engine->workspaces[0], plan.workspace_bytes));
 }
 
 napi_value attend(napi_env env, napi_callback_info info) {
@@ -197,14 +202,9 @@ napi_value weigh(napi_env env, napi_callback_info info) {
   std::lock_guard<std::mutex> lock(engine->busy);
   WeighPlan plan;
   engine->table->weigh_plan(args, &plan);
-  std::vector<char*> workspaces;
-  for (std::vector<char>& block : engine->workspaces) workspaces.push_back(Engine::grown(block, plan.workspace_bytes));
-  const auto task = [&](int number, int thread) { engine->table->weigh_task(args, plan, number, workspaces[thread]); };
-  if (attend.multiply_adds() < kLeastParallelWork) {
-    for (int number = 0; number < plan.num_tasks; number++) task(number, 0);
-  } else {
-    engine->pool.run(plan.num_tasks, task);
-  }
+  run_tasks(engine, plan.num_tasks, attend.multiply_adds(), plan.workspace_bytes, [&](int task, char* workspace) {
+    engine->table->weigh_task(args, plan, task, workspace);
+  });
   return nullptr;
 }
 

@@ -248,6 +248,19 @@ static void score_tile(const RowKernels& kernels, Tile& tile, bool in_place) {
   multiply<false>(keys, row_step, 1, tile.q, kTileQueries, rows.count, tile.head_dim, columns, tile.scores, kTileQueries);
 }
 
+// The second product in f32. What some queries don't see may hold NaN, which has to be found before it meets a weight
+// of 0; what all see need not be looked at, and not be copied where it is f32 in evenly spaced rows.
+static void add_rows_of_tile(const RowKernels& kernels, Tile& tile, bool in_place) {
+  const bool all_visible = tile.rows->all_visible;
+  if (in_place && all_visible && tile.value_dim % kLanes == 0) {
+    add_values(tile, (const float*)tile.rows->values[0]);
+    return;
+  }
+  const bool finite = widen_values(kernels, tile);
+  if (finite || all_visible) add_values(tile, nullptr);
+  else add_visible_values(tile);
+}
+
 // Attends to the rows collected so far and forgets them.
 static void flush(const AttendArgs& args, Tile& tile) {
   TileRows& rows = *tile.rows;
@@ -261,15 +274,8 @@ static void flush(const AttendArgs& args, Tile& tile) {
   const bool is_shaped = shapes_logits(args, rows.mask);
   if (is_shaped) shape_tile(args, tile);
   for (int m = 0; m < columns; m += kLanes) soften_column(tile, m, is_shaped ? 1.0f : args.scale);
-  // What some queries don't see may hold NaN, which has to be found before it meets a weight of 0.
-  if (add_on_unit(args, tile.matrix, rows.values, rows.count, tile.scores, columns, tile.out)) {
-    // done
-  } else if (in_place && rows.all_visible && tile.value_dim % kLanes == 0) {
-    add_values(tile, (const float*)rows.values[0]);
-  } else {
-    const bool finite = widen_values(kernels, tile);
-    if (finite || rows.all_visible) add_values(tile, nullptr);
-    else add_visible_values(tile);
+  if (!add_on_unit(args, tile.matrix, rows.values, rows.count, tile.scores, columns, tile.out)) {
+    add_rows_of_tile(kernels, tile, in_place);
   }
   rows.clear();
 }

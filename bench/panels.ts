@@ -1,0 +1,70 @@
+/** Log-log pictures of benches as SVG: panels side by side under one legend. */
+import { KvasirError } from '../src/tensor/error.ts'
+
+export interface Line {
+  /** Lines of one name have one colour in all panels. */
+  readonly name: string
+  /** x and y, both above 0. */
+  readonly data: readonly (readonly [number, number])[]
+  readonly isDashed?: boolean
+}
+
+export interface Panel {
+  readonly title: string
+  readonly lines: readonly Line[]
+  /** Ends of the x axis. */
+  readonly range: { readonly min: number; readonly max: number }
+}
+
+const size = { width: 400, height: 320, left: 64, right: 20, top: 56, bottom: 48 }
+const legendHeight = 64
+
+/**
+ * The picture as SVG text. echarts is loaded here only: it is large, and only needed for pictures.
+ * @throws KvasirError `not-found` without echarts
+ */
+export async function drawPanels(panels: readonly Panel[], axes: { x: string; y: string }): Promise<string> {
+  const echarts = await import('echarts').catch((cause) => {
+    throw new KvasirError('not-found', 'bench', 'pictures need the package echarts: npm install echarts', { cause })
+  })
+  const columns = Math.min(3, panels.length)
+  const rows = Math.ceil(panels.length / columns)
+  const whole = { width: Math.max(2, columns) * size.width, height: rows * size.height + legendHeight }
+  const chart = echarts.init(null, null, { renderer: 'svg', ssr: true, ...whole })
+  const places = panels.map((_, i) => ({
+    left: (i % columns) * size.width + size.left,
+    top: legendHeight + Math.floor(i / columns) * size.height + size.top,
+    width: size.width - size.left - size.right,
+    height: size.height - size.top - size.bottom,
+  }))
+  chart.setOption({
+    animation: false,
+    backgroundColor: '#fff',
+    legend: { top: 8, itemGap: 24 },
+    title: panels.map(({ title }, i) => ({
+      ...{ text: title, left: places[i]!.left, top: places[i]!.top - 48, textStyle: { fontSize: 13 } },
+    })),
+    grid: places,
+    xAxis: panels.map(({ range }, gridIndex) => ({
+      ...{ type: 'log' as const, logBase: 2, gridIndex, name: axes.x },
+      ...{ nameLocation: 'middle' as const, nameGap: 28, ...range },
+    })),
+    yAxis: panels.map((_, gridIndex) => ({
+      ...{ type: 'log' as const, gridIndex, name: axes.y },
+      min: (range: { min: number }) => 10 ** Math.floor(Math.log10(range.min)),
+    })),
+    series: panels.flatMap(({ lines }, i) =>
+      lines.map((line) => ({ ...seriesOf(line), xAxisIndex: i, yAxisIndex: i })),
+    ),
+  })
+  const svg = chart.renderToSVGString()
+  chart.dispose()
+  return svg
+}
+
+function seriesOf({ name, data, isDashed }: Line) {
+  return {
+    ...{ name, type: 'line' as const, data: data.map(([x, y]) => [x, y]), symbolSize: 5 },
+    lineStyle: { width: 2, type: isDashed ? ('dashed' as const) : ('solid' as const) },
+  }
+}
