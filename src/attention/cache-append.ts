@@ -1,11 +1,11 @@
 /** New tokens of `flashAttentionWithKVCache`, and how they get into the cache. */
 import type { Tensor } from 'onnxruntime-common'
-import type { Kernels, StorageArray } from '../kernels/index.ts'
+import type { Kernels, Rotation, StorageArray } from '../kernels/index.ts'
 import { invalidArgument } from '../tensor/error.ts'
 import type { Places } from './cache-places.ts'
 import { checkSameStorage, type Problem } from './core.ts'
 import { type Rotary, rotationAt } from './rotary.ts'
-import { allocate, floatData } from './tensors.ts'
+import { floatData } from './tensors.ts'
 import { widen } from './widen.ts'
 
 export interface NewTokens {
@@ -78,7 +78,7 @@ function sharedRow(pageSize: number, row: number, writer: number, other: number)
   return invalidArgument('attention', `expected the rows that are written in the pages of one sequence, got ${came}`)
 }
 
-/** Rotates k and stores k and v. The tokens of a page or a sequence lie together, so they are copied in runs. */
+/** Stores k, rotated on the way when there is an encoding, and v. The tokens of a page or a sequence lie together. */
 export function append(
   kernels: Kernels,
   problem: Problem,
@@ -90,35 +90,33 @@ export function append(
   const { count } = fresh
   for (let b = 0; b < B; b++) {
     const { before, total } = places.of(b)
-    const from = b * count
-    const own = fresh.key.subarray(from * K * D, (from + count) * K * D)
-    const keys = rotary && count > 0 ? rotated(kernels, problem, own, before, rotary) : own
     const run = places.table?.pageSize ?? count
     for (let j = before; j < total; ) {
       const length = Math.min(total - j, run - (places.table ? j % run : 0))
-      const [row, n] = [places.row(b, j), j - before]
-      problem.key.set(keys.subarray(n * K * D, (n + length) * K * D), row * K * D)
-      problem.value.set(fresh.value.subarray((from + n) * K * E, (from + n + length) * K * E), row * K * E)
+      const [row, from] = [places.row(b, j), b * count + j - before]
+      const source = fresh.key.subarray(from * K * D, (from + length) * K * D)
+      const target = problem.key.subarray(row * K * D, (row + length) * K * D)
+      if (rotary) storeRotated(kernels, problem, source, target, rotationAt(rotary, j, length, 1))
+      else target.set(source)
+      problem.value.set(fresh.value.subarray(from * K * E, (from + length) * K * E), row * K * E)
       j += length
     }
   }
 }
 
-/** `[count, K, D]` keys of one sequence, rotated to their places in f32 and rounded once. */
-function rotated(
+/** `[tokens, K, D]` from `source` to `target`: rotated in f32 and rounded once. */
+function storeRotated(
   kernels: Kernels,
   { K, D, storage }: Problem,
-  keys: StorageArray,
-  before: number,
-  rotary: Rotary,
-): StorageArray {
-  const count = keys.length / (K * D)
-  const target = allocate(storage, keys.length)
-  const each = Int32Array.from({ length: K * count }, (_, i) => i % count)
+  source: StorageArray,
+  target: StorageArray,
+  rotation: Rotation,
+): void {
+  const numTokens = source.length / (K * D)
+  const each = Int32Array.from({ length: K * numTokens }, (_, i) => i % numTokens)
   kernels.store({
-    ...{ source: widen(keys, storage), target, storage, layout: 'token-major', numTokens: count, numKvHeads: K },
-    ...{ headDim: D, capacity: count, counts: new Int32Array(K).fill(count), tokens: each, slots: each, stride: count },
-    rotation: rotationAt(rotary, before, count, 1),
+    ...{ source: widen(source, storage), target, storage, layout: 'token-major', numTokens, numKvHeads: K, headDim: D },
+    ...{ capacity: numTokens, counts: new Int32Array(K).fill(numTokens), tokens: each, slots: each, stride: numTokens },
+    rotation,
   })
-  return target
 }
