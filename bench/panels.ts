@@ -1,10 +1,10 @@
-/** Log-log pictures of benches as SVG: panels side by side under one legend. */
+/** Pictures of benches as SVG, log-log unless they say otherwise: panels side by side under one legend. */
 import { KvasirError } from '../src/tensor/error.ts'
 
 export interface Line {
   /** Lines of one name have one colour in all panels. */
   readonly name: string
-  /** x and y, both above 0. */
+  /** x and y; both above 0 where the axes are logarithmic. */
   readonly data: readonly (readonly [number, number])[]
   readonly isDashed?: boolean
 }
@@ -17,17 +17,27 @@ export interface Panel {
 }
 
 const size = { width: 400, height: 320, left: 64, right: 20, top: 56, bottom: 48 }
-const legendHeight = 64
+/** Of a row of the legend, and names in it. */
+const legend = { height: 24, names: 6 }
+
+export interface Axes {
+  readonly x: string
+  readonly y: string
+  /** Both axes, y from 0 to 1. */
+  readonly isLinear?: boolean
+}
 
 /**
  * The picture as SVG text. echarts is loaded here only: it is large, and only needed for pictures.
  * @throws KvasirError `not-found` without echarts
  */
-export async function drawPanels(panels: readonly Panel[], axes: { x: string; y: string }): Promise<string> {
+export async function drawPanels(panels: readonly Panel[], axes: Axes): Promise<string> {
   const echarts = await import('echarts').catch((cause) => {
     throw new KvasirError('not-found', 'bench', 'pictures need the package echarts: npm install echarts', { cause })
   })
-  const columns = Math.min(3, panels.length)
+  const columns = panels.length === 4 ? 2 : Math.min(3, panels.length)
+  const numNames = new Set(panels.flatMap(({ lines }) => lines.map(({ name }) => name))).size
+  const legendHeight = Math.max(64, 16 + legend.height * Math.ceil(numNames / legend.names))
   const rows = Math.ceil(panels.length / columns)
   const whole = { width: Math.max(2, columns) * size.width, height: rows * size.height + legendHeight }
   const chart = echarts.init(null, null, { renderer: 'svg', ssr: true, ...whole })
@@ -46,12 +56,15 @@ export async function drawPanels(panels: readonly Panel[], axes: { x: string; y:
     })),
     grid: places,
     xAxis: panels.map(({ range }, gridIndex) => ({
-      ...{ type: 'log' as const, logBase: 2, gridIndex, name: axes.x },
+      ...(axes.isLinear ? { type: 'value' as const } : { type: 'log' as const, logBase: 2 }),
+      ...{ gridIndex, name: axes.x },
       ...{ nameLocation: 'middle' as const, nameGap: 28, ...range },
     })),
     yAxis: panels.map((_, gridIndex) => ({
-      ...{ type: 'log' as const, gridIndex, name: axes.y },
-      min: (range: { min: number }) => 10 ** Math.floor(Math.log10(range.min)),
+      ...{ gridIndex, name: axes.y },
+      ...(axes.isLinear
+        ? { type: 'value' as const, min: 0, max: 1 }
+        : { type: 'log' as const, min: (range: { min: number }) => 10 ** Math.floor(Math.log10(range.min)) }),
     })),
     series: panels.flatMap(({ lines }, i) =>
       lines.map((line) => ({ ...seriesOf(line), xAxisIndex: i, yAxisIndex: i })),

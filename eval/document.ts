@@ -11,6 +11,8 @@ export interface DocumentOptions {
   readonly tokens: number
   /** Things, people and passwords that facts are about; there is one question about each. */
   readonly facts: number
+  /** Facts stand close together at the start (default), or anywhere in the first nine tenths. */
+  readonly placement?: 'start' | 'spread'
 }
 
 export interface Document {
@@ -24,7 +26,7 @@ export interface Document {
 /** A thing may be put somewhere and then moved twice: the latest place counts. */
 const maxMoves = 2
 
-/** Facts stand close together at the start; everything after them is filler. */
+/** What is no fact is filler. */
 export function createDocument(tokenizer: TextTokenizer, options: DocumentOptions): Document {
   const encode = rememberLast((text) => tokenizer.encode(text))
   const story = openStory(options, (text) => encode(text).length)
@@ -56,8 +58,9 @@ export function* streamDocument(
   if (piece.length > 0) yield piece
 }
 
-function openStory({ seed, tokens, facts }: DocumentOptions, countTokens: (text: string) => number): Story {
-  return createStory({ seed, facts, moves: maxMoves, targetTokens: tokens, placement: 'start', countTokens })
+function openStory(options: DocumentOptions, countTokens: (text: string) => number): Story {
+  const { seed, tokens, facts, placement = 'start' } = options
+  return createStory({ seed, facts, moves: maxMoves, targetTokens: tokens, placement, countTokens })
 }
 
 /** The story counts the tokens of each sentence just after it was encoded here: once is enough. */

@@ -77,6 +77,7 @@ test('docs/cli.md names every option', async () => {
     ['generate'],
     ['eval', 'recall'],
     ['eval', 'memory'],
+    ['eval', 'policies'],
     ['bench', 'attention'],
     ['bench', 'generate'],
     ['bench', 'linear'],

@@ -208,8 +208,11 @@ export type WrapperName = 'adakv' | 'pyramidkv'
 export type PolicyName = BasePolicyName | WrapperName
 export type PolicyChoice = PolicyName | `${WrapperName}(${string})`
 
-/** `model`, or the norm of a token's value (higher stays) or key (lower stays), or a scorer of one's own. */
-export type ImportanceSource = 'model' | 'value-norm' | 'key-norm' | ScoreTokens
+/** The model's own, or the norm of a token's value (higher stays) or key (lower stays). */
+export type ImportanceName = 'model' | 'value-norm' | 'key-norm'
+
+/** By name, or a scorer of one's own. */
+export type ImportanceSource = ImportanceName | ScoreTokens
 
 /** New tokens of one layer, as a score sees them. */
 export interface NewTokens {

@@ -2,7 +2,7 @@
 import { InvalidArgumentError, Option } from 'commander'
 import { backendNames } from '../kernels/index.ts'
 import { onnxDtypes } from '../onnx/index.ts'
-import { type PresetName, policyNames, presets, readPolicy } from '../policies/index.ts'
+import { importanceNames, type PresetName, policyNames, presets, readPolicy } from '../policies/index.ts'
 import type { LoadOptions } from '../runtime/contract.ts'
 import { didYouMean } from '../tensor/check.ts'
 import { byteCount } from './plan-options.ts'
@@ -23,6 +23,18 @@ export function integer(min: number, max = Number.MAX_SAFE_INTEGER): Parser {
 export function integers(min: number): (text: string, before: number[] | undefined) => number[] {
   const parse = integer(min)
   return (text, before = []) => [...before, ...text.split(',').map(parse)]
+}
+
+/** Words of any kind, one or more after one option, with spaces or commas between them. */
+export function words(text: string, before: string[] = []): string[] {
+  return [...before, ...text.split(',').map((word) => word.trim())]
+}
+
+/** Numbers above 0, below 1, one or more after one option, with spaces or commas between them. */
+export function fractions(text: string, before: number[] = []): number[] {
+  const found = text.split(',').map(Number)
+  if (found.every((value) => value > 0 && value < 1)) return [...before, ...found]
+  throw new InvalidArgumentError('Expected numbers above 0, below 1.')
 }
 
 /** Names from a list, one or more after one option, with spaces or commas between them. */
@@ -95,7 +107,7 @@ export const loadOptions = (): Option[] => [
   new Option('--kv-dtype <type>', 'storage of keys and values').choices(['f32', 'f16', 'bf16']),
   new Option('--kv-storage <how>', 'rows side by side, or in pages').choices(['contiguous', 'paged']),
   new Option('--positions <which>', 'of kept tokens: where they stood, or their rank').choices(['original', 'rank']),
-  new Option('--importance <what>', 'what linear ranks by').choices(['model', 'value-norm', 'key-norm']),
+  new Option('--importance <what>', 'what linear ranks by').choices(importanceNames),
   backendOption(),
   threadsOption(),
   new Option('--quantize <type>', 'weights of this width, built once and kept').choices(['int8', 'int4']),

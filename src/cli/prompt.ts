@@ -1,7 +1,7 @@
 /** Where the prompt of a command line comes from: an option, a file or standard input. */
-import { readFile } from 'node:fs/promises'
 import { KvasirError } from '../tensor/error.ts'
 import type { CliContext } from './context.ts'
+import { readTextFile } from './text-file.ts'
 
 export interface PromptFlags {
   readonly prompt?: string
@@ -14,10 +14,7 @@ export interface PromptFlags {
 export async function readPrompt({ stdin }: CliContext, { prompt, promptFile }: PromptFlags): Promise<string> {
   if (prompt !== undefined) return prompt
   if (promptFile !== undefined) {
-    const text = await readFile(promptFile, 'utf8').catch((cause) => {
-      throw new KvasirError('not-found', 'cli', `can't read the prompt file ${promptFile}: ${cause.message}`, { cause })
-    })
-    return withoutLastBreak(text)
+    return withoutLastBreak(await readTextFile('the prompt file', promptFile))
   }
   if (stdin.isTTY) {
     throw new KvasirError('invalid-argument', 'cli', 'expected a prompt: --prompt, --prompt-file or standard input')

@@ -22,9 +22,11 @@ import { checkChoice, checkFinite, checkInteger, checkKeys, describe } from '../
 import { invalidArgument } from '../tensor/error.ts'
 import { maxWindow, planWindows } from './budget.ts'
 import { type ChosenPolicy, policyNames, readPolicy } from './choice.ts'
+import { importanceNames } from './importance.ts'
 import type { PolicyEntry, Protection } from './table.ts'
 
 export { policyNames, readPolicy } from './choice.ts'
+export { importanceNames } from './importance.ts'
 export { type PresetName, presets } from './presets.ts'
 
 const storageTypes = ['f32', 'f16', 'bf16'] as const
@@ -210,7 +212,7 @@ function checkRest(options: CacheOptions): void {
   const { positions, importance, interval, leastWindow, keepMass, seed, evictionLog, window = maxWindow } = options
   if (positions !== undefined) checkChoice('cache', 'positions', positions, ['original', 'rank'])
   if (importance !== undefined && typeof importance !== 'function') {
-    checkChoice('cache', 'importance', importance, ['model', 'value-norm', 'key-norm'])
+    checkChoice('cache', 'importance', importance, importanceNames)
   }
   if (interval !== undefined) checkInteger('cache', 'interval', interval, 1, maxWindow)
   if (leastWindow !== undefined) checkInteger('cache', 'leastWindow', leastWindow, 1, window)

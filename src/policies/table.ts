@@ -3,9 +3,9 @@ import type { BasePolicyName, CacheOptions, WrapperName } from '../cache/contrac
 import type { Retention } from '../cache/retention.ts'
 import { expectedAttention } from './expected-attention.ts'
 import { h2o } from './h2o.ts'
+import { importanceOf } from './importance.ts'
 import { keydiff } from './keydiff.ts'
 import { lagkv } from './lagkv.ts'
-import { keyNorm, valueNorm } from './norms.ts'
 import { randomScores } from './random.ts'
 import { snapkv } from './snapkv.ts'
 import { tova } from './tova.ts'
@@ -44,12 +44,6 @@ const bounded = {
   interval: nowAndThen,
 } as const
 
-function importanceOf({ importance = 'model' }: CacheOptions): Retention {
-  if (typeof importance === 'function') return { kind: 'static', rankBy: importance }
-  const scores = { model: 'importance', 'value-norm': valueNorm, 'key-norm': keyNorm } as const
-  return { kind: 'static', rankBy: scores[importance] }
-}
-
 export const basePolicies = {
   full: {
     ...bounded,
@@ -61,7 +55,7 @@ export const basePolicies = {
   linear: {
     ...bounded,
     needsImportance: ({ importance = 'model' }) => importance === 'model',
-    retention: importanceOf,
+    retention: ({ importance }) => importanceOf(importance),
   },
   h2o: { ...bounded, recent: { tokens: Infinity, share: 0.5 }, interval: often, retention: () => h2o },
   tova: { ...bounded, recent: { tokens: 1, share: 1 }, interval: often, retention: () => tova },

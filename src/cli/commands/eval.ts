@@ -2,11 +2,13 @@
 import { Command } from 'commander'
 import type { CliContext } from '../context.ts'
 import { evalMemoryCommand } from './eval-memory.ts'
+import { evalPoliciesCommand } from './eval-policies.ts'
 import { evalRecallCommand } from './eval-recall.ts'
 
 export function evalCommand(context: CliContext): Command {
   return new Command('eval')
-    .description('Measure what a model remembers of a long document, and the memory that takes.')
+    .description('Measure what a model remembers, what that takes, and what is lost when its cache keeps less.')
     .addCommand(evalRecallCommand(context))
     .addCommand(evalMemoryCommand(context))
+    .addCommand(evalPoliciesCommand(context))
 }
