@@ -25,7 +25,8 @@ class ThreadPool {
 
   int num_threads() const { return (int)threads_.size() + 1; }
 
-  // `task(index, thread)`; returns when all are done. Not reentrant: one caller at a time.
+  // `task(index, thread)`; returns when all are done. Not reentrant: one caller at a time. Threads that have not woken by
+  // the time everything is taken are not waited for: on a busy machine that takes milliseconds.
   void run(int count, const std::function<void(int, int)>& task) {
     if (count <= 1 || threads_.empty()) {
       for (int i = 0; i < count; i++) task(i, 0);
@@ -36,11 +37,14 @@ class ThreadPool {
       task_ = &task;
       count_ = count;
       next_.store(0);
-      busy_.store((int)threads_.size());
       generation_.fetch_add(1);
     }
     wake_.notify_all();
-    work(0);
+    work(task, count, 0);
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      task_ = nullptr;  // nobody begins from here on
+    }
     // Spins while the others finish their last task; on an overloaded machine they may need this processor for it.
     for (int spin = 0; busy_.load(std::memory_order_acquire) > 0; spin++) {
       if (spin < kSpins) pause();
@@ -69,21 +73,27 @@ class ThreadPool {
 #endif
   }
 
-  void work(int thread) {
-    for (int i = next_.fetch_add(1); i < count_; i = next_.fetch_add(1)) (*task_)(i, thread);
+  void work(const std::function<void(int, int)>& task, int count, int thread) {
+    for (int i = next_.fetch_add(1); i < count; i = next_.fetch_add(1)) task(i, thread);
   }
 
   void serve(int thread) {
     unsigned seen = 0;
     for (;;) {
       for (int spin = 0; spin < kSpins && generation_.load(std::memory_order_acquire) == seen; spin++) pause();
+      const std::function<void(int, int)>* task;
+      int count;
       {
         std::unique_lock<std::mutex> lock(mutex_);
         wake_.wait(lock, [&] { return generation_.load() != seen; });
         seen = generation_.load();
         if (stopping_) return;
+        if (!task_) continue;  // woke too late
+        task = task_;
+        count = count_;
+        busy_.fetch_add(1);
       }
-      work(thread);
+      work(*task, count, thread);
       busy_.fetch_sub(1, std::memory_order_release);
     }
   }
