@@ -1,86 +1,267 @@
 /**
- * A layer's cache as anyone would write it: arrays of tokens, loops in f64, everything computed anew from nothing. It is
- * told which tokens stayed and says what attention over them must give; whether the right ones stayed is checked apart.
+ * A layer's cache as anyone would write it: arrays of tokens, loops in f64, everything computed anew from nothing. It
+ * says what attention gives, which tokens stay and what their scores are, from the definitions in docs/caches.md.
  */
-import type { LayerShape } from '../../cache/contract.ts'
-
-export interface NaiveToken {
-  readonly position: number
-  readonly key: Float64Array
-  readonly value: Float64Array
-  readonly bias: number
-}
-
-/** Radians a position, `[R]`; pairs (i, i + R). */
-export type Frequencies = readonly number[]
+import type { LayerInput, LayerShape } from '../../cache/contract.ts'
+import type { StorageType } from '../../kernels/index.ts'
+import type { NaiveRules } from './naive-rules.ts'
+import { type NaiveView, rescores, staticScore } from './naive-scores.ts'
+import { dynamicBudgets, keepBest, keepTogether, sum } from './naive-selection.ts'
+import { dot, type Frequencies, type NaiveToken, stored, turn } from './naive-token.ts'
 
 export interface NaiveOptions {
   readonly shape: LayerShape
+  readonly layer: number
+  readonly rules: NaiveRules
+  readonly seed: number
+  readonly keyStorage: StorageType
+  readonly valueStorage: StorageType
   /** Absent: keys and queries come rotated, or never are. */
   readonly frequencies?: Frequencies
   readonly isRank: boolean
 }
 
+/** A query head's look at the tokens of its KV head. */
+interface Look {
+  readonly query: Float64Array
+  readonly h: number
+  /** Of the query. */
+  readonly position: number
+  /** Where the query stands on the axis of rotations. */
+  readonly number: number
+}
+
 export class NaiveLayer {
   readonly #options: NaiveOptions
-  /** Tokens of each head, by position. */
+  /** Tokens that each head holds, by position. */
   heads: NaiveToken[][]
   seen = 0
+  /** `[T, H, D]` of all tokens. */
+  #queries: Float64Array[][] = []
+  /** All that came to each head. */
+  #history: NaiveToken[][]
+  #limits: number[]
+  #next = 0
 
-  constructor(options: NaiveOptions, heads?: NaiveToken[][]) {
+  constructor(options: NaiveOptions) {
+    const { shape, rules } = options
     this.#options = options
-    this.heads = heads ?? Array.from({ length: options.shape.numKvHeads }, () => [])
+    this.heads = Array.from({ length: shape.numKvHeads }, () => [])
+    this.#history = this.heads.map(() => [])
+    this.#limits = this.heads.map(() => rules.leastWindow ?? rules.window)
   }
 
   fork(): NaiveLayer {
-    const copy = new NaiveLayer(
-      this.#options,
-      this.heads.map((tokens) => [...tokens]),
-    )
+    const copy = new NaiveLayer(this.#options)
+    copy.#history = this.#history.map((tokens) => tokens.map((token) => ({ ...token })))
+    copy.heads = this.heads.map((tokens, k) => {
+      return tokens.map((token) => {
+        return copy.#history[k]!.find(({ position }) => position === token.position) as NaiveToken
+      })
+    })
     copy.seen = this.seen
+    copy.#queries = [...this.#queries]
+    copy.#limits = [...this.#limits]
+    copy.#next = this.#next
     return copy
   }
 
-  add(head: number, token: NaiveToken): void {
-    this.heads[head]!.push(token)
+  truncate(length: number): void {
+    for (const lists of [this.heads, this.#history]) {
+      for (const [k, tokens] of lists.entries()) lists[k] = tokens.filter(({ position }) => position < length)
+    }
+    this.seen = length
+    this.#queries.length = length
+    this.#next = length
   }
 
-  keep(head: number, positions: readonly number[]): void {
-    const wanted = new Set(positions)
-    this.heads[head] = this.heads[head]!.filter(({ position }) => wanted.has(position))
+  reset(): void {
+    this.truncate(0)
+    this.#limits = this.#limits.map(() => this.#options.rules.leastWindow ?? this.#options.rules.window)
   }
 
-  /** Attention of one query head over the tokens of its KV head up to a position. */
-  attend(query: Float64Array, h: number, position: number): Float64Array {
-    const { shape, frequencies, isRank } = this.#options
-    const { numHeads, numKvHeads, headDim, valueDim, scale = 1 / Math.sqrt(headDim) } = shape
-    const tokens = this.heads[Math.floor((h * numKvHeads) / numHeads)]!.filter((token) => token.position <= position)
-    const output = new Float64Array(valueDim)
-    const logits = tokens.map((token, n) => {
-      const distance = isRank ? tokens.length - 1 - n : position - token.position
-      const key = frequencies ? turn(token.key, frequencies, -distance) : token.key
-      return scale * key.reduce((sum, value, d) => sum + value * (query[d] as number), 0) + token.bias
-    })
-    const most = Math.max(...logits)
-    if (most === Number.NEGATIVE_INFINITY) return output
-    const weights = logits.map((logit) => Math.exp(logit - most))
-    const total = weights.reduce((a, b) => a + b, 0)
-    for (const [n, token] of tokens.entries()) {
-      for (let e = 0; e < valueDim; e++) {
-        output[e] = (output[e] as number) + ((weights[n] as number) / total) * (token.value[e] as number)
+  /** Returns the output, `[T, H, E]`. */
+  attend(input: LayerInput): Float64Array {
+    const { rules, isRank } = this.#options
+    const { numTokens } = input
+    // Static scores: a chunk is its tokens, one at a time. So is one in which some head passes a token over, by rank.
+    const isSingle = rules.interval === 0 || (isRank && (input.importance as Float32Array).includes(-Infinity))
+    const size = isSingle ? 1 : numTokens
+    const outputs: Float64Array[] = []
+    for (let t = 0; t < numTokens; t += size) {
+      this.#add(input, t, size)
+      if (rules.interval === 0) this.#keepStatic()
+      else this.#renumber()
+      for (let n = this.seen - size; n < this.seen; n++) outputs.push(...this.#attendAs(n))
+    }
+    if (rules.interval > 0) this.#compress()
+    return Float64Array.from(outputs.flatMap((output) => [...output]))
+  }
+
+  #add({ query, key, value, importance }: LayerInput, first: number, count: number): void {
+    const { numHeads: H, numKvHeads: K, headDim: D, valueDim: E } = this.#options.shape
+    const part = (array: Float32Array, at: number, dim: number) => {
+      return Float64Array.from(array.subarray(at * dim, (at + 1) * dim))
+    }
+    for (let t = first; t < first + count; t++) {
+      this.#queries.push(Array.from({ length: H }, (_, h) => part(query, t * H + h, D)))
+      for (let k = 0; k < K; k++) {
+        const token: NaiveToken = {
+          ...{ position: this.seen, key: part(key, t * K + k, D), value: part(value, t * K + k, E), mass: 0 },
+          ...{ bias: importance?.[t * K + k] ?? 0, score: Number.NaN, number: this.#next, hasMoved: false },
+        }
+        if (this.#options.rules.passesOver && token.bias === Number.NEGATIVE_INFINITY) continue
+        if (!(this.#options.rules.score in rescores)) {
+          const sizes = { layer: this.#options.layer, numKvHeads: K, seed: this.#options.seed }
+          token.score = staticScore(this.#options.rules.score, token, k, sizes)
+        }
+        this.#history[k]!.push(token)
+        this.heads[k]!.push(token)
+      }
+      this.seen++
+      this.#next++
+    }
+  }
+
+  /** Of all tokens so far, whatever was kept before: what has left could not come back anyway. */
+  #keepStatic(): void {
+    const { rules } = this.#options
+    this.heads = this.#history.map((tokens) => (rules.masks ? [...tokens] : keepBest(tokens, rules.window, rules)))
+    this.#renumber()
+  }
+
+  /** By rank, the newest token stands before the next number and every older one a number lower. */
+  #renumber(): void {
+    if (!this.#options.isRank) return
+    if (this.#next > 2 * this.#options.rules.window) this.#next = Math.max(...this.heads.map(({ length }) => length))
+    for (const tokens of this.heads) {
+      for (const [n, token] of tokens.entries()) {
+        const number = this.#next - (tokens.length - n)
+        if (number !== token.number) token.hasMoved = true
+        token.number = number
       }
     }
-    return output
+  }
+
+  #key({ key, number, hasMoved }: NaiveToken): Float64Array {
+    const { keyStorage, frequencies } = this.#options
+    if (!frequencies) return stored(key, keyStorage)
+    return stored(turn(hasMoved ? stored(key, keyStorage) : key, frequencies, number), keyStorage)
+  }
+
+  #value({ value }: NaiveToken): Float64Array {
+    return stored(value, this.#options.valueStorage)
+  }
+
+  /** All heads of the query at a position, over what they hold. */
+  #attendAs(position: number): Float64Array[] {
+    const { shape, rules } = this.#options
+    return (this.#queries[position] as Float64Array[]).map((query, h) => {
+      const tokens = this.#ofQueryHead(h)
+      const weights = this.#weights(tokens, { query, h, position, number: this.#next - this.seen + position })
+      const output = new Float64Array(shape.valueDim)
+      for (const [n, token] of tokens.entries()) {
+        token.mass += rules.score === 'h2o' ? (weights[n] as number) : 0
+        const value = this.#value(token)
+        for (let e = 0; e < output.length; e++) output[e]! += (weights[n] as number) * (value[e] as number)
+      }
+      return output
+    })
+  }
+
+  #ofQueryHead(h: number): NaiveToken[] {
+    const { numHeads, numKvHeads } = this.#options.shape
+    return this.heads[Math.floor((h * numKvHeads) / numHeads)] as NaiveToken[]
+  }
+
+  /** Of each token of a head; 0 where it is not seen. */
+  #weights(tokens: readonly NaiveToken[], { query, position, number }: Look): number[] {
+    const { shape, frequencies, rules } = this.#options
+    const turned = frequencies ? turn(query, frequencies, number) : query
+    const { scale = 1 / Math.sqrt(shape.headDim) } = shape
+    const isOpen = tokens.map((token) => token.position <= position)
+    const open = new Set(tokens.filter((_, n) => isOpen[n]))
+    const visible = rules.masks ? new Set(keepBest(hideless(open), rules.window, rules)) : open
+    const logits = tokens.map((token) => {
+      return visible.has(token) ? scale * dot(this.#key(token), turned) + token.bias : Number.NEGATIVE_INFINITY
+    })
+    const most = Math.max(...logits)
+    if (most === Number.NEGATIVE_INFINITY) return logits.map(() => 0)
+    const powers = logits.map((logit) => Math.exp(logit - most))
+    const total = powers.reduce((a, b) => a + b, 0)
+    return powers.map((power) => power / total)
+  }
+
+  #compress(): void {
+    const { rules } = this.#options
+    const { window, interval, sinks, recent, isShared, leastWindow } = rules
+    const total = this.heads.reduce((all, { length }) => all + length, 0)
+    const isOver = this.heads.map(({ length }, k) => length > (this.#limits[k] as number))
+    if (isShared ? total <= this.heads.length * window : !isOver.includes(true)) return
+    const view = this.#view()
+    const scores = rescores[rules.score]?.(view)
+    for (const [k, tokens] of this.heads.entries()) {
+      for (const [n, token] of tokens.entries()) if (scores) token.score = scores[k]![n] as number
+    }
+    const budget = Math.max(window - interval + 1, sinks + recent, 1)
+    if (isShared) this.heads = keepTogether(this.heads, budget, rules)
+    else if (leastWindow !== undefined) this.#keepDynamic(view, budget)
+    else this.heads = this.heads.map((tokens, k) => (isOver[k] ? keepBest(tokens, budget, rules) : tokens))
+    this.#renumber()
+  }
+
+  #keepDynamic(view: NaiveView, budget: number): void {
+    const { rules } = this.#options
+    const masses = view.recentMass(
+      rules.score === 'snapkv' ? Math.max(1, rules.recent) : rules.score === 'tova' ? 1 : 16,
+    )
+    const budgets = dynamicBudgets(this.heads, masses, budget, rules)
+    this.#limits = budgets.map((own) => Math.min(rules.window, own + rules.interval - 1))
+    this.heads = this.heads.map((tokens, k) => keepBest(tokens, budgets[k] as number, rules))
+  }
+
+  #view(): NaiveView {
+    const { shape, rules, frequencies } = this.#options
+    return {
+      ...{ heads: this.heads, numHeads: shape.numHeads, seen: this.seen, rules },
+      keys: (head) => this.heads[head]!.map((token) => this.#key(token)),
+      values: (head) => this.heads[head]!.map((token) => this.#value(token)),
+      recentMass: (count) => this.#recentMass(count),
+      sample: (head) => this.#sample().map((queries) => queries[head] as Float64Array),
+      ahead: (query) => {
+        const turned = Array.from({ length: frequencies ? 512 : 1 }, (_, n) => {
+          return turn(query, frequencies ?? [], this.#next + n)
+        })
+        return query.map((_, d) => sum(turned.map((one) => one[d] as number)) / turned.length)
+      },
+    }
+  }
+
+  #recentMass(count: number): number[][] {
+    const masses = this.heads.map((tokens) => tokens.map(() => 0))
+    for (let position = Math.max(0, this.seen - count); position < this.seen; position++) {
+      for (const [h, query] of (this.#queries[position] as Float64Array[]).entries()) {
+        const tokens = this.#ofQueryHead(h)
+        const own = masses[this.heads.indexOf(tokens)] as number[]
+        const look = { query, h, position, number: this.#next - this.seen + position }
+        this.#weights(tokens, look).forEach((weight, n) => {
+          own[n]! += weight
+        })
+      }
+    }
+    return masses
+  }
+
+  /** Every n-th query but for the first four, n the least power of two that makes 64 or less of them. */
+  #sample(): Float64Array[][] {
+    const open = this.#queries.slice(4)
+    let stride = 1
+    while (Math.ceil(open.length / stride) > 64) stride *= 2
+    return open.filter((_, n) => n % stride === 0)
   }
 }
 
-function turn(vector: Float64Array, frequencies: Frequencies, position: number): Float64Array {
-  const turned = vector.slice()
-  for (const [i, frequency] of frequencies.entries()) {
-    const [c, s] = [Math.cos(position * frequency), Math.sin(position * frequency)]
-    const [a, b] = [vector[i] as number, vector[i + frequencies.length] as number]
-    turned[i] = a * c - b * s
-    turned[i + frequencies.length] = b * c + a * s
-  }
-  return turned
+/** Without what importance hides: it takes no place among the best. */
+function hideless(tokens: Iterable<NaiveToken>): NaiveToken[] {
+  return [...tokens].filter(({ bias }) => bias !== Number.NEGATIVE_INFINITY)
 }
