@@ -87,8 +87,9 @@ export const rescores: Record<string, (view: NaiveView) => number[][]> = {
           return spreads(of(own), of(next))
         })
         const raw = own.map((_, n) => ((shares[0]![n] as number) + (shares[1]![n] as number)) / 2)
-        const mine = raw[own.indexOf(token)] as number
-        return raw.filter((value) => value < mine).length / own.length
+        const me = own.indexOf(token)
+        const mine = raw[me] as number
+        return raw.filter((value, n) => value < mine || (value === mine && n < me)).length / own.length
       })
     })
   },
