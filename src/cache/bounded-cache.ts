@@ -17,9 +17,11 @@ import {
   type LayerConfig,
   type Queries,
   tokenOf,
+  visitConfig,
 } from './layout.ts'
 import { PositionAxis } from './position-axis.ts'
 import { appendedRows, type RowStore } from './row-store.ts'
+import type { StateVisitor } from './snapshot/state.ts'
 
 export interface BoundedCacheOptions extends LayerConfig {
   /** W */
@@ -270,6 +272,23 @@ export class BoundedCache implements LayerCache {
       }
     })
     return { heads, evicted: this.#history?.evictions(isByAge) ?? [] }
+  }
+
+  visitState(visitor: StateVisitor): void {
+    const { rankBy, window } = this.#options
+    visitor.fixed('cache', 'bounded')
+    visitConfig(visitor, this.#options)
+    visitor.fixed('ranked by', typeof rankBy === 'function' ? 'score' : rankBy)
+    visitor.fixed('importance', this.#bias !== undefined)
+    this.#seen = visitor.integer('tokens', this.#seen, 0)
+    this.#state.visitState(visitor, this.#seen)
+    const { lengths } = this.#state.view
+    this.#store.visitRows(visitor, lengths)
+    for (let k = 0; this.#bias && k < lengths.length; k++) {
+      visitor.numbers(this.#bias.f32.subarray(k * window, k * window + (lengths[k] as number)))
+    }
+    this.#axis?.visitState(visitor, lengths)
+    this.#history?.visitState(visitor, this.#state.view)
   }
 
   checkIntegrity(): void {

@@ -1,5 +1,7 @@
 /** What a model needs of a KV cache: append the new tokens of one layer and attend, in one call. */
 
+import type { Stateful } from './snapshot/state.ts'
+
 /**
  * What turns queries and keys of a layer, for caches that do it themselves. Made by whoever knows the model's encoding.
  */
@@ -36,7 +38,7 @@ export interface LayerInput {
 }
 
 /** One layer of one sequence. */
-export interface LayerCache {
+export interface LayerCache extends Stateful {
   /** Queries and keys must come unrotated: this cache gives them positions of its own, or looks at them before. */
   readonly rotates?: boolean
   /** Appends and attends. `output` is `[T, H, E]`. All layers of a sequence are fed the same tokens. */
@@ -112,6 +114,12 @@ export interface KvCache {
    * @throws KvasirError `internal` when a count is wrong
    */
   checkIntegrity?(): void
+  /** The ids of all tokens seen, where whoever feeds the layers has told them all (models do). */
+  readonly tokens?: ArrayLike<number> | undefined
+  /** Tells the ids of tokens that all layers have just been fed. */
+  noteTokens?(tokens: ArrayLike<number>): void
+  /** Absent for caches that live elsewhere. */
+  visitState?: Stateful['visitState']
   /** Forgets the tokens from position `length` on; absent for caches that can't bring back what they evicted. */
   readonly truncate?: ((length: number) => void) | undefined
   reset(): void

@@ -1,5 +1,6 @@
 /** The last evictions of a layer, in a ring of fixed size. */
 import type { Eviction } from './contract.ts'
+import type { StateVisitor } from './snapshot/state.ts'
 
 export class EvictionLog {
   readonly #size: number
@@ -29,6 +30,12 @@ export class EvictionLog {
       const [head, position, score, seenTokens] = this.#numbers.subarray(at, at + 4) as unknown as number[]
       return { head: head!, position: position!, score: scoreOf(score!), seenTokens: seenTokens! }
     })
+  }
+
+  visitState(visitor: StateVisitor): void {
+    visitor.fixed('eviction log', this.#size)
+    this.#count = visitor.integer('evictions', this.#count, 0)
+    visitor.numbers(this.#numbers.subarray(0, 4 * Math.min(this.#count, this.#size)))
   }
 
   clear(): void {

@@ -5,9 +5,18 @@
  */
 import type { KeyValueSegment } from '../kernels/index.ts'
 import type { CacheInfo, LayerCache, LayerExplanation, LayerInput } from './contract.ts'
-import { attentionOf, bytesPerToken, checkInput, createStore, type LayerConfig, type Queries } from './layout.ts'
+import {
+  attentionOf,
+  bytesPerToken,
+  checkInput,
+  createStore,
+  type LayerConfig,
+  type Queries,
+  visitConfig,
+} from './layout.ts'
 import { RowColumn } from './row-column.ts'
 import { appendedRows, type RowStore } from './row-store.ts'
+import type { StateVisitor } from './snapshot/state.ts'
 
 export interface FullCacheOptions extends LayerConfig {
   /** W of the dynamic mask; absent: a query sees everything before it. */
@@ -147,6 +156,18 @@ export class FullCache implements LayerCache {
       scores: this.positions(k).map((row) => this.#scores?.values[k * capacity + row] ?? null),
     }))
     return { heads, evicted: [] }
+  }
+
+  visitState(visitor: StateVisitor): void {
+    visitor.fixed('cache', 'full')
+    visitConfig(visitor, this.#options)
+    visitor.fixed('window', this.#options.window ?? 'none')
+    visitor.fixed('importance', this.#hasImportance)
+    this.#seen = visitor.integer('tokens', this.#seen, 0, 2 ** 31 - 1)
+    const lengths = this.#lengths(this.#seen)
+    this.#store.visitRows(visitor, lengths)
+    this.#scores?.resize(this.#store.capacity, this.#lengths(0))
+    this.#scores?.visitState(visitor, lengths)
   }
 
   checkIntegrity(): void {

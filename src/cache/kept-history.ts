@@ -7,6 +7,7 @@ import type { Eviction } from './contract.ts'
 import { EvictionLog } from './eviction-log.ts'
 import type { RetainPlan } from './kept-state.ts'
 import type { PositionAxis } from './position-axis.ts'
+import type { StateVisitor } from './snapshot/state.ts'
 
 export class KeptHistory {
   /** `[K, W]`; NaN: the row is free. */
@@ -67,6 +68,17 @@ export class KeptHistory {
 
   evictions(isByAge: boolean): Eviction[] {
     return isByAge ? this.#log.entries.map((entry) => ({ ...entry, score: null })) : this.#log.entries
+  }
+
+  /** Between calls, positions and scores are those of the kept set. */
+  visitState(visitor: StateVisitor, { positions, scores, lengths, window }: KeptSet): void {
+    this.#log.visitState(visitor)
+    if (!visitor.isReading) return
+    for (const [k, length] of lengths.entries()) {
+      const start = k * window
+      this.#positions.set(positions.subarray(start, start + length), start)
+      this.#scores.set(scores.subarray(start, start + length), start)
+    }
   }
 
   clear(): void {

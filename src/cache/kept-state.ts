@@ -1,5 +1,6 @@
 /** The kept set of one layer as memory that kernels write, and the lists in which `retain` reports what changed. */
 import type { KeptSet, Kernels, Memory } from '../kernels/index.ts'
+import { invalidState, type StateVisitor } from './snapshot/state.ts'
 
 export interface KeptStateOptions {
   readonly kernels: Kernels
@@ -57,6 +58,31 @@ export class KeptState {
     lengths.fill(0)
     heapLengths.fill(0)
     accepted.fill(0)
+  }
+
+  /** @param seen tokens of the sequence, which positions are below */
+  visitState(visitor: StateVisitor, seen: number): void {
+    const { window, sinks, recent } = this.#options
+    for (const [name, value] of Object.entries({ window, sinks, recent })) visitor.fixed(name, value)
+    const { lengths, heapLengths, accepted, positions, scores, heap, ring } = this.view
+    visitor.integers('rows', lengths, 0, window)
+    visitor.integers('ranked rows', heapLengths, 0, window - sinks - recent)
+    visitor.integers('accepted tokens', accepted, 0, seen)
+    for (const [k, length] of lengths.entries()) {
+      const rows = <T extends Int32Array | Float32Array | Float64Array>(array: T, count = length): T =>
+        array.subarray(k * window, k * window + count) as T
+      const [ranked, taken] = [heapLengths[k] as number, accepted[k] as number]
+      // Of those that stayed in any case, the first are the sinks and the last are in the ring.
+      const inRing = Math.max(0, Math.min(recent, taken - sinks))
+      if (length !== Math.min(taken, sinks) + inRing + ranked) throw invalidState(`expected other than ${length} rows`)
+      visitor.integers('positions', rows(positions), 0, seen - 1)
+      visitor.numbers(rows(scores))
+      visitor.integers('the heap', rows(heap, ranked), 0, length - 1)
+      visitor.integers('recent rows', ring.subarray(k * recent, k * recent + inRing), 0, length - 1)
+      if (visitor.isReading && new Set(rows(positions)).size < length) {
+        throw invalidState('expected each position once a head')
+      }
+    }
   }
 
   copyFrom(other: KeptState): void {

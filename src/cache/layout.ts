@@ -7,6 +7,7 @@ import type { LayerInput, LayerShape } from './contract.ts'
 import type { PagePool } from './page-pool.ts'
 import { PagedStore } from './paged-store.ts'
 import { type RowStore, rowBytes } from './row-store.ts'
+import type { StateVisitor } from './snapshot/state.ts'
 
 /** One layer: its shape, how its rows are stored and where its keys stand. */
 export interface LayerConfig {
@@ -38,6 +39,14 @@ export function createStore(config: LayerConfig, capacity: number, settles = fal
   const { numKvHeads, headDim, valueDim } = shape
   const options = { kernels, kvDtype, numKvHeads, headDim, valueDim, hasOriginals: isRanked === true, capacity }
   return pool ? new PagedStore({ ...options, settles, pool }) : new ContiguousStore({ ...options, settles })
+}
+
+/** What a state must have been written with to fit a layer. */
+export function visitConfig(visitor: StateVisitor, { shape, kvDtype, rotates = false }: LayerConfig): void {
+  const { numKvHeads, headDim, valueDim } = shape
+  for (const [name, value] of Object.entries({ kvDtype, numKvHeads, headDim, valueDim, rotates })) {
+    visitor.fixed(name, value)
+  }
 }
 
 /**

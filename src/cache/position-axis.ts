@@ -12,6 +12,7 @@ import { describe } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
 import type { LayerRotary } from './contract.ts'
 import type { RowStore } from './row-store.ts'
+import type { StateVisitor } from './snapshot/state.ts'
 
 /** Rows whose rotation is out of date. */
 interface Moves {
@@ -167,6 +168,17 @@ export class PositionAxis {
     }
     this.#numbers = numbers
     this.#capacity = capacity
+  }
+
+  /** The rotary comes with the next tokens; there are no moves between calls. */
+  visitState(visitor: StateVisitor, lengths: Int32Array): void {
+    visitor.fixed('positions', this.#isRank ? 'rank' : 'original')
+    this.#next = visitor.integer('the next position', this.#next, 0)
+    if (!this.#isRank) return
+    for (const [k, length] of lengths.entries()) {
+      const start = k * this.#capacity
+      visitor.integers('ranks', this.#numbers.subarray(start, start + length), Number.MIN_SAFE_INTEGER)
+    }
   }
 
   copyFrom(other: PositionAxis): void {

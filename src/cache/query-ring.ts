@@ -1,5 +1,6 @@
 /** Queries that policies look back at: the last ones, for their attention, and a sample of all, for statistics. */
 import type { KeptRows } from './retention.ts'
+import type { StateVisitor } from './snapshot/state.ts'
 
 /** The last `size` queries of a layer, as they came. */
 export class QueryRing {
@@ -35,6 +36,12 @@ export class QueryRing {
       queries.set(this.#rows.subarray(at, at + this.#width), n * this.#width)
     }
     return queries
+  }
+
+  visitState(visitor: StateVisitor): void {
+    visitor.fixed('last queries', this.#size)
+    this.#count = visitor.integer('queries', this.#count, 0)
+    visitor.numbers(this.#rows.subarray(0, this.count * this.#width))
   }
 
   clear(): void {
@@ -88,6 +95,13 @@ export class QuerySampler {
 
   sample(meanRotation: NonNullable<KeptRows['sample']>['meanRotation']): KeptRows['sample'] {
     return { count: this.#count, queries: this.#rows.subarray(0, this.#count * this.#width), meanRotation }
+  }
+
+  visitState(visitor: StateVisitor): void {
+    visitor.fixed('sampled queries', this.#size)
+    this.#count = visitor.integer('samples', this.#count, 0, this.#size)
+    this.#stride = visitor.integer('stride', this.#stride, 1)
+    visitor.numbers(this.#rows.subarray(0, this.#count * this.#width))
   }
 
   clear(): void {

@@ -15,6 +15,7 @@ import {
   type LayerConfig,
   type Queries,
   tokenOf,
+  visitConfig,
 } from './layout.ts'
 import { PositionAxis } from './position-axis.ts'
 import { QueryRing, QuerySampler } from './query-ring.ts'
@@ -23,6 +24,7 @@ import type { KeptRows, Retention } from './retention.ts'
 import type { RowStore } from './row-store.ts'
 import { RowsView } from './rows-view.ts'
 import { type DynamicWindow, massBudgets, type SelectionRules, selectRows } from './selection.ts'
+import type { StateVisitor } from './snapshot/state.ts'
 
 export interface RankedCacheOptions extends LayerConfig {
   readonly retention: Retention
@@ -349,6 +351,27 @@ export class RankedCache implements LayerCache {
       scores: this.#rows.order(k).map((row) => scoreOf(this.#rows.score(k, row))),
     }))
     return { heads, evicted: this.#log.entries }
+  }
+
+  visitState(visitor: StateVisitor): void {
+    const { window, sinks, recent, interval, safeguard = 'none', dynamic, retention } = this.#options
+    visitor.fixed('cache', 'ranked')
+    visitConfig(visitor, this.#options)
+    const rules = { window, sinks, recent, interval, safeguard, ranking: retention.kind }
+    for (const [name, value] of Object.entries(rules)) visitor.fixed(name, value)
+    visitor.fixed('least window', dynamic?.least ?? 'none')
+    visitor.fixed('importance', this.#hasImportance)
+    this.#seen = visitor.integer('tokens', this.#seen, 0)
+    const lengths = this.#rows.lengths.slice()
+    visitor.integers('rows', lengths, 0, Math.min(this.#seen, 2 ** 31 - 1))
+    this.#store.visitRows(visitor, lengths)
+    this.#resize()
+    this.#rows.visitState(visitor, lengths, this.#seen)
+    visitor.integers('limits', this.#limits, 0, window)
+    this.#axis?.visitState(visitor, lengths)
+    this.#ring?.visitState(visitor)
+    this.#sampler?.visitState(visitor)
+    this.#log.visitState(visitor)
   }
 
   checkIntegrity(): void {

@@ -4,6 +4,7 @@
  */
 import type { Kernels } from '../kernels/index.ts'
 import { RowColumn } from './row-column.ts'
+import { checkPermutation, type StateVisitor } from './snapshot/state.ts'
 
 export class RankedRows {
   readonly lengths: Int32Array
@@ -138,6 +139,23 @@ export class RankedRows {
       this.#scores.set(scores.subarray(start, start + length), k * capacity)
     }
     this.#capacity = capacity
+  }
+
+  /** For `lengths`, which there is room for, of rows below position `seen`. */
+  visitState(visitor: StateVisitor, lengths: Int32Array, seen: number): void {
+    this.lengths.set(lengths)
+    this.bias?.visitState(visitor, lengths)
+    this.mass?.visitState(visitor, lengths)
+    for (const [k, length] of lengths.entries()) {
+      const start = k * this.#capacity
+      visitor.integers('positions', this.#positions.subarray(start, start + length), 0, seen - 1)
+      visitor.numbers(this.#scores.subarray(start, start + length))
+      const order = Int32Array.from({ length }, (_, n) => this.#order[k]?.[n] ?? 0)
+      visitor.integers('the order of rows', order, 0, length - 1)
+      if (!visitor.isReading) continue
+      checkPermutation('the order of rows', order)
+      this.#order[k] = Array.from(order)
+    }
   }
 
   clear(): void {

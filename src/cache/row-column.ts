@@ -1,5 +1,6 @@
 /** One f32 a row, `[K, C]`, where kernels can read it: biases, masses, scores. */
 import type { Kernels, Memory } from '../kernels/index.ts'
+import type { StateVisitor } from './snapshot/state.ts'
 
 export class RowColumn {
   readonly #kernels: Kernels
@@ -34,6 +35,13 @@ export class RowColumn {
 
   copyFrom(other: RowColumn, lengths: Int32Array): void {
     copyRows(other.values, other.#capacity, this.values, this.#capacity, lengths)
+  }
+
+  /** The first lengths[k] rows of each head. */
+  visitState(visitor: StateVisitor, lengths: Int32Array): void {
+    for (const [k, length] of lengths.entries()) {
+      visitor.numbers(this.values.subarray(k * this.#capacity, k * this.#capacity + length))
+    }
   }
 
   move(head: number, from: number, to: number): void {

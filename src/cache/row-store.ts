@@ -5,6 +5,7 @@
  */
 import type { Kernels, KeyValueSegment, Rotation, StorageArray, StorageType } from '../kernels/index.ts'
 import { decodeRow } from './decode-row.ts'
+import type { StateVisitor } from './snapshot/state.ts'
 
 export const bytesOf = { f32: 4, f16: 2, bf16: 2 } as const satisfies Record<StorageType, number>
 
@@ -135,6 +136,31 @@ export abstract class RowStore {
       ...{ capacity: this.numFlat, counts: Int32Array.of(count), tokens: Int32Array.from(slots, (_, n) => n), slots },
       ...{ stride: count, rotation: turned },
     })
+  }
+
+  /** Rows 0 .. lengths[k] - 1 of each head as opaque bytes, one plane after the other; reading makes them exist. */
+  visitRows(visitor: StateVisitor, lengths: Int32Array): void {
+    const { headDim, valueDim, kvDtype } = this.options
+    const sizes = { keys: headDim, values: valueDim, originals: headDim }
+    const total = lengths.reduce((sum, length) => sum + length, 0)
+    visitor.expect('rows', total * rowBytes(this.options, kvDtype))
+    if (visitor.isReading) this.reserve(lengths, 0)
+    for (const [name, dim] of Object.entries(sizes)) {
+      const plane = this.planes[name as keyof RowPlanes]
+      for (let k = 0; plane && k < lengths.length; k++) this.#visitHead(visitor, plane, k, lengths[k] as number, dim)
+    }
+  }
+
+  /** Rows that lie side by side go in one piece. */
+  #visitHead(visitor: StateVisitor, plane: StorageArray, head: number, length: number, dim: number): void {
+    for (let row = 0; row < length; ) {
+      const first = this.flat(head, row)
+      let count = 1
+      while (row + count < length && this.flat(head, row + count) === first + count) count++
+      const part = plane.subarray(first * dim, (first + count) * dim)
+      visitor.bytes(new Uint8Array(part.buffer, part.byteOffset, part.byteLength))
+      row += count
+    }
   }
 
   /** Copies a row over another of the same head. */

@@ -2,13 +2,17 @@
 import { checkInteger } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
 import type { CacheInfo, KvCache, LayerCache, LayerExplanation } from './contract.ts'
+import { invalidState, type Stateful, type StateVisitor } from './snapshot/state.ts'
+import { TokenHistory } from './token-history.ts'
 
 export class SequenceCache implements KvCache {
   readonly truncate: ((length: number) => void) | undefined
   readonly #layers: readonly LayerCache[]
+  readonly #tokens: TokenHistory
 
-  constructor(layers: readonly LayerCache[]) {
+  constructor(layers: readonly LayerCache[], tokens = new TokenHistory()) {
     this.#layers = layers
+    this.#tokens = tokens
     if (layers.every((layer) => layer.truncate)) this.truncate = (length) => this.#truncate(length)
   }
 
@@ -18,6 +22,15 @@ export class SequenceCache implements KvCache {
 
   get seenTokens(): number {
     return this.layer(this.numLayers - 1).info().seenTokens
+  }
+
+  get tokens(): Int32Array | undefined {
+    return this.#tokens.length === this.seenTokens ? this.#tokens.ids : undefined
+  }
+
+  /** Tokens that come after others which nobody told are of no use. */
+  noteTokens(tokens: ArrayLike<number>): void {
+    if (this.#tokens.length + tokens.length === this.seenTokens) this.#tokens.add(tokens)
   }
 
   layer(index: number): LayerCache {
@@ -47,6 +60,24 @@ export class SequenceCache implements KvCache {
     return this.#layers.map((layer) => layer.explain?.() ?? { heads: [], evicted: [] })
   }
 
+  visitState(visitor: StateVisitor): void {
+    visitor.fixed('layers', this.numLayers)
+    for (const { visitState } of this.parts()) visitState(visitor)
+  }
+
+  /** The state in pieces, each of which can be encoded by itself: the tokens first, then one a layer. */
+  *parts(): Iterable<Stateful> {
+    yield { visitState: (visitor) => this.#tokens.visitState(visitor) }
+    for (const layer of this.#layers) yield { visitState: (visitor) => this.#visitLayer(layer, visitor) }
+  }
+
+  /** All layers have seen as much as the first. */
+  #visitLayer(layer: LayerCache, visitor: StateVisitor): void {
+    layer.visitState(visitor)
+    const [first, own] = [this.layer(0).info().seenTokens, layer.info().seenTokens]
+    if (first !== own) throw invalidState(`expected layers that have seen ${first} tokens, got one that has ${own}`)
+  }
+
   checkIntegrity(): void {
     for (const layer of this.#layers) layer.checkIntegrity?.()
   }
@@ -54,14 +85,19 @@ export class SequenceCache implements KvCache {
   #truncate(length: number): void {
     checkInteger('cache', 'length', length, 0, this.seenTokens)
     for (const layer of this.#layers) layer.truncate?.(length)
+    this.#tokens.truncate(length)
   }
 
   reset(): void {
     for (const layer of this.#layers) layer.reset()
+    this.#tokens.truncate(0)
   }
 
   fork(): SequenceCache {
-    return new SequenceCache(this.#layers.map((layer) => layer.fork()))
+    return new SequenceCache(
+      this.#layers.map((layer) => layer.fork()),
+      this.#tokens.fork(),
+    )
   }
 
   dispose(): void {
