@@ -37,11 +37,12 @@ export interface CutModel {
  * @throws KvasirError `invalid-file` when the graph is not in order, when two attention nodes don't follow one another,
  * or when the head needs more than its one value
  */
-export function cutModel(model: OnnxModel, ends: Pick<GraphEnds, 'hidden' | 'logits'>): CutModel {
+export function cutModel(model: OnnxModel, ends: Pick<GraphEnds, 'hidden' | 'logits' | 'alone'>): CutModel {
   const graph = model.graph!
   const producers = producersOf(graph)
   const constants = constantsOf(model)
-  const needed = neededFor(ends.logits, producers)
+  const results = [ends.logits, ...(ends.alone?.states ?? []).map(({ present }) => present)]
+  const needed = neededFor(results, producers)
   const nodes = graph.node.filter((node) => needed.has(node))
   const levels = levelsOf(nodes, constants)
   const attention = inOrder(nodes.filter(isAttention), levels)
@@ -54,7 +55,7 @@ export function cutModel(model: OnnxModel, ends: Pick<GraphEnds, 'hidden' | 'log
     else parts[levels.get(node)!]!.push(node)
   }
   const cutter = new Cutter(model, constants, producers)
-  const outside = new Set([...attention.flatMap((node) => node.input), ends.logits, ends.hidden])
+  const outside = new Set([...attention.flatMap((node) => node.input), ...results, ends.hidden])
   const pieces = [...parts, head]
   const readers = readersOf(pieces)
   const segments = pieces.map((part, i) =>
@@ -142,11 +143,12 @@ function isConstant(node: OnnxNode, constants: ReadonlySet<string>): boolean {
   return valuesRead(node).every((name) => constants.has(name))
 }
 
-/** The nodes that `output` depends on. */
-function neededFor(output: string, producers: ReadonlyMap<string, OnnxNode>): Set<OnnxNode> {
-  if (!producers.has(output)) throw invalidFile(`expected the graph to compute "${output}", got no node that does`)
+/** The nodes that outputs depend on. */
+function neededFor(outputs: readonly string[], producers: ReadonlyMap<string, OnnxNode>): Set<OnnxNode> {
+  const missing = outputs.find((name) => !producers.has(name))
+  if (missing !== undefined) throw invalidFile(`expected the graph to compute "${missing}", got no node that does`)
   const needed = new Set<OnnxNode>()
-  const open = [output]
+  const open = [...outputs]
   for (let value = open.pop(); value !== undefined; value = open.pop()) {
     const node = producers.get(value)
     if (!node || needed.has(node)) continue

@@ -1,6 +1,12 @@
 /** ONNX files and checkpoints: reading, building and cutting graphs. Runs nothing. */
 
-export { type ArchitectureName, architectureNames, type GraphEnds, type ModelSpec } from './architectures/index.ts'
+export {
+  type ArchitectureName,
+  architectureNames,
+  type GraphEnds,
+  type GraphState,
+  type ModelSpec,
+} from './architectures/index.ts'
 export type { AttentionNode } from './attention-node.ts'
 export { type Checkpoint, openCheckpoint, readJson } from './checkpoint.ts'
 export { decodeModel, encodeModel, make } from './codec.ts'

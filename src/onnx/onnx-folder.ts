@@ -42,6 +42,8 @@ export interface PublishedModel {
   readonly tables: ReadonlyMap<string, GraphTable>
   /** The form that each attention had. */
   readonly kinds: readonly string[]
+  /** Attention that stays in ONNX Runtime's hands, and why. */
+  readonly warnings: readonly string[]
 }
 
 /** One `.onnx` file of a folder. */

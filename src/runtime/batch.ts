@@ -28,6 +28,8 @@ export interface BatchLimits {
   readonly vocabSize: number
   readonly numLayers: number
   readonly chunkSize: number
+  /** No step holds tokens of two sequences. */
+  readonly isAlone?: boolean
 }
 
 /** Positions are 32-bit in the kernels. */
@@ -48,7 +50,10 @@ export function planSteps(batch: readonly BatchEntry[], limits: BatchLimits): { 
   const steps: Step[] = []
   const planner = new StepPlanner(limits.chunkSize, steps)
   let numRows = 0
-  for (const entry of batch) numRows = planner.add(entry, numRows)
+  for (const entry of batch) {
+    numRows = planner.add(entry, numRows)
+    if (limits.isAlone) planner.finish()
+  }
   planner.finish()
   return { steps, numRows }
 }

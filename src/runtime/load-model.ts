@@ -8,11 +8,12 @@ import { checkChoice, checkInteger, checkKeys, describe } from '../tensor/check.
 import { invalidArgument, KvasirError } from '../tensor/error.ts'
 import { cacheKeys, resolveCacheOptions } from './cache-options.ts'
 import { cacheShape } from './cache-shape.ts'
+import { readsInPieces } from './check-steps.ts'
 import type { CausalLM, LoadOptions } from './contract.ts'
 import { describeModel } from './describe-model.ts'
 import { readGenerationDefaults } from './generation-config.ts'
 import { LoadedModel } from './model.ts'
-import { openSource } from './model-source.ts'
+import { type ModelSource, openSource } from './model-source.ts'
 import { Runner } from './runner.ts'
 import { SegmentSession } from './session.ts'
 import { openTokenizer } from './tokenizer.ts'
@@ -60,18 +61,26 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
   }
   const runner = new Runner({ spec, cut, sessions, kernels, rotary, ends })
   const description = describeModel(source, cut, shape, kernels, cacheOptions.kvDtype)
-  return new LoadedModel({
-    spec,
-    shape,
-    tokenizer,
-    kernels,
-    runner,
-    chunkSize,
-    chosen,
-    description,
-    generationDefaults,
-    release,
-  })
+  const parts = { spec, shape, tokenizer, kernels, runner, chosen, description, generationDefaults, release }
+  try {
+    const limit = await safeChunkSize(new LoadedModel({ ...parts, chunkSize, chosen: {} }), source)
+    return new LoadedModel({ ...parts, chunkSize: Math.min(chunkSize, limit) })
+  } catch (error) {
+    await release()
+    throw error
+  }
+}
+
+/** How many tokens may be read at once; says in a warning what costs the user something. */
+async function safeChunkSize(model: LoadedModel, { ends, model: graph, published }: ModelSource): Promise<number> {
+  if (!ends.alone) return Number.POSITIVE_INFINITY
+  const { states, reason = `it has the states ${states.map(({ past }) => past).join(', ')}` } = ends.alone
+  const warnings = [...(published?.warnings ?? []), ...(ends.alone.reason === undefined ? [] : [ends.alone.reason])]
+  const canRead = await readsInPieces(model, graph, reason)
+  if (!canRead) warnings.push('its states go on with one token at a time, so prompts are read slowly')
+  const what = 'parts of the graph stay with ONNX Runtime, which reads sequences one after the other'
+  if (warnings.length) process.emitWarning(`${what}: ${warnings.join('; ')}`, 'KvasirWarning')
+  return canRead ? Number.POSITIVE_INFINITY : 1
 }
 
 function checkLoadOptions(options: LoadOptions): LoadOptions {

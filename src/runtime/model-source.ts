@@ -14,6 +14,7 @@ import {
   type OnnxModel,
   openCheckpoint,
   openOnnxFolder,
+  type PublishedModel,
   readJson,
 } from '../onnx/index.ts'
 import { layerRotaryEncodings, type RotaryEncoding } from '../positions/index.ts'
@@ -37,7 +38,7 @@ export interface ModelSource {
   /** Whether ONNX Runtime should repack weights: a copy of each, but faster products. */
   readonly prepack: boolean
   /** Of an ONNX file: which one, and the form that each of its attentions had. */
-  readonly published?: { readonly file: string; readonly dtype: string; readonly kinds: readonly string[] }
+  readonly published?: Pick<PublishedModel, 'file' | 'dtype' | 'kinds' | 'warnings'>
 }
 
 export interface SourceOptions {
@@ -71,9 +72,12 @@ async function openPublished(folder: string, { quantize, dtype }: SourceOptions)
   }
   const config = await readConfig(folder)
   const openGraph = smallGraphs(externalRoot(folder))
-  const { spec, model, ends, tables, kinds, ...file } = await openOnnxFolder(folder, config, { dtype, openGraph })
+  const { spec, model, ends, tables, kinds, warnings, ...file } = await openOnnxFolder(folder, config, {
+    dtype,
+    openGraph,
+  })
   const rotary = (attention: readonly AttentionNode[]) => tableSources(config, tables, attention)
-  return { config, spec, model, plain: model, ends, rotary, prepack: true, published: { ...file, kinds } }
+  return { config, spec, model, plain: model, ends, rotary, prepack: true, published: { ...file, kinds, warnings } }
 }
 
 /** config.json, or nothing where there is none: the graph itself says what is needed. */

@@ -29,6 +29,7 @@ import { feedTokens } from './prefill.ts'
 import { tokenizePrompt } from './prompt.ts'
 import { TaskQueue } from './queue.ts'
 import type { Runner } from './runner.ts'
+import { StatefulCache } from './stateful-cache.ts'
 
 export interface ModelParts {
   readonly spec: ModelSpec
@@ -69,7 +70,8 @@ export class LoadedModel implements CausalLM {
   createCache(options: Partial<CacheOptions> = {}): KvCache {
     checkKeys('runtime', 'a cache', options, cacheKeys)
     const resolved = resolveCacheOptions(this.#parts.spec, { ...this.#parts.chosen, ...options })
-    return createKvCache(this.#parts.kernels, this.shape, resolved)
+    const cache = createKvCache(this.#parts.kernels, this.shape, resolved)
+    return this.#parts.runner.states?.wrap(cache) ?? cache
   }
 
   async forward(batch: readonly BatchEntry[]): Promise<Tensor> {
@@ -114,6 +116,7 @@ export class LoadedModel implements CausalLM {
       vocabSize: this.vocabSize,
       numLayers: this.shape.numLayers,
       chunkSize: this.chunkSize,
+      isAlone: this.#parts.runner.states !== undefined,
     })
     for (const { cache } of batch) this.#checkWhole(cache)
     const logits = allocate(numRows, this.vocabSize)
@@ -150,5 +153,5 @@ function allocate(numRows: number, vocabSize: number): Float32Array {
 /** Whether all layers have seen the same tokens. */
 function isWhole(cache: KvCache): boolean {
   const seen = Array.from({ length: cache.numLayers }, (_, layer) => cache.layer(layer).info().seenTokens)
-  return seen.every((count) => count === seen[0])
+  return seen.every((count) => count === seen[0]) && (!(cache instanceof StatefulCache) || cache.isWhole)
 }

@@ -1,14 +1,21 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { basename, dirname, join } from 'node:path'
+import { basename, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { encodeModel, make, type OnnxModel, type OnnxTensor } from '../onnx/index.ts'
 import { writeSettings } from '../onnx/testing/checkpoint-files.ts'
 import { createDecoder, type StyleName, styleNames } from '../onnx/testing/published/styles.ts'
 import { smallDecoder } from '../onnx/testing/published/writer.ts'
-import type { CausalLM, LoadOptions } from './contract.ts'
+import type { LoadOptions } from './contract.ts'
 import { loadModel } from './load-model.ts'
-import { UncutDecoder } from './testing/uncut.ts'
+import {
+  cutLogits,
+  deviation,
+  tokensOf,
+  uncutLogits,
+  withModel,
+  writeFolder as writeIn,
+} from './testing/published-folder.ts'
 
 let root = ''
 beforeAll(async () => {
@@ -16,71 +23,7 @@ beforeAll(async () => {
 })
 afterAll(() => rm(root, { recursive: true }))
 
-let count = 0
-
-/** A folder with one `.onnx` file and what belongs to it; returns the folder and the file. */
-async function writeFolder(model: OnnxModel, name = 'onnx/model.onnx'): Promise<{ folder: string; file: string }> {
-  const folder = join(root, String(count++))
-  const file = join(folder, name)
-  await mkdir(dirname(file), { recursive: true })
-  await writeFile(file, encodeModel(model))
-  await writeSettings(folder, { model_type: 'test', rope_theta: smallDecoder.theta })
-  return { folder, file }
-}
-
-const tokensOf = (length: number, seed = 7): number[] =>
-  Array.from({ length }, (_, i) => (i * i * 31 + seed * 17 + i) % 256)
-
-/** Largest difference over the range of the expected numbers. */
-function deviation(actual: Float32Array, expected: Float32Array): number {
-  let [least, most, worst] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 0]
-  for (const [i, value] of expected.entries()) {
-    least = Math.min(least, value)
-    most = Math.max(most, value)
-    const difference = Math.abs(value - actual[i]!)
-    if (Number.isNaN(difference)) return difference
-    worst = Math.max(worst, difference)
-  }
-  expect(actual.length).toBe(expected.length)
-  return worst / (most - least)
-}
-
-/** Logits of a sequence through the cut: the prompt in one piece, the rest token by token. */
-async function cutLogits(
-  model: CausalLM,
-  tokens: readonly number[],
-  first: number,
-  chosen = {},
-): Promise<Float32Array> {
-  const cache = model.createCache(chosen)
-  const all = new Float32Array(tokens.length * model.vocabSize)
-  for (let done = 0; done < tokens.length; ) {
-    const part = tokens.slice(done, done === 0 ? first : done + 1)
-    const { data } = await model.forward([{ cache, tokens: part, logitsOf: part.map((_, i) => i) }])
-    all.set(data as Float32Array, done * model.vocabSize)
-    done += part.length
-  }
-  cache.dispose()
-  return all
-}
-
-async function uncutLogits(file: string, tokens: readonly number[], first: number): Promise<Float32Array> {
-  const uncut = await UncutDecoder.open(file)
-  try {
-    return await uncut.logits(tokens, first)
-  } finally {
-    await uncut.release()
-  }
-}
-
-async function withModel<T>(folder: string, options: LoadOptions, use: (model: CausalLM) => Promise<T>): Promise<T> {
-  const model = await loadModel(folder, { threads: 1, ...options })
-  try {
-    return await use(model)
-  } finally {
-    await model.dispose()
-  }
-}
+const writeFolder = (model: OnnxModel, name?: string) => writeIn(root, model, name)
 
 const prompt = 21
 const tokens = tokensOf(prompt + 64)

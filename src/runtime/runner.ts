@@ -10,10 +10,9 @@ import type { Step } from './batch.ts'
 import { BufferPool } from './buffer-pool.ts'
 import { fillRotation, isInterleaved, layerRotary, type RotarySource } from './rotation.ts'
 import { type Declared, declaredValues, rowAxis, selectRows, shapeOfRows, sliceRows } from './rows.ts'
+import { cacheIndices, lastUses, runsOf } from './runner-plan.ts'
 import type { SegmentSession, Values } from './session.ts'
-
-/** Rows of logits that are computed at once. */
-const headRows = 128
+import { StepStates } from './step-states.ts'
 
 /** TensorProto.DataType */
 const int64 = 7
@@ -41,14 +40,18 @@ export class Runner {
   readonly #rotary: readonly (LayerRotary | null)[]
   /** Whether everything that the last segment reads has rows of tokens, so that it can be run on some of them. */
   readonly #canSelect: boolean
+  /** For graphs whose sequences run one at a time. */
+  readonly states: StepStates | undefined
 
   constructor(parts: RunnerParts) {
     this.#parts = parts
-    this.#lastUse = lastUses(parts)
+    this.#lastUse = lastUses(parts.cut, parts.ends)
     this.#declared = declaredValues(parts.cut)
     this.#caches = cacheIndices(parts.cut.attention)
     this.#rotary = parts.rotary.map((source) => (source ? layerRotary(source) : null))
-    this.#canSelect = parts.cut.segments.at(-1)!.inputs.every((name) => this.#axis(name) !== undefined)
+    this.states = parts.ends.alone && new StepStates(parts.ends.alone)
+    const last = parts.cut.segments.at(-1)!.inputs
+    this.#canSelect = !this.states && last.every((name) => this.#axis(name) !== undefined)
   }
 
   /**
@@ -67,9 +70,11 @@ export class Runner {
         this.#attend(attention, layer, step, values, rotations[layer])
         this.#release(values, 2 * layer + 1)
       }
-      if (step.rows.length > 0) await this.#finish(step, values, logits)
+      // What follows the last attention may have states, too.
+      if (step.rows.length > 0 || this.states) await this.#finish(step, values, logits)
+      this.states?.keep(step, values)
     } finally {
-      for (const tensor of values.values()) this.#pool.give(tensor.data as Float32Array)
+      for (const [name, tensor] of values) this.#giveBack(name, tensor)
       for (const rotation of new Set(rotations)) {
         if (!rotation) continue
         this.#pool.give(rotation.cos)
@@ -79,9 +84,11 @@ export class Runner {
   }
 
   /** Tokens and, where the graph wants them, positions, in the types and shapes that the graph declares. */
-  #inputs({ tokens, slices }: Step): Values {
+  #inputs(step: Step): Values {
+    const { tokens, slices } = step
     const { ends } = this.#parts
     const values: Values = new Map([[ends.tokens, this.#integers(ends.tokens, tokens)]])
+    for (const [name, tensor] of this.states?.inputs(step) ?? []) values.set(name, tensor)
     if (ends.positions === undefined) return values
     const positions = new Float64Array(tokens.length)
     for (const { cache, start, end } of slices) {
@@ -104,7 +111,8 @@ export class Runner {
     const selectEarly = !isAll && this.#canSelect
     if (selectEarly) this.#selectRows(values, cut.segments.at(-1)!.inputs, rows)
     await sessions[cut.attention.length]!.run(values, selectEarly ? rows.length : tokens.length, this.#pool)
-    if (!isAll && !selectEarly) this.#selectRows(values, [ends.hidden], rows)
+    if (!isAll && !selectEarly && rows.length > 0) this.#selectRows(values, [ends.hidden], rows)
+    if (rows.length === 0) return
     const hidden = values.get(ends.hidden)!
     const axis = this.#axis(ends.hidden) ?? 0
     const shape = this.#declared.get(ends.logits)?.shape ?? ['T', spec.vocabSize]
@@ -202,9 +210,14 @@ export class Runner {
   #release(values: Values, point: number): void {
     for (const [name, tensor] of values) {
       if ((this.#lastUse.get(name) ?? -1) > point) continue
-      this.#pool.give(tensor.data as Float32Array)
+      if (this.states?.isKept(name)) continue
+      this.#giveBack(name, tensor)
       values.delete(name)
     }
+  }
+
+  #giveBack(name: string, { data }: Tensor): void {
+    if (!this.states?.isKept(name)) this.#pool.give(data as Float32Array)
   }
 
   /** Replaces values by some of their rows. */
@@ -238,40 +251,4 @@ interface Rotation {
   readonly sin: Float32Array
   readonly rotaryPairs: number
   readonly isInterleaved: boolean
-}
-
-/** Attention nodes without keys of their own use the cache of another one. */
-function cacheIndices(attention: readonly AttentionNode[]): number[] {
-  const indices: number[] = []
-  let count = 0
-  for (const { sharesKeyValueWith } of attention) {
-    if (sharesKeyValueWith === undefined) indices.push(count++)
-    else indices.push(indices[attention.findIndex(({ layer }) => layer === sharesKeyValueWith)]!)
-  }
-  return indices
-}
-
-/** When each value is read last: segment s is point 2 s, attention s is 2 s + 1, the head comes last. */
-function lastUses({ cut, ends }: RunnerParts): Map<string, number> {
-  const uses = new Map<string, number>()
-  for (const [s, { inputs }] of cut.segments.entries()) for (const name of inputs) raise(uses, name, 2 * s)
-  for (const [s, { query, key, value, importance }] of cut.attention.entries()) {
-    for (const name of [query, key, value, importance]) if (name) raise(uses, name, 2 * s + 1)
-  }
-  raise(uses, ends.hidden, 2 * cut.segments.length)
-  return uses
-}
-
-function raise(uses: Map<string, number>, name: string, point: number): void {
-  uses.set(name, Math.max(uses.get(name) ?? -1, point))
-}
-
-/** Stretches of consecutive slots, at most `headRows` long. */
-function* runsOf(slots: readonly number[]): Generator<{ start: number; count: number }> {
-  for (let start = 0; start < slots.length; ) {
-    let count = 1
-    while (count < headRows && slots[start + count] === slots[start]! + count) count++
-    yield { start, count }
-    start += count
-  }
 }

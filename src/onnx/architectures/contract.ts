@@ -27,6 +27,33 @@ export interface GraphEnds {
   readonly hidden: string
   /** Output, `[T, vocabSize]`. */
   readonly logits: string
+  /** For graphs that bring tokens together outside of attention, so that a step must not hold two sequences. */
+  readonly alone?: AloneEnds
+}
+
+/** What a step of one sequence takes and gives besides. */
+export interface AloneEnds {
+  readonly states: readonly GraphState[]
+  /** Input, int64, `[1, P + T]`: all ones. */
+  readonly mask?: string
+  /** The node that brings tokens together, where it is none with a state. */
+  readonly reason?: string
+}
+
+/** An input of a graph and the output that is its next value. */
+export interface StatePair {
+  readonly past: string
+  readonly present: string
+}
+
+/** A state that passes through a graph: what a step gave is what the next one takes. */
+export interface GraphState extends StatePair {
+  /** TensorProto.DataType */
+  readonly type: number
+  /** Before the first token: sizes of the zeros that it consists of; an axis that grows with the text has 0. */
+  readonly dims: readonly number[]
+  /** Holds something of every token so far, as keys and values do. */
+  readonly grows: boolean
 }
 
 /**

@@ -73,8 +73,11 @@ export type OpenGraph = (model: OnnxModel) => Promise<{
   release(): Promise<void>
 }>
 
+/** Told of a node that stays as it is, and why. Throws what is no refusal. */
+export type Refused = (error: unknown) => void
+
 /** One way in which published graphs write attention. */
 export interface Pattern {
-  /** Finds all attentions of this kind. Throws KvasirError `unsupported` for one that it knows but can't take over. */
-  readonly find: (editor: GraphEditor) => Promise<FoundAttention[]> | FoundAttention[]
+  /** Finds all attentions of this kind; `refused` is told of those that it knows but can't take over. */
+  readonly find: (editor: GraphEditor, refused: Refused) => Promise<FoundAttention[]>
 }

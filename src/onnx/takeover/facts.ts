@@ -26,11 +26,16 @@ const integerTypes: ReadonlySet<number> = new Set([dataTypes.int32, dataTypes.in
 /** Infers facts for all values of a graph, in order; operators that are not known leave their outputs unknown. */
 export async function inferFacts(graph: OnnxGraph): Promise<Map<string, Fact>> {
   const facts = new Map<string, Fact>()
+  const declared = new Map(graph.valueInfo.map(({ name, type }) => [name, type?.tensorType?.elemType]))
   for (const info of graph.input) facts.set(info.name ?? '', inputFact(info))
   for (const tensor of graph.initializer) facts.set(tensor.name ?? '', await tensorFact(tensor))
   for (const node of graph.node) {
     const tensor = node.opType === 'Constant' ? node.attribute.find(({ name }) => name === 'value')?.t : undefined
     inferNode(node, facts, tensor && (await tensorFact(tensor)))
+    for (const name of valuesWritten(node)) {
+      const [fact, type] = [facts.get(name)!, declared.get(name)]
+      if (fact.type === undefined && type !== undefined) facts.set(name, { ...fact, type: Number(type) })
+    }
   }
   return facts
 }
@@ -56,8 +61,10 @@ async function tensorFact(tensor: OnnxTensor): Promise<Fact> {
 /** Inputs of a decoder by their published names: batch is 1, T tokens are new, P were before. */
 function inputFact({ name = '', type }: OnnxValueInfo): Fact {
   const elemType = type?.tensorType?.elemType
-  const declared = type?.tensorType?.shape?.dim.map(({ dimValue }): Dim => {
-    return dimValue === undefined ? undefined : constant(Number(dimValue))
+  const isState = name.includes('past')
+  const declared = type?.tensorType?.shape?.dim.map(({ dimValue, dimParam }): Dim => {
+    if (dimValue !== undefined) return constant(Number(dimValue))
+    return isState ? stateDim(dimParam ?? '') : undefined
   })
   return { type: elemType === undefined ? undefined : Number(elemType), dims: stepDims(name, declared) }
 }
@@ -70,4 +77,10 @@ function stepDims(name: string, declared: readonly Dim[] | undefined): readonly 
     return [one, declared[1], pastTokens, declared[3]]
   }
   return declared
+}
+
+/** An axis of a state, by the name that exporters give it. */
+function stateDim(name: string): Dim {
+  if (/^(batch|batch_size|B|N)$/i.test(name)) return constant(1)
+  return /past|length|seq|total|cache/i.test(name) ? pastTokens : undefined
 }

@@ -2,23 +2,20 @@
  * Takes over a published decoder: attention nodes of any known form become kvasir.Attention nodes, and what only fed
  * attention (masks, lengths, positions, tables of cosines and sines) is dropped. See docs/onnx.md.
  */
-import { KvasirError } from '../../tensor/error.ts'
-import type { GraphEnds } from '../architectures/contract.ts'
-import { make } from '../codec.ts'
-import { producersOf, valuesRead } from '../graph-walk.ts'
-import { dataTypes, type OnnxGraph, type OnnxModel, type OnnxValueInfo } from '../schema.ts'
-import type { FoundAttention, OpenGraph } from './contract.ts'
+import { isKvasirError, KvasirError } from '../../tensor/error.ts'
+import type { GraphState } from '../architectures/contract.ts'
+import { producersOf } from '../graph-walk.ts'
+import type { OnnxGraph, OnnxModel } from '../schema.ts'
+import type { FoundAttention, OpenGraph, Refused } from './contract.ts'
 import { GraphEditor } from './editor.ts'
-import { type Fact, type Facts, inferFacts } from './facts.ts'
-import { findHidden } from './head.ts'
-import { isConstant, isNewTokens, numberOf } from './linear.ts'
-import { checkTokenwise } from './mixing.ts'
+import { inferFacts } from './facts.ts'
+import { type Finished, finishGraph } from './finish.ts'
 import { patterns } from './patterns/index.ts'
 import { placeAttention } from './place.ts'
 import { stepPositions } from './positions.ts'
 import { prepare } from './prepare.ts'
 import { refuse } from './refuse.ts'
-import { foldShapes, liveNodes } from './simplify.ts'
+import { liveGraph, statePairs } from './states.ts'
 import { type GraphTable, readTable } from './tables.ts'
 import { VisibilityLearner } from './visibility.ts'
 
@@ -32,16 +29,13 @@ export interface TakeOverOptions {
   readonly maxPositions: number
 }
 
-export interface TakenOver {
-  /** The graph with kvasir.Attention nodes; every value has its type. */
-  readonly model: OnnxModel
-  readonly ends: GraphEnds
-  readonly vocabSize: number
-  readonly hiddenSize: number
+export interface TakenOver extends Finished {
   /** For each `rotary` of the attention nodes but `none`. */
   readonly tables: ReadonlyMap<string, GraphTable>
   /** For each attention node, in order: the form that it had. */
   readonly kinds: readonly string[]
+  /** What stays in ONNX Runtime's hands although it is attention, and why. */
+  readonly warnings: readonly string[]
 }
 
 /**
@@ -52,11 +46,48 @@ export async function takeOver(original: OnnxModel, options: TakeOverOptions): P
   const model = prepare(original)
   producersOf(model.graph!) // in order and without cycles
   const logits = logitsOf(model.graph!)
+  const pairs = statePairs(model.graph!)
   const editor = new GraphEditor(model, await inferFacts(model.graph!))
-  const found = await findAll(editor)
-  const tables = await placeAll(editor, found, options)
-  const replaced = await stepPositions(editor.finish(), logits, options)
-  return finish(replaced, logits, tables, found)
+  const refusals = new Refusals()
+  const found = await findAll(editor, refusals.add)
+  const { tables, placed } = await placeAll(editor, found, options, refusals.add)
+  if (placed.length === 0) throw refusals.first ?? noAttention()
+  try {
+    const replaced = editor.finish()
+    const live = { ...replaced, graph: { ...replaced.graph!, node: liveGraph(replaced.graph!, logits, pairs).nodes } }
+    const finished = await finishGraph(await stepPositions(live, options), logits, pairs)
+    const warnings = refusals.warnings(finished.ends.alone?.states ?? [])
+    return { ...finished, tables, kinds: placed.map(({ kind }) => kind), warnings }
+  } catch (error) {
+    // What is wrong with the rest is mostly that an attention is still in it.
+    throw isRefusal(error) ? (refusals.first ?? error) : error
+  }
+}
+
+function isRefusal(error: unknown): error is KvasirError {
+  return isKvasirError(error) && error.code === 'unsupported'
+}
+
+/** Nodes that stay as they are. */
+class Refusals {
+  readonly #errors: KvasirError[] = []
+
+  readonly add: Refused = (error) => {
+    if (!isRefusal(error)) throw error
+    this.#errors.push(error)
+  }
+
+  get first(): KvasirError | undefined {
+    return this.#errors[0]
+  }
+
+  warnings(states: readonly GraphState[]): string[] {
+    const growing = states.filter(({ grows }) => grows).map(({ past }) => past)
+    if (growing.length === 0) return []
+    const reasons = this.#errors.map(({ message }) => message.replace(/^\[kvasir:\w+\] /, ''))
+    const why = reasons.length ? reasons : ['no attention of a known form reads it']
+    return [`ONNX Runtime keeps ${growing.join(', ')}, which no policy and no window bounds`, ...why]
+  }
 }
 
 function logitsOf({ output }: OnnxGraph): string {
@@ -65,124 +96,63 @@ function logitsOf({ output }: OnnxGraph): string {
   throw new KvasirError('unsupported', 'onnx', `expected an output "logits", got ${names.join(', ')}`)
 }
 
-async function findAll(editor: GraphEditor): Promise<FoundAttention[]> {
+function noAttention(): KvasirError {
+  const message = 'expected a decoder with a key and value cache, found no attention in it'
+  return new KvasirError('unsupported', 'onnx', message)
+}
+
+async function findAll(editor: GraphEditor, refused: Refused): Promise<FoundAttention[]> {
   const found: FoundAttention[] = []
-  for (const pattern of Object.values(patterns)) found.push(...(await pattern.find(editor)))
+  for (const pattern of Object.values(patterns)) found.push(...(await pattern.find(editor, refused)))
   const order = new Map(editor.nodes.map((node, i) => [node, i]))
-  found.sort((a, b) => order.get(a.anchor)! - order.get(b.anchor)!)
-  if (found.length > 0) return found
-  throw new KvasirError(
-    'unsupported',
-    'onnx',
-    'expected a decoder with a key and value cache, found no attention in it',
-  )
+  return found.sort((a, b) => order.get(a.anchor)! - order.get(b.anchor)!)
+}
+
+interface Placed {
+  readonly tables: ReadonlyMap<string, GraphTable>
+  readonly placed: readonly FoundAttention[]
 }
 
 async function placeAll(
   editor: GraphEditor,
   found: readonly FoundAttention[],
   options: TakeOverOptions,
-): Promise<Map<string, GraphTable>> {
+  refused: Refused,
+): Promise<Placed> {
   const learner = new VisibilityLearner(editor, options)
   const tables = new Map<string, GraphTable>()
-  const layers = new Map<string, number>()
-  for (const [layer, attention] of found.entries()) {
-    const { anchor, rotary, state, sharesStateOf } = attention
-    if (layers.has(state) && sharesStateOf === undefined) throw refuse(anchor, `the cache "${state}" has another owner`)
-    const origin = sharesStateOf === undefined ? undefined : layers.get(sharesStateOf)
-    if (sharesStateOf === undefined) layers.set(state, layer)
-    else if (origin === undefined) throw refuse(anchor, `it reads the cache "${sharesStateOf}" before that is written`)
-    const key = rotary ? `${rotary.cos}${rotary.isInterleaved ? ', interleaved' : ''}` : 'none'
-    if (rotary && !tables.has(key)) tables.set(key, await readTable(editor, attention))
-    const rule = await learner.learn(attention)
-    placeAttention(editor, attention, {
-      layer,
-      rule,
-      rotary: key,
-      ...(origin !== undefined && { sharesKeyValueWith: origin }),
-    })
+  const owners = new Map<string, number>()
+  const placed: FoundAttention[] = []
+  for (const attention of found) {
+    try {
+      const layer = placed.length
+      const origin = originOf(attention, owners)
+      const rotary = await tableKey(editor, attention, tables)
+      const rule = await learner.learn(attention)
+      const shares = origin === undefined ? {} : { sharesKeyValueWith: origin }
+      placeAttention(editor, attention, { layer, rule, rotary, ...shares })
+      if (origin === undefined) owners.set(attention.state, layer)
+      placed.push(attention)
+    } catch (error) {
+      refused(error)
+    }
   }
-  return tables
+  return { tables, placed }
 }
 
-/** Inputs that a step is given; any other one that is still read is one too many. */
-const fed = ['input_ids', 'position_ids']
-
-async function finish(
-  model: OnnxModel,
-  logits: string,
-  tables: ReadonlyMap<string, GraphTable>,
-  found: readonly FoundAttention[],
-): Promise<TakenOver> {
-  const live: OnnxGraph = { ...model.graph!, node: liveNodes(model.graph!.node, logits) }
-  const folded = foldShapes(live, await inferFacts(live))
-  const graph: OnnxGraph = { ...folded, node: liveNodes(folded.node, logits) }
-  const facts = await inferFacts(graph)
-  checkInputs(graph)
-  checkTokenwise(graph.node, facts)
-  checkTypes(graph, facts)
-  const hidden = findHidden(graph.node, logits, facts)
-  const [vocabSize, hiddenSize] = [sizeOf(facts, logits), sizeOf(facts, hidden)]
-  const output = 'kvasir.logits'
-  const cast = make('Node', { opType: 'Cast', name: output, input: [logits], output: [output] })
-  cast.attribute.push(make('Attribute', { name: 'to', type: 2, i: dataTypes.float }))
-  const all = new Map([...facts, [output, { ...facts.get(logits), type: dataTypes.float }]])
-  const valueInfo = [...all].flatMap(([name, fact]) => declare(name, fact))
-  const finished: OnnxGraph = {
-    ...graph,
-    node: [...graph.node, cast],
-    input: graph.input
-      .filter(({ name }) => fed.includes(name ?? ''))
-      .flatMap(({ name = '' }) => declare(name, facts.get(name)!)),
-    output: declare(output, all.get(output)!),
-    valueInfo: valueInfo.filter(({ name }) => name !== output && !fed.includes(name ?? '')),
-  }
-  const reads = new Set(graph.node.flatMap(valuesRead))
-  return {
-    model: { ...model, graph: finished },
-    ends: {
-      tokens: 'input_ids',
-      hidden,
-      logits: output,
-      ...(reads.has('position_ids') && { positions: 'position_ids' }),
-    },
-    vocabSize,
-    hiddenSize,
-    tables,
-    kinds: found.map(({ kind }) => kind),
-  }
+/** The layer whose keys and values are read; undefined: this one has its own. */
+function originOf({ anchor, state, sharesStateOf }: FoundAttention, owners: ReadonlyMap<string, number>) {
+  if (sharesStateOf === undefined && owners.has(state)) throw refuse(anchor, `the cache "${state}" has another owner`)
+  const origin = sharesStateOf === undefined ? undefined : owners.get(sharesStateOf)
+  if (sharesStateOf === undefined || origin !== undefined) return origin
+  throw refuse(anchor, `it reads the cache "${sharesStateOf}" before that is written`)
 }
 
-function checkInputs(graph: OnnxGraph): void {
-  const inputs = new Set(graph.input.map(({ name }) => name ?? ''))
-  const initializers = new Set(graph.initializer.map(({ name }) => name ?? ''))
-  for (const node of graph.node) {
-    const wrong = valuesRead(node).find((name) => inputs.has(name) && !fed.includes(name) && !initializers.has(name))
-    if (wrong !== undefined) throw refuse(node, `it reads "${wrong}", and nothing but attention may`)
-  }
-}
-
-/** A value may become the input of a segment, which must say what it is. */
-function checkTypes(graph: OnnxGraph, facts: Facts): void {
-  for (const node of graph.node) {
-    const unknown = node.input.find((name) => name !== '' && !facts.get(name)?.isConstant && !facts.get(name)?.type)
-    if (unknown !== undefined) throw refuse(node, `the type of its input "${unknown}" is not known`)
-  }
-}
-
-function sizeOf(facts: Facts, name: string): number {
-  const size = numberOf(facts.get(name)?.dims?.at(-1))
-  if (size !== undefined) return size
-  throw new KvasirError('unsupported', 'onnx', `expected a known number of columns of "${name}"`)
-}
-
-/** The declaration of a value; none where its type is not known. */
-function declare(name: string, { type, dims }: Fact): OnnxValueInfo[] {
-  if (type === undefined) return []
-  const dim = dims?.map((size) => {
-    if (isConstant(size)) return make('Dimension', { dimValue: size.c })
-    return make('Dimension', isNewTokens(size) ? { dimParam: 'T' } : {})
-  })
-  const tensorType = make('TensorType', { elemType: type, ...(dim && { shape: make('Shape', { dim }) }) })
-  return [make('ValueInfo', { name, type: make('Type', { tensorType }) })]
+/** The name of the tables that an attention rotates with; they are read once. */
+async function tableKey(editor: GraphEditor, attention: FoundAttention, tables: Map<string, GraphTable>) {
+  const { rotary } = attention
+  if (!rotary) return 'none'
+  const key = `${rotary.cos}${rotary.isInterleaved ? ', interleaved' : ''}`
+  if (!tables.has(key)) tables.set(key, await readTable(editor, attention))
+  return key
 }

@@ -10,7 +10,7 @@ import type { Dim } from './linear.ts'
 import { operators } from './operators.ts'
 import { refuse } from './refuse.ts'
 
-/** @throws KvasirError `unsupported`, naming the first node that is wrong */
+/** @throws KvasirError `unsupported`, naming the first node that brings tokens together or may do so */
 export function checkTokenwise(nodes: readonly OnnxNode[], facts: Facts): void {
   for (const node of nodes) if (!isAttention(node)) checkNode(node, facts)
 }

@@ -1,8 +1,8 @@
 /** Operators on numbers: element by element, products, norms. See `operators.ts`. */
 import { dataTypes } from '../schema.ts'
-import { intAttribute } from './attributes.ts'
+import { intAttribute, intsAttribute, textAttribute } from './attributes.ts'
 import type { Fact } from './facts.ts'
-import { broadcastDim, constant, type Dim, numberOf } from './linear.ts'
+import { add, broadcastDim, constant, type Dim, numberOf } from './linear.ts'
 import type { Operator } from './operator.ts'
 
 export function broadcast(...shapes: readonly (readonly Dim[] | undefined)[]): readonly Dim[] | undefined {
@@ -87,3 +87,20 @@ export const packedMatrix: Operator = {
 }
 
 export const softmax: Operator = { ...unary, mixes: (node) => [intAttribute(node, 'axis') ?? -1] }
+
+/** A convolution along one axis, which is what states of convolutions come from. */
+export const convolution: Operator = {
+  infer: (node, [x = {}, weight]) => {
+    const [batch, , length] = x.dims ?? []
+    const kernel = numberOf(weight?.dims?.[2])
+    const isPadded = (textAttribute(node, 'auto_pad') ?? 'NOTSET') !== 'NOTSET'
+    if (x.dims?.length !== 3 || isPadded || kernel === undefined || (intsAttribute(node, 'strides')?.[0] ?? 1) !== 1) {
+      return [{ type: x.type }]
+    }
+    const pads = intsAttribute(node, 'pads') ?? []
+    const dilation = intsAttribute(node, 'dilations')?.[0] ?? 1
+    const added = (pads[0] ?? 0) + (pads[1] ?? 0) - dilation * (kernel - 1)
+    return [{ type: x.type, dims: [batch, weight?.dims?.[0], add(length, constant(added))] }]
+  },
+  mixes: () => [-1],
+}

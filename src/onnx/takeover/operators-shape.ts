@@ -123,8 +123,9 @@ function sliceRanges(node: OnnxNode, inputs: readonly Fact[]) {
 /** Length of [start, end) of `dim`, by the rules of Slice. */
 function sliceDim(dim: Dim, start: Dim, end: Dim): Dim {
   const fromEnd = (at: Dim): Dim => {
-    const value = numberOf(at)
-    return value !== undefined && value < 0 ? add(dim, at) : at
+    // No length is negative, so that one less than nothing is counted from the end.
+    const isNegative = at && at.t <= 0 && at.p <= 0 && at.c <= 0 && at.t + at.p + at.c < 0
+    return isNegative ? add(dim, at) : at
   }
   const from = fromEnd(start)
   const last = numberOf(end)

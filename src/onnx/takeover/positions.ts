@@ -11,21 +11,19 @@ import { GraphEditor } from './editor.ts'
 import { inferFacts } from './facts.ts'
 import { isNewTokens } from './linear.ts'
 import { extractProbe, probeNames } from './probe.ts'
-import { liveNodes } from './simplify.ts'
 
-/** A graph in which nothing that `logits` need depends on lengths or the mask, as far as these are positions. */
+/** A graph in which nothing depends on lengths or the mask, as far as these are positions. */
 export async function stepPositions(
   model: OnnxModel,
-  logits: string,
   { openGraph }: { readonly openGraph: OpenGraph },
 ): Promise<OnnxModel> {
-  const graph = { ...model.graph!, node: liveNodes(model.graph!.node, logits) }
+  const graph = model.graph!
   const reads = new Set(graph.node.flatMap(valuesRead))
   const isLengthRead = graph.input.some(
     ({ name = '' }) => reads.has(name) && !['input_ids', 'position_ids'].includes(name),
   )
-  if (!isLengthRead) return { ...model, graph }
-  const editor = new GraphEditor({ ...model, graph }, await inferFacts(graph))
+  if (!isLengthRead) return model
+  const editor = new GraphEditor(model, await inferFacts(graph))
   const lengthDependent = dependants(editor)
   let hasPositions = graph.input.some(({ name }) => name === 'position_ids')
   let changed = false

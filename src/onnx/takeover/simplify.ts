@@ -5,11 +5,11 @@ import { dataTypes, type OnnxGraph, type OnnxNode, type OnnxTensor } from '../sc
 import type { Facts } from './facts.ts'
 import { allTokens, isConstant, numberOf, same } from './linear.ts'
 
-/** The nodes that an output needs. */
-export function liveNodes(nodes: readonly OnnxNode[], output: string): OnnxNode[] {
+/** The nodes that outputs need. */
+export function liveNodes(nodes: readonly OnnxNode[], outputs: readonly string[]): OnnxNode[] {
   const producers = new Map(nodes.flatMap((node) => valuesWritten(node).map((name) => [name, node] as const)))
   const live = new Set<OnnxNode>()
-  const open = [output]
+  const open = [...outputs]
   for (let name = open.pop(); name !== undefined; name = open.pop()) {
     const node = producers.get(name)
     if (!node || live.has(node)) continue

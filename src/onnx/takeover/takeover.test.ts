@@ -6,6 +6,7 @@ import { decodeModel, encodeModel, make } from '../codec.ts'
 import { cutModel } from '../cut.ts'
 import type { OnnxModel, OnnxNode } from '../schema.ts'
 import { groupQuery, multiHead } from '../testing/published/fused.ts'
+import { hybridAttention } from '../testing/published/hybrid.ts'
 import { fusedDecoder, plainDecoder } from '../testing/published/scaffold.ts'
 import { createCustom, createDecoder, type StyleName, styleNames } from '../testing/published/styles.ts'
 import { type DecoderSettings, type PublishedWriter, smallDecoder } from '../testing/published/writer.ts'
@@ -111,6 +112,58 @@ function beforeHead(opType: string, extra: (w: PublishedWriter) => readonly stri
   })
 }
 
+describe('what brings tokens together', () => {
+  it('is left to steps of one sequence, with the reason', async () => {
+    const mean = beforeHead('Mul', (w) => {
+      const cast = w.node('Cast', ['attention_mask'], undefined, { attributes: { to: { int: w.float } } })
+      return [w.node('ReduceMean', [cast])]
+    })
+    const ends = async (model: OnnxModel) => (await taken(model)).ends.alone
+    expect(await ends(mean)).toMatchObject({
+      mask: 'attention_mask',
+      states: [],
+      reason: expect.stringContaining('it depends on the number of earlier tokens'),
+    })
+    const sum = beforeHead('CumSum', (w) => [w.scalar(1)])
+    expect(await ends(sum)).toEqual({
+      states: [],
+      reason: 'CumSum "strange/node" can\'t be taken over: it brings tokens together',
+    })
+    expect(await ends(createDecoder('genai, packed projection'))).toBeUndefined()
+  })
+
+  it('is a state when an output continues it', async () => {
+    const hybrid = createCustom((w) => plainDecoder(w, hybridAttention(w, { attention: [1] })))
+    const { ends, cut, warnings } = await taken(hybrid)
+    const state = { past: 'past_conv.0', present: 'present_conv.0', type: 1, dims: [1, 64, 3], grows: false }
+    expect(ends.alone).toEqual({ states: [state] })
+    expect(cut.segments[0]!.outputs).toContain('present_conv.0')
+    expect(warnings).toEqual([])
+  })
+})
+
+describe('an attention that is not taken over beside one that is', () => {
+  it('keeps its state, with a warning', async () => {
+    const model = edit('Llama, written out', (original) =>
+      withNodes(original, (node) =>
+        node.opType === 'Concat' && node.output[0] === 'present.0.key'
+          ? { ...node, attribute: [make('Attribute', { name: 'axis', type: 2, i: 3 })] }
+          : node,
+      ),
+    )
+    const { warnings, ends, kinds } = await taken(model)
+    expect(kinds).toHaveLength(1)
+    expect(ends.alone!.states.map(({ past, grows }) => [past, grows])).toEqual([
+      ['past_key_values.0.key', true],
+      ['past_key_values.0.value', true],
+    ])
+    expect(warnings).toEqual([
+      'ONNX Runtime keeps past_key_values.0.key, past_key_values.0.value, which no policy and no window bounds',
+      'no attention of a known form reads it',
+    ])
+  })
+})
+
 describe('what is refused, and why', () => {
   const cases: Record<string, [() => OnnxModel, string]> = {
     'a bias that is not a mask': [() => fused({ bias: 'strange' }), "can't be taken over: its mask adds to the logits"],
@@ -146,17 +199,6 @@ describe('what is refused, and why', () => {
       'it is not causal',
     ],
     'heads that do not divide': [() => fused({ attributes: { kv_num_heads: { int: 3 } } }), 'kv_num_heads'],
-    'a cache with another layout': [
-      () =>
-        edit('Llama, written out', (model) =>
-          withNodes(model, (node) =>
-            node.opType === 'Concat' && node.output[0] === 'present.0.key'
-              ? { ...node, attribute: [make('Attribute', { name: 'axis', type: 2, i: 3 })] }
-              : node,
-          ),
-        ),
-      "can't be taken over",
-    ],
     'a mask of padding that is something else': [
       () =>
         edit('GPT-2, fused', (model) =>
@@ -172,19 +214,19 @@ describe('what is refused, and why', () => {
       () => beforeHead('Add', (w) => [w.input('past_conv.0', w.float, [1, 1, 64])]),
       'it reads "past_conv.0", and nothing but attention may',
     ],
-    'a mask that features are made of': [
+    'an operator of which nothing is known': [() => beforeHead('Det'), 'the type of its input "strange" is not known'],
+    'keys of an attention that was taken over': [
+      () => beforeHead('Add', (w) => [w.node('ReduceMean', ['present.0.key'])]),
+      'it reads "present.0.key", which belonged to an attention that was taken over',
+    ],
+    'a state of unknown size': [
       () =>
-        beforeHead('Mul', (w) => {
-          const cast = w.node('Cast', ['attention_mask'], undefined, { attributes: { to: { int: w.float } } })
-          return [w.node('ReduceMean', [cast])]
+        beforeHead('Add', (w) => {
+          w.output('present_conv.0', w.float, [1, 1, 'width'])
+          return [w.node('Identity', [w.input('past_conv.0', w.float, [1, 1, 'width'])], 'present_conv.0')]
         }),
-      'it reads "attention_mask", and nothing but attention may',
+      'State "past_conv.0" can\'t be taken over: the size of its axis 2 is not known',
     ],
-    'a node that brings tokens together': [
-      () => beforeHead('CumSum', (w) => [w.scalar(1)]),
-      'CumSum "strange/node" can\'t be taken over: it brings tokens together',
-    ],
-    'an operator of which nothing is known': [() => beforeHead('Det'), 'nothing is known of this operator'],
     'a model without logits': [
       () => edit('genai, packed projection', (model) => ({ ...model, graph: { ...model.graph!, output: [] } })),
       'expected an output "logits"',

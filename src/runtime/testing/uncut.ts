@@ -59,7 +59,8 @@ export class UncutDecoder {
     return Object.fromEntries(
       past.map(({ name, shape, type }) => {
         const dims = shape.map((dim) => (typeof dim === 'number' ? dim : dim === 'batch_size' ? 1 : 0))
-        const data = type === 'float16' ? new Uint16Array(0) : new Float32Array(0)
+        const size = dims.reduce((product, dim) => product * dim, 1)
+        const data = type === 'float16' ? new Uint16Array(size) : new Float32Array(size)
         return [name, new Tensor(type as 'float32', data as Float32Array, dims)]
       }),
     )

@@ -3,14 +3,16 @@ import type { OnnxNode } from '../../schema.ts'
 import { floatAttribute, intAttribute, intsAttribute } from '../attributes.ts'
 import type { FoundAttention, Pattern } from '../contract.ts'
 import type { GraphEditor } from '../editor.ts'
-import { refuse } from '../refuse.ts'
+import { describeEach, refuse } from '../refuse.ts'
 import { checkPadding, flat, inputAt, lastSize, refuseInputs, requiredInt } from './inputs.ts'
 
 export const contribAttention: Pattern = {
-  find: (editor) =>
-    editor.nodes
-      .filter(({ opType, domain }) => opType === 'Attention' && domain === 'com.microsoft')
-      .map((node) => describe(editor, node)),
+  find: (editor, refused) =>
+    describeEach(editor.nodes.filter(isContribAttention), (node) => describe(editor, node), refused),
+}
+
+function isContribAttention({ opType, domain }: OnnxNode): boolean {
+  return opType === 'Attention' && domain === 'com.microsoft'
 }
 
 function describe(editor: GraphEditor, node: OnnxNode): FoundAttention {

@@ -6,12 +6,12 @@ import type { OnnxNode } from '../../schema.ts'
 import { floatAttribute, intAttribute, textAttribute } from '../attributes.ts'
 import type { FoundAttention, GraphRotation, Pattern } from '../contract.ts'
 import type { GraphEditor } from '../editor.ts'
-import { refuse } from '../refuse.ts'
+import { describeEach, refuse } from '../refuse.ts'
 import { rotationInFront } from '../rotation.ts'
 import { flat, inputAt, lastSize, refuseInputs, refuseOutput, requiredInt, stateOf } from './inputs.ts'
 
 export const groupQuery: Pattern = {
-  find: (editor) => editor.nodes.filter(isGroupQuery).map((node) => describe(editor, node)),
+  find: (editor, refused) => describeEach(editor.nodes.filter(isGroupQuery), (node) => describe(editor, node), refused),
 }
 
 function isGroupQuery({ opType, domain }: OnnxNode): boolean {

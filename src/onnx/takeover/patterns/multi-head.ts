@@ -6,15 +6,16 @@ import type { OnnxNode } from '../../schema.ts'
 import { floatAttribute, intAttribute } from '../attributes.ts'
 import type { FoundAttention, Pattern, Rows } from '../contract.ts'
 import type { GraphEditor } from '../editor.ts'
-import { refuse } from '../refuse.ts'
+import { describeEach, refuse } from '../refuse.ts'
 import { rotationInFront } from '../rotation.ts'
 import { checkPadding, flat, inputAt, lastSize, refuseInputs, refuseOutput, requiredInt, stateOf } from './inputs.ts'
 
 export const multiHead: Pattern = {
-  find: (editor) =>
-    editor.nodes
-      .filter(({ opType, domain }) => opType === 'MultiHeadAttention' && domain === 'com.microsoft')
-      .map((node) => describe(editor, node)),
+  find: (editor, refused) => describeEach(editor.nodes.filter(isMultiHead), (node) => describe(editor, node), refused),
+}
+
+function isMultiHead({ opType, domain }: OnnxNode): boolean {
+  return opType === 'MultiHeadAttention' && domain === 'com.microsoft'
 }
 
 function describe(editor: GraphEditor, node: OnnxNode): FoundAttention {

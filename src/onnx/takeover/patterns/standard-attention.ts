@@ -3,15 +3,17 @@ import { dataTypes, type OnnxNode } from '../../schema.ts'
 import { floatAttribute, intAttribute } from '../attributes.ts'
 import type { FoundAttention, Pattern, Rows } from '../contract.ts'
 import type { GraphEditor } from '../editor.ts'
-import { refuse } from '../refuse.ts'
+import { describeEach, refuse } from '../refuse.ts'
 import { rotationInFront } from '../rotation.ts'
 import { flat, inputAt, lastSize, refuseInputs, refuseOutput, requiredInt, stateOf } from './inputs.ts'
 
 export const standardAttention: Pattern = {
-  find: (editor) =>
-    editor.nodes
-      .filter(({ opType, domain = '' }) => opType === 'Attention' && (domain === '' || domain === 'ai.onnx'))
-      .map((node) => describe(editor, node)),
+  find: (editor, refused) =>
+    describeEach(editor.nodes.filter(isStandardAttention), (node) => describe(editor, node), refused),
+}
+
+function isStandardAttention({ opType, domain = '' }: OnnxNode): boolean {
+  return opType === 'Attention' && (domain === '' || domain === 'ai.onnx')
 }
 
 function describe(editor: GraphEditor, node: OnnxNode): FoundAttention {

@@ -11,18 +11,13 @@ import { floatAttribute, intAttribute, intsAttribute } from '../attributes.ts'
 import type { FoundAttention, Pattern } from '../contract.ts'
 import type { GraphEditor } from '../editor.ts'
 import { numberOf } from '../linear.ts'
-import { refuse } from '../refuse.ts'
+import { describeEach, refuse } from '../refuse.ts'
 
 export const writtenOut: Pattern = {
-  async find(editor) {
-    const found: FoundAttention[] = []
+  find: (editor, refused) => {
     const states = new Set<string>()
-    for (const node of editor.nodes) {
-      if (node.opType !== 'Softmax') continue
-      const attention = await describe(editor, node, states)
-      if (attention) found.push(attention)
-    }
-    return found
+    const nodes = editor.nodes.filter(({ opType }) => opType === 'Softmax')
+    return describeEach(nodes, (node) => describe(editor, node, states), refused)
   },
 }
 

@@ -21,6 +21,8 @@ export interface FusedOptions {
   readonly hasSinks?: boolean
   /** An additive mask: causal, a window, ALiBi or one that means something else. */
   readonly bias?: MaskKind
+  /** Layers with that mask (default: all). */
+  readonly biasLayers?: readonly number[]
   /** Other tables beyond so many tokens, chosen by an If, with frequencies that are smaller by this factor. */
   readonly long?: { readonly length: number; readonly factor: number }
   /** local_window_size of odd layers. */
@@ -70,7 +72,15 @@ export function groupQuery(w: PublishedWriter, options: FusedOptions): Attention
     const { past, present } = state(layer)
     const own = rotation === 'inside' ? tables : ['', '']
     const sinks = options.hasSinks ? w.random(`${prefix}.sinks`, [numHeads], 0, 1) : ''
-    const all = [...inputs, ...past, ...lengths, ...own, '', bias, sinks]
+    const all = [
+      ...inputs,
+      ...past,
+      ...lengths,
+      ...own,
+      '',
+      options.biasLayers?.includes(layer) === false ? '' : bias,
+      sinks,
+    ]
     const window = options.oddWindow !== undefined && layer % 2 ? options.oddWindow : -1
     return w.node('GroupQueryAttention', trimmed(all), [`${prefix}/GroupQueryAttention/output_0`, ...present], {
       domain: contrib,
