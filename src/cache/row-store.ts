@@ -3,7 +3,13 @@
  * gaps; a store knows the memory behind each number. Everything that knows how a row is stored is here and below:
  * caches and policies see f32.
  */
-import type { Kernels, KeyValueSegment, Rotation, StorageArray, StorageType } from '../kernels/index.ts'
+import type {
+  Kernels,
+  KeyValueSegment,
+  Rotation,
+  FloatArray as StorageArray,
+  FloatType as StorageType,
+} from '../kernels/index.ts'
 import { decodeRows } from './decode-rows.ts'
 import type { StateVisitor } from './snapshot/state.ts'
 
