@@ -1,6 +1,6 @@
 /** Caches in pages: a pool `[blocks, pageSize, K, D]` and, for each sequence, the list of its pages. */
 import type { Tensor } from 'onnxruntime-common'
-import type { KeyValueSegment, FloatArray } from '../kernels/index.ts'
+import type { FloatArray, KeyValueSegment } from '../kernels/index.ts'
 import { invalidArgument } from '../tensor/error.ts'
 import { typedData } from './tensors.ts'
 

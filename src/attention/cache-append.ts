@@ -1,6 +1,6 @@
 /** New tokens of `flashAttentionWithKVCache`, and how they get into the cache. */
 import type { Tensor } from 'onnxruntime-common'
-import type { Kernels, Rotation, FloatArray } from '../kernels/index.ts'
+import type { FloatArray, Kernels, Rotation } from '../kernels/index.ts'
 import { invalidArgument } from '../tensor/error.ts'
 import type { Places } from './cache-places.ts'
 import { checkSameStorage, type Problem } from './core.ts'

@@ -3,7 +3,7 @@
  * here is O(T S), and K and V are not copied.
  */
 import type { Tensor } from 'onnxruntime-common'
-import type { AttendArgs, Kernels, KeyValueSegment, FloatArray, FloatType } from '../kernels/index.ts'
+import type { AttendArgs, FloatArray, FloatType, Kernels, KeyValueSegment } from '../kernels/index.ts'
 import { checkInteger } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
 import type { Form } from './options.ts'

@@ -1,6 +1,6 @@
 /** Masks and biases `[B | 1, H | 1, T | 1, S]`: an axis of 1 is broadcast by a stride of 0, never copied. */
 import type { Tensor } from 'onnxruntime-common'
-import type { LogitMask, FloatType } from '../kernels/index.ts'
+import type { FloatType, LogitMask } from '../kernels/index.ts'
 import { invalidArgument } from '../tensor/error.ts'
 import { floatData, isTensor, typedData } from './tensors.ts'
 import { widen } from './widen.ts'

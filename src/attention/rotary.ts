@@ -1,6 +1,6 @@
 /** Tables of a rotary encoding, and rows of them for the tokens of a call. */
 import type { Tensor } from 'onnxruntime-common'
-import type { Rotation, FloatType } from '../kernels/index.ts'
+import type { FloatType, Rotation } from '../kernels/index.ts'
 import { storageCodecs } from '../kernels/storage.ts'
 import { checkInteger } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'

@@ -20,25 +20,25 @@ const e5m2: Float8Format = { bias: 15, fractionBits: 2, largest: 0x7b, notANumbe
 
 /** The value of an e4m3fn code. Exact. */
 export function e4m3ToF32(code: number): number {
-  return valueOf(code, e4m3)
+  return decoded(code, e4m3)
 }
 
 /** The value of an e5m2 code. Exact. */
 export function e5m2ToF32(code: number): number {
-  return valueOf(code, e5m2)
+  return decoded(code, e5m2)
 }
 
 /** The e4m3fn code nearest to the f32 `value`. */
 export function f32ToE4m3(value: number): number {
-  return codeOf(value, e4m3)
+  return encoded(value, e4m3)
 }
 
 /** The e5m2 code nearest to the f32 `value`. */
 export function f32ToE5m2(value: number): number {
-  return codeOf(value, e5m2)
+  return encoded(value, e5m2)
 }
 
-function valueOf(code: number, { bias, fractionBits, largest }: Float8Format): number {
+function decoded(code: number, { bias, fractionBits, largest }: Float8Format): number {
   const sign = code & 0x80 ? -1 : 1
   const magnitude = code & 0x7f
   const steps = 2 ** fractionBits
@@ -49,7 +49,7 @@ function valueOf(code: number, { bias, fractionBits, largest }: Float8Format): n
   return sign * (1 + fraction / steps) * 2 ** (exponent - bias)
 }
 
-function codeOf(value: number, { bias, fractionBits, largest, notANumber }: Float8Format): number {
+function encoded(value: number, { bias, fractionBits, largest, notANumber }: Float8Format): number {
   scratch.setFloat32(0, value)
   const bits = scratch.getUint32(0)
   const sign = (bits >>> 24) & 0x80
