@@ -72,6 +72,12 @@ export function createFakeModel(respond: Respond, options: LoadOptions = {}): Ca
     forward: async () => new Tensor('float32', new Float32Array(1000), [1, 1000]),
     generationDefaults: {},
     prefill,
+    saveCache: withoutFiles,
+    restoreCache: withoutFiles,
+    saveCaches: withoutFiles,
+    restoreCaches: withoutFiles,
+    explainCache: withoutFiles,
+    checkCache: async () => {},
     tokenize,
     generate,
     async *stream(prompt, given): AsyncGenerator<StreamEvent> {
@@ -92,6 +98,10 @@ export function createFakeModel(respond: Respond, options: LoadOptions = {}): Ca
     dispose: async () => {},
   }
   return model
+}
+
+async function withoutFiles(): Promise<never> {
+  throw new KvasirError('unsupported', 'fake', 'expected a model whose caches can be looked into')
 }
 
 class FakeCache implements KvCache {

@@ -1,6 +1,6 @@
 /** What a model needs of a KV cache: append the new tokens of one layer and attend, in one call. */
 
-import type { Stateful } from './snapshot/state.ts'
+import type { Stateful, StateVisitor } from './snapshot/state.ts'
 
 /**
  * What turns queries and keys of a layer, for caches that do it themselves. Made by whoever knows the model's encoding.
@@ -118,8 +118,11 @@ export interface KvCache {
   readonly tokens?: ArrayLike<number> | undefined
   /** Tells the ids of tokens that all layers have just been fed. */
   noteTokens?(tokens: ArrayLike<number>): void
-  /** Absent for caches that live elsewhere. */
-  visitState?: Stateful['visitState']
+  /** What it was made with; absent for caches that live elsewhere, as are the next two. */
+  readonly options?: CacheOptions
+  visitState?(visitor: StateVisitor): void
+  /** The same state in pieces, each of which can be written and read by itself. */
+  stateParts?(): Iterable<Stateful>
   /** Forgets the tokens from position `length` on; absent for caches that can't bring back what they evicted. */
   readonly truncate?: ((length: number) => void) | undefined
   reset(): void

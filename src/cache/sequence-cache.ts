@@ -1,17 +1,19 @@
 /** All layers of one sequence, as one cache. */
 import { checkInteger } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
-import type { CacheInfo, KvCache, LayerCache, LayerExplanation } from './contract.ts'
+import type { CacheInfo, CacheOptions, KvCache, LayerCache, LayerExplanation } from './contract.ts'
 import { invalidState, type Stateful, type StateVisitor } from './snapshot/state.ts'
 import { TokenHistory } from './token-history.ts'
 
 export class SequenceCache implements KvCache {
   readonly truncate: ((length: number) => void) | undefined
+  readonly options: CacheOptions
   readonly #layers: readonly LayerCache[]
   readonly #tokens: TokenHistory
 
-  constructor(layers: readonly LayerCache[], tokens = new TokenHistory()) {
+  constructor(layers: readonly LayerCache[], options: CacheOptions, tokens = new TokenHistory()) {
     this.#layers = layers
+    this.options = options
     this.#tokens = tokens
     if (layers.every((layer) => layer.truncate)) this.truncate = (length) => this.#truncate(length)
   }
@@ -62,11 +64,11 @@ export class SequenceCache implements KvCache {
 
   visitState(visitor: StateVisitor): void {
     visitor.fixed('layers', this.numLayers)
-    for (const { visitState } of this.parts()) visitState(visitor)
+    for (const part of this.stateParts()) part.visitState(visitor)
   }
 
-  /** The state in pieces, each of which can be encoded by itself: the tokens first, then one a layer. */
-  *parts(): Iterable<Stateful> {
+  /** The tokens first, then one a layer. */
+  *stateParts(): Iterable<Stateful> {
     yield { visitState: (visitor) => this.#tokens.visitState(visitor) }
     for (const layer of this.#layers) yield { visitState: (visitor) => this.#visitLayer(layer, visitor) }
   }
@@ -96,6 +98,7 @@ export class SequenceCache implements KvCache {
   fork(): SequenceCache {
     return new SequenceCache(
       this.#layers.map((layer) => layer.fork()),
+      this.options,
       this.#tokens.fork(),
     )
   }

@@ -17,15 +17,17 @@ import { SharedPool } from '../cache/kv-pool.ts'
 import type { LayerConfig } from '../cache/layout.ts'
 import { RankedCache } from '../cache/ranked-cache.ts'
 import { SequenceCache } from '../cache/sequence-cache.ts'
-import type { Kernels, FloatType as StorageType } from '../kernels/index.ts'
+import type { Kernels, StorageType } from '../kernels/index.ts'
 import { checkChoice, checkFinite, checkInteger, checkKeys, describe } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
 import { maxWindow, planWindows } from './budget.ts'
 import { type ChosenPolicy, policyNames, readPolicy } from './choice.ts'
+import { cacheDefaults } from './defaults.ts'
 import { importanceNames } from './importance.ts'
 import type { PolicyEntry, Protection } from './table.ts'
 
 export { policyNames, readPolicy } from './choice.ts'
+export { cacheDefaults } from './defaults.ts'
 export { importanceNames } from './importance.ts'
 export { type PresetName, presets } from './presets.ts'
 
@@ -50,13 +52,12 @@ export function createKvCache(kernels: Kernels, shape: CacheShape, options: Cach
   const isPaged = pagesFor(policy, options)
   const pool = isPaged ? poolOf(kernels, options) : undefined
   const plan = planWindows(shape, options, policy, { least: leastRows(policy, options), isPaged })
-  return new SequenceCache(
-    shape.layers.map((layer, index) => {
-      const config = { ...configOf(kernels, layer, options, policy, pool), layer: index }
-      const window = plan?.windows[index]
-      return createLayer(config, options, policy, window ?? 0, shape.hasImportance)
-    }),
-  )
+  const layers = shape.layers.map((layer, index) => {
+    const config = { ...configOf(kernels, layer, options, policy, pool), layer: index }
+    const window = plan?.windows[index]
+    return createLayer(config, options, policy, window ?? 0, shape.hasImportance)
+  })
+  return new SequenceCache(layers, options)
 }
 
 /**
@@ -71,7 +72,7 @@ export function createKvPool(
 ): KvPool {
   checkKeys('cache', 'a pool', options, ['kvDtype', 'pageSize', 'kvBudget'])
   checkStorage(options)
-  const { kvDtype = 'f32', pageSize = defaultPageSize, kvBudget = Number.POSITIVE_INFINITY } = options
+  const { kvDtype = cacheDefaults.kvDtype, pageSize = defaultPageSize, kvBudget = Number.POSITIVE_INFINITY } = options
   return new SharedPool({ kernels, kvDtype, pageSize, maxBytes: kvBudget })
 }
 
@@ -87,7 +88,7 @@ function pagesFor({ sharesHeads }: ChosenPolicy, { storage, pool, kvBudget }: Ca
 }
 
 function poolOf(kernels: Kernels, options: CacheOptions): SharedPool {
-  const { pool, kvDtype = 'f32', pageSize = defaultPageSize } = options
+  const { pool, kvDtype = cacheDefaults.kvDtype, pageSize = defaultPageSize } = options
   if (pool === undefined) return new SharedPool({ kernels, kvDtype, pageSize, maxBytes: Number.POSITIVE_INFINITY })
   if (!(pool instanceof SharedPool))
     throw invalidArgument('cache', `expected a pool of createKvPool, got ${describe(pool)}`)
@@ -100,7 +101,7 @@ function poolOf(kernels: Kernels, options: CacheOptions): SharedPool {
 function configOf(
   kernels: Kernels,
   shape: LayerShape,
-  { kvDtype = 'f32', positions, evictionLog = 256 }: CacheOptions,
+  { kvDtype = cacheDefaults.kvDtype, positions, evictionLog = cacheDefaults.evictionLog }: CacheOptions,
   { entry }: ChosenPolicy,
   pool: SharedPool | undefined,
 ): LayerConfig {
@@ -131,7 +132,7 @@ function createLayer(
   }
   const protection = protectionOf(policy, options, window)
   const retention = entry.retention(options, protection)
-  const { leastWindow, keepMass = 0.95 } = options
+  const { leastWindow, keepMass = cacheDefaults.keepMass } = options
   const dynamic = leastWindow === undefined ? undefined : { least: Math.min(leastWindow, window), keepMass }
   if (retention.kind === 'static' && !policy.sharesHeads && !dynamic) {
     return new BoundedCache({ ...config, ...protection, rankBy: retention.rankBy }, hasImportance)

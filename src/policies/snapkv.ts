@@ -26,11 +26,9 @@ export function snapkv(observed: number): RescoringRetention {
 /** Zeros beyond the ends count. */
 export function averagePool(values: Float64Array): Float64Array {
   const half = (kernelSize - 1) / 2
-  const pooled = new Float64Array(values.length)
-  for (let n = 0; n < values.length; n++) {
+  return values.map((_, n) => {
     let sum = 0
     for (let i = Math.max(0, n - half); i <= Math.min(values.length - 1, n + half); i++) sum += values[i] as number
-    pooled[n] = sum / kernelSize
-  }
-  return pooled
+    return sum / kernelSize
+  })
 }

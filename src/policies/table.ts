@@ -1,6 +1,7 @@
 /** Retention policies by name. One more is one more file and a line here. */
 import type { BasePolicyName, CacheOptions, WrapperName } from '../cache/contract.ts'
 import type { Retention } from '../cache/retention.ts'
+import { cacheDefaults } from './defaults.ts'
 import { expectedAttention } from './expected-attention.ts'
 import { h2o } from './h2o.ts'
 import { importanceOf } from './importance.ts'
@@ -54,7 +55,7 @@ export const basePolicies = {
   streaming: { ...bounded, sinks: 4, retention: () => ({ kind: 'static', rankBy: 'recency' }) },
   linear: {
     ...bounded,
-    needsImportance: ({ importance = 'model' }) => importance === 'model',
+    needsImportance: ({ importance = cacheDefaults.importance }) => importance === 'model',
     retention: ({ importance }) => importanceOf(importance),
   },
   h2o: { ...bounded, recent: { tokens: Infinity, share: 0.5 }, interval: often, retention: () => h2o },
@@ -77,7 +78,10 @@ export const basePolicies = {
     interval: { tokens: 512, share: 0.25 },
     retention: () => expectedAttention,
   },
-  random: { ...bounded, retention: ({ seed = 0 }) => ({ kind: 'static', rankBy: randomScores(seed) }) },
+  random: {
+    ...bounded,
+    retention: ({ seed = cacheDefaults.seed }) => ({ kind: 'static', rankBy: randomScores(seed) }),
+  },
 } as const satisfies Record<BasePolicyName, PolicyEntry>
 
 /** How a budget is shared out, over the scores of another policy. */

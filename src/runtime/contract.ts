@@ -1,6 +1,6 @@
 /** The public types of a loaded model: what `loadModel` takes and gives. */
 import type { Tensor } from 'onnxruntime-common'
-import type { CacheOptions, CacheShape, KvCache } from '../cache/contract.ts'
+import type { CacheInfo, CacheOptions, CacheShape, KvCache, LayerExplanation } from '../cache/contract.ts'
 import type { BackendName } from '../kernels/contract.ts'
 import type { OnnxDtype } from '../onnx/index.ts'
 import type { Conversation, ConversationOptions } from './conversation-contract.ts'
@@ -83,6 +83,29 @@ export interface CausalLM {
   forward(batch: readonly BatchEntry[]): Promise<Tensor>
   /** Feeds tokens in chunks without asking for logits. Throws `aborted` between chunks. */
   prefill(cache: KvCache, tokens: Int32Array | readonly number[], options?: PrefillOptions): Promise<void>
+  /**
+   * Writes a cache to a file: token ids, the state of every layer, and of which model and with which options it is. The
+   * file is there whole or not at all; calls made before are waited for.
+   * @throws KvasirError `invalid-argument` when the place can't be written to
+   */
+  saveCache(cache: KvCache, path: string): Promise<SavedFile>
+  /**
+   * A cache from a file of `saveCache`, which goes on just as the one that was written. Options that `loadModel` or
+   * `options` name must be those of the file, all others are taken from it; `storage`, `pageSize` and `pool` are free.
+   * @throws KvasirError `invalid-file` for a file that is damaged or not whole, `invalid-argument` for one of another
+   * model or with other options; messages say what differs
+   */
+  restoreCache(path: string, options?: Partial<CacheOptions>): Promise<KvCache>
+  /** Several caches in one file, with a note of one's own (JSON). */
+  saveCaches(caches: readonly KvCache[], path: string, note?: unknown): Promise<SavedFile>
+  restoreCaches(path: string, options?: Partial<CacheOptions>): Promise<RestoredCaches>
+  /** Which tokens each layer and head of a cache keeps and why, wherever the cache lives. */
+  explainCache(cache: KvCache): Promise<CacheReport>
+  /**
+   * `checkIntegrity` of a cache, wherever it lives.
+   * @throws KvasirError `internal` when a count is wrong
+   */
+  checkCache(cache: KvCache): Promise<void>
   generate(prompt: Prompt, options?: GenerateOptions): Promise<GenerateResult>
   /** Computes as it is read: a step of the loop is a step of the model. Beams have no stream. */
   stream(prompt: Prompt, options?: GenerateOptions): AsyncIterable<StreamEvent>
@@ -97,6 +120,26 @@ export interface CausalLM {
 export interface PrefillOptions {
   readonly signal?: AbortSignal
   readonly onPrefill?: (readTokens: number, promptTokens: number) => void
+}
+
+export interface SavedFile {
+  readonly bytes: number
+}
+
+export interface RestoredCaches {
+  readonly caches: readonly KvCache[]
+  /** The ids of the tokens that each of them holds. */
+  readonly tokens: readonly Int32Array[]
+  /** What was given to `saveCaches`. */
+  readonly note: unknown
+}
+
+export interface CacheReport {
+  readonly info: CacheInfo
+  /** `[L]` */
+  readonly layers: readonly LayerExplanation[]
+  /** The ids of all tokens seen, where they are known. */
+  readonly tokens?: Int32Array
 }
 
 export interface TextTokenizer {

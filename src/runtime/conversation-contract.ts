@@ -1,5 +1,6 @@
 /** The public types of conversations. */
 import type { CacheInfo, CacheOptions } from '../cache/contract.ts'
+import type { SavedFile } from './contract.ts'
 import type { ChatMessage, GenerateOptions, GenerateResult, StreamEvent } from './generation-contract.ts'
 
 /** Options of one turn; a conversation has its own cache and one answer a turn. */
@@ -38,6 +39,17 @@ export interface Conversation {
   /** The same, as it comes. */
   stream(message: string | ChatMessage | readonly ChatMessage[], options?: TurnOptions): AsyncIterable<TurnEvent>
   getCacheInfo(): CacheInfo
+  /**
+   * Writes messages and cache to a file, from which a conversation with the same model goes on without reading anything
+   * again.
+   * @throws KvasirError `invalid-argument` during a turn, or when the place can't be written to
+   */
+  save(path: string): Promise<SavedFile>
+  /**
+   * Takes messages and cache from a file of `save`. When the file is refused the conversation is as it was.
+   * @throws KvasirError as `CausalLM.restoreCache`; `invalid-argument` during a turn
+   */
+  restore(path: string): Promise<void>
   /** Frees the cache. */
   dispose(): void
 }

@@ -8,6 +8,7 @@ import type {
   ChatOptions,
   Conversation,
   ConversationOptions,
+  SavedFile,
   TurnEvent,
   TurnOptions,
   TurnResult,
@@ -37,8 +38,7 @@ export class CachedConversation implements Conversation {
   }
 
   async *stream(message: Message, options: TurnOptions = {}): AsyncGenerator<TurnEvent, void, undefined> {
-    if (this.#isDisposed) throw invalidArgument('conversation', 'expected a conversation in use, got one disposed')
-    if (this.#isBusy) throw invalidArgument('conversation', 'expected the turn before to be over, got another one')
+    this.#checkFree()
     const messages = [...this.messages, ...toMessages(message)]
     const turn = { ...this.#options, ...checkTurn(options) }
     this.#isBusy = true
@@ -59,6 +59,32 @@ export class CachedConversation implements Conversation {
       this.#isBusy = false
       if (!hasFailed) this.messages = [...messages, { role: 'assistant', content: text }]
     }
+  }
+
+  async save(path: string): Promise<SavedFile> {
+    return await this.#alone(() => this.#cache.save(path, { messages: this.messages }))
+  }
+
+  async restore(path: string): Promise<void> {
+    await this.#alone(async () => {
+      const { messages } = ((await this.#cache.restore(path)) ?? {}) as { messages?: readonly ChatMessage[] }
+      if (Array.isArray(messages)) this.messages = messages
+    })
+  }
+
+  async #alone<T>(task: () => Promise<T>): Promise<T> {
+    this.#checkFree()
+    this.#isBusy = true
+    try {
+      return await task()
+    } finally {
+      this.#isBusy = false
+    }
+  }
+
+  #checkFree(): void {
+    if (this.#isDisposed) throw invalidArgument('conversation', 'expected a conversation in use, got one disposed')
+    if (this.#isBusy) throw invalidArgument('conversation', 'expected the turn before to be over, got another one')
   }
 
   getCacheInfo(): CacheInfo {

@@ -11,6 +11,7 @@ import { cacheShape } from './cache-shape.ts'
 import { readsInPieces } from './check-steps.ts'
 import type { CausalLM, LoadOptions } from './contract.ts'
 import { describeModel } from './describe-model.ts'
+import { modelFingerprint } from './fingerprint.ts'
 import { readGenerationDefaults } from './generation-config.ts'
 import { LoadedModel } from './model.ts'
 import { type ModelSource, openSource } from './model-source.ts'
@@ -61,7 +62,10 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
   }
   const runner = new Runner({ spec, cut, sessions, kernels, rotary, ends })
   const description = describeModel(source, cut, shape, kernels, cacheOptions.kvDtype)
-  const parts = { spec, shape, tokenizer, kernels, runner, chosen, description, generationDefaults, release }
+  let known: Promise<string> | undefined
+  const fingerprint = (): Promise<string> => (known ??= modelFingerprint(source, externalRoot(path)))
+  const about = { spec, shape, description, fingerprint, chosen, generationDefaults }
+  const parts = { ...about, tokenizer, kernels, runner, release }
   try {
     const limit = await safeChunkSize(new LoadedModel({ ...parts, chunkSize, chosen: {} }), source)
     return new LoadedModel({ ...parts, chunkSize: Math.min(chunkSize, limit) })

@@ -6,10 +6,11 @@ import type { ModelSpec } from '../onnx/index.ts'
 import { createKvCache } from '../policies/index.ts'
 import { checkKeys } from '../tensor/check.ts'
 import { invalidArgument, KvasirError } from '../tensor/error.ts'
-import { checkTokens, planSteps } from './batch.ts'
+import { checkTokens, planSteps, type Step } from './batch.ts'
 import { cacheKeys, resolveCacheOptions } from './cache-options.ts'
 import type {
   BatchEntry,
+  CacheReport,
   CausalLM,
   ChatOptions,
   Conversation,
@@ -20,6 +21,8 @@ import type {
   ModelDescription,
   PrefillOptions,
   Prompt,
+  RestoredCaches,
+  SavedFile,
   StreamEvent,
   TextTokenizer,
 } from './contract.ts'
@@ -29,6 +32,7 @@ import { feedTokens } from './prefill.ts'
 import { tokenizePrompt } from './prompt.ts'
 import { TaskQueue } from './queue.ts'
 import type { Runner } from './runner.ts'
+import { checkPath, onlyOne, reportOf, SavedCaches } from './saved-caches.ts'
 import { StatefulCache } from './stateful-cache.ts'
 
 export interface ModelParts {
@@ -40,6 +44,8 @@ export interface ModelParts {
   readonly chunkSize: number
   readonly chosen: Partial<CacheOptions>
   readonly description: ModelDescription
+  /** See fingerprint.ts. */
+  readonly fingerprint: () => Promise<string>
   readonly generationDefaults: GenerationDefaults
   readonly release: () => Promise<void>
 }
@@ -53,6 +59,7 @@ export class LoadedModel implements CausalLM {
   readonly chunkSize: number
   readonly #parts: ModelParts
   readonly #queue = new TaskQueue()
+  readonly #saved: SavedCaches
   /** Caches whose layers were left with differing lengths by a forward pass that failed. */
   readonly #broken = new WeakSet<KvCache>()
   #disposed: Promise<void> | undefined
@@ -65,24 +72,61 @@ export class LoadedModel implements CausalLM {
     this.chunkSize = parts.chunkSize
     this.generationDefaults = parts.generationDefaults
     this.cacheOptions = resolveCacheOptions(parts.spec, parts.chosen)
+    this.#saved = new SavedCaches(parts, (options) => this.#createCache(options))
   }
 
   createCache(options: Partial<CacheOptions> = {}): KvCache {
     checkKeys('runtime', 'a cache', options, cacheKeys)
-    const resolved = resolveCacheOptions(this.#parts.spec, { ...this.#parts.chosen, ...options })
-    const cache = createKvCache(this.#parts.kernels, this.shape, resolved)
+    return this.#createCache(resolveCacheOptions(this.#parts.spec, { ...this.#parts.chosen, ...options }))
+  }
+
+  #createCache(options: CacheOptions): KvCache {
+    const cache = createKvCache(this.#parts.kernels, this.shape, options)
     return this.#parts.runner.states?.wrap(cache) ?? cache
   }
 
   async forward(batch: readonly BatchEntry[]): Promise<Tensor> {
+    return await this.#inTurn(() => this.#forward(batch))
+  }
+
+  /** After the calls that were made before. */
+  async #inTurn<T>(task: () => Promise<T>): Promise<T> {
     if (this.#disposed) throw invalidArgument('runtime', 'expected a model in use, got one that was disposed')
-    return this.#queue.run(() => this.#forward(batch))
+    return await this.#queue.run(task)
   }
 
   async prefill(cache: KvCache, tokens: Int32Array | readonly number[], options: PrefillOptions = {}): Promise<void> {
     checkKeys('runtime', 'prefill', options, ['signal', 'onPrefill'])
     checkTokens(tokens, this.vocabSize)
     await feedTokens(this, cache, tokens, { ...options, chunkSize: this.chunkSize, wantLogits: false })
+  }
+
+  saveCache(cache: KvCache, path: string): Promise<SavedFile> {
+    return this.saveCaches([cache], path)
+  }
+
+  async saveCaches(caches: readonly KvCache[], path: string, note?: unknown): Promise<SavedFile> {
+    checkPath(path)
+    return await this.#inTurn(() => {
+      for (const cache of caches) this.#checkWhole(cache)
+      return this.#saved.save(caches, path, note)
+    })
+  }
+
+  async restoreCache(path: string, options?: Partial<CacheOptions>): Promise<KvCache> {
+    return onlyOne(await this.restoreCaches(path, options), path)
+  }
+
+  restoreCaches(path: string, options: Partial<CacheOptions> = {}): Promise<RestoredCaches> {
+    return this.#inTurn(() => this.#saved.restore(path, options))
+  }
+
+  explainCache(cache: KvCache): Promise<CacheReport> {
+    return this.#inTurn(async () => reportOf(cache))
+  }
+
+  checkCache(cache: KvCache): Promise<void> {
+    return this.#inTurn(async () => cache.checkIntegrity?.())
   }
 
   generate(prompt: Prompt, options: GenerateOptions = {}): Promise<GenerateResult> {
@@ -121,12 +165,21 @@ export class LoadedModel implements CausalLM {
     for (const { cache } of batch) this.#checkWhole(cache)
     const logits = allocate(numRows, this.vocabSize)
     try {
-      for (const step of steps) await this.#parts.runner.run(step, logits)
+      for (const step of steps) await this.#run(step, logits)
     } catch (error) {
       for (const { cache } of batch) if (!isWhole(cache)) this.#broken.add(cache)
       throw error
     }
     return new Tensor('float32', logits, [numRows, this.vocabSize])
+  }
+
+  /** What fails after the last layer leaves tokens in the caches all the same. */
+  async #run(step: Step, logits: Float32Array): Promise<void> {
+    try {
+      await this.#parts.runner.run(step, logits)
+    } finally {
+      for (const { cache, start, end } of step.slices) cache.noteTokens?.(step.tokens.subarray(start, end))
+    }
   }
 
   #checkWhole(cache: KvCache): void {

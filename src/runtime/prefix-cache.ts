@@ -6,17 +6,19 @@
  * without its reasoning), so a fork from before the last answer is kept beside it.
  */
 import type { CacheInfo, CacheOptions, KvCache } from '../cache/contract.ts'
-import { isKvasirError } from '../tensor/error.ts'
-import type { CausalLM, GenerateOptions, StreamEvent } from './contract.ts'
+import { invalidArgument, isKvasirError } from '../tensor/error.ts'
+import type { CausalLM, GenerateOptions, SavedFile, StreamEvent } from './contract.ts'
 
 export class PrefixCache {
   readonly #model: CausalLM
+  readonly #options: Partial<CacheOptions> | undefined
   #cache: KvCache
   #held: readonly number[] = []
   #checkpoint: { readonly cache: KvCache; readonly held: readonly number[] } | undefined
 
   constructor(model: CausalLM, options: Partial<CacheOptions> | undefined) {
     this.#model = model
+    this.#options = options
     this.#cache = model.createCache(options)
   }
 
@@ -69,6 +71,27 @@ export class PrefixCache {
 
   getCacheInfo(): CacheInfo {
     return this.#cache.getCacheInfo()
+  }
+
+  /** Writes the cache and the fork beside it. */
+  save(path: string, note: unknown): Promise<SavedFile> {
+    const fork = this.#checkpoint ? [this.#checkpoint.cache] : []
+    return this.#model.saveCaches([this.#cache, ...fork], path, note)
+  }
+
+  /** Takes both from a file instead of its own; returns the note. When the file is refused nothing has changed. */
+  async restore(path: string): Promise<unknown> {
+    const { caches, tokens, note } = await this.#model.restoreCaches(path, this.#options)
+    const [cache, fork, ...others] = caches
+    if (!cache || others.length > 0) {
+      for (const one of caches) one.dispose()
+      throw invalidArgument('conversation', `expected the cache of a conversation in ${path}, got ${caches.length}`)
+    }
+    this.dispose()
+    this.#cache = cache
+    this.#held = Array.from(tokens[0]!)
+    this.#checkpoint = fork && { cache: fork, held: Array.from(tokens[1]!) }
+    return note
   }
 
   reset(): void {

@@ -23,6 +23,7 @@ export class ModelHost {
   readonly #onDisposed: () => void
   readonly #caches = new Map<number, Held>()
   readonly #calls = new Map<number, Call>()
+  #lastRestored = 0
   readonly #streams = new Map<number, { readonly call: Call; readonly events: AsyncIterator<StreamEvent> }>()
 
   constructor(model: CausalLM, port: Port, onDisposed: () => void) {
@@ -90,6 +91,23 @@ export class ModelHost {
       for (const cache of open?.call.used ?? []) call.used.add(cache)
       await open?.events.return?.()
       this.#close(stream)
+      return undefined
+    },
+    save: async ({ caches, path, note }, call) => {
+      const used = caches.map((id) => this.#use(id, call))
+      return await this.#model.saveCaches(used, path, note)
+    },
+    restore: async ({ path, options }) => {
+      const { caches, ...rest } = await this.#model.restoreCaches(path, options)
+      const states = caches.map((cache) => {
+        this.#caches.set(--this.#lastRestored, { cache })
+        return this.#state(this.#lastRestored)
+      })
+      return { caches: states, ...rest }
+    },
+    explain: async ({ cache }, call) => await this.#model.explainCache(this.#use(cache, call)),
+    check: async ({ cache }, call) => {
+      await this.#model.checkCache(this.#use(cache, call))
       return undefined
     },
     dispose: async () => {

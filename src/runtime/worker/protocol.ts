@@ -5,11 +5,13 @@
  */
 import type { CacheInfo, CacheOptions, CacheShape } from '../../cache/contract.ts'
 import type {
+  CacheReport,
   ChatOptions,
   GenerateOptions,
   GenerationDefaults,
   ModelDescription,
   Prompt,
+  SavedFile,
   StreamEvent,
 } from '../contract.ts'
 import type { ErrorData } from './error-data.ts'
@@ -42,6 +44,10 @@ export interface Calls {
   open: [args: { readonly prompt: Prompt } & RemoteOptions, result: undefined]
   next: [args: { readonly stream: number }, result: StreamEvent | undefined]
   leave: [args: { readonly stream: number }, result: undefined]
+  save: [args: { readonly caches: readonly number[]; readonly path: string; readonly note: unknown }, result: SavedFile]
+  restore: [args: { readonly path: string; readonly options: Partial<CacheOptions> }, result: RestoredStates]
+  explain: [args: { readonly cache: number }, result: CacheReport]
+  check: [args: { readonly cache: number }, result: undefined]
   dispose: [args: Record<string, never>, result: undefined]
 }
 
@@ -63,6 +69,13 @@ export interface CacheState {
   readonly cache: number
   readonly info: CacheInfo
   readonly canTruncate: boolean
+}
+
+/** Caches that were read from a file. Their numbers are below 0, since the model's side gives them out. */
+export interface RestoredStates {
+  readonly caches: readonly CacheState[]
+  readonly tokens: readonly Int32Array[]
+  readonly note: unknown
 }
 
 export type FromModel =

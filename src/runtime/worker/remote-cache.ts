@@ -25,10 +25,17 @@ export class RemoteCaches {
   }
 
   add(numLayers: number, info: CacheInfo = nothing, canTruncate = false): RemoteCache {
-    const id = ++this.#lastId
-    const cache = new RemoteCache(id, this, numLayers, info, canTruncate)
-    this.#caches.set(id, new WeakRef(cache))
-    this.#forgotten.register(cache, id, cache)
+    return this.#hold(new RemoteCache(++this.#lastId, this, numLayers, info, canTruncate))
+  }
+
+  /** A cache that the model's side has made, and numbered. */
+  adopt(numLayers: number, { cache, info, canTruncate }: CacheState): RemoteCache {
+    return this.#hold(new RemoteCache(cache, this, numLayers, info, canTruncate))
+  }
+
+  #hold(cache: RemoteCache): RemoteCache {
+    this.#caches.set(cache.id, new WeakRef(cache))
+    this.#forgotten.register(cache, cache.id, cache)
     return cache
   }
 

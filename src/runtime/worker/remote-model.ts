@@ -6,6 +6,7 @@ import { invalidArgument } from '../../tensor/error.ts'
 import { cacheKeys } from '../cache-options.ts'
 import type {
   BatchEntry,
+  CacheReport,
   CausalLM,
   ChatOptions,
   Conversation,
@@ -16,10 +17,13 @@ import type {
   ModelDescription,
   PrefillOptions,
   Prompt,
+  RestoredCaches,
+  SavedFile,
   StreamEvent,
   TextTokenizer,
 } from '../contract.ts'
 import { CachedConversation } from '../conversation.ts'
+import { checkPath, onlyOne } from '../saved-caches.ts'
 import { type Hold, Link } from './link.ts'
 import type { ModelFacts, Port, RemoteOptions } from './protocol.ts'
 import { RemoteCache, RemoteCaches } from './remote-cache.ts'
@@ -89,6 +93,36 @@ export class RemoteModel implements CausalLM {
     checkKeys('runtime', 'prefill', options, ['signal', 'onPrefill'])
     const remote = this.#toRemote({ ...options, cache })
     await this.#link.call('prefill', { tokens, ...remote }, toCall(options))
+  }
+
+  saveCache(cache: KvCache, path: string): Promise<SavedFile> {
+    return this.saveCaches([cache], path)
+  }
+
+  async saveCaches(caches: readonly KvCache[], path: string, note?: unknown): Promise<SavedFile> {
+    this.#checkInUse()
+    checkPath(path)
+    return await this.#link.call('save', { caches: caches.map((cache) => this.#idOf(cache)), path, note })
+  }
+
+  async restoreCache(path: string, options?: Partial<CacheOptions>): Promise<KvCache> {
+    return onlyOne(await this.restoreCaches(path, options), path)
+  }
+
+  async restoreCaches(path: string, options: Partial<CacheOptions> = {}): Promise<RestoredCaches> {
+    this.#checkInUse()
+    const { caches, tokens, note } = await this.#link.call('restore', { path, options })
+    return { caches: caches.map((state) => this.#caches.adopt(this.shape.numLayers, state)), tokens, note }
+  }
+
+  async explainCache(cache: KvCache): Promise<CacheReport> {
+    this.#checkInUse()
+    return await this.#link.call('explain', { cache: this.#idOf(cache) })
+  }
+
+  async checkCache(cache: KvCache): Promise<void> {
+    this.#checkInUse()
+    await this.#link.call('check', { cache: this.#idOf(cache) })
   }
 
   async generate(prompt: Prompt, options: GenerateOptions = {}): Promise<GenerateResult> {

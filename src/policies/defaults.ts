@@ -1,0 +1,11 @@
+/** What a cache option is when nobody says, where that does not depend on the policy. */
+import type { CacheOptions } from '../cache/contract.ts'
+
+export const cacheDefaults = {
+  kvDtype: 'f32',
+  positions: 'original',
+  importance: 'model',
+  keepMass: 0.95,
+  seed: 0,
+  evictionLog: 256,
+} as const satisfies Partial<CacheOptions>
