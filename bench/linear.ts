@@ -10,7 +10,7 @@ import { BoundedCache } from '../src/cache/bounded-cache.ts'
 import type { LayerCache, LayerInput } from '../src/cache/contract.ts'
 import { FullCache } from '../src/cache/full-cache.ts'
 import { createRandom, normal } from '../src/kernels/cases.ts'
-import { type BackendName, type Kernels, openKernels, type StorageType } from '../src/kernels/index.ts'
+import { type BackendName, type FloatType, type Kernels, openKernels } from '../src/kernels/index.ts'
 import { KvasirError } from '../src/tensor/error.ts'
 import { median, medianMs } from './measure.ts'
 
@@ -19,7 +19,7 @@ export interface LinearBenchOptions {
   readonly window?: number
   readonly heads?: number
   readonly headDim?: number
-  readonly dtype?: StorageType
+  readonly dtype?: FloatType
   readonly backend?: BackendName
   readonly threads?: number
   readonly signal?: AbortSignal
@@ -46,7 +46,7 @@ interface Setup {
   readonly window: number
   readonly heads: number
   readonly headDim: number
-  readonly dtype: StorageType
+  readonly dtype: FloatType
 }
 
 const chunk = 1024

@@ -35,6 +35,8 @@ const homes: Readonly<Record<string, readonly string[]>> = {
   '@huggingface/jinja': ['src/runtime'],
   '@huggingface/tokenizers': ['src/runtime'],
   '@mlc-ai/web-xgrammar': ['src/runtime'],
+  lmdb: ['src/cache'],
+  iovalkey: ['src/cache'],
   commander: ['src/cli'],
   'cli-progress': ['src/cli'],
   'cli-table3': ['src/cli'],

@@ -1,6 +1,6 @@
 /** Nothing is timed before its result is right: each is compared with the first, and ours with the f64 reference. */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
-import type { StorageArray, StorageType } from '../../src/kernels/index.ts'
+import type { FloatArray, FloatType } from '../../src/kernels/index.ts'
 import { attend } from '../../src/kernels/reference.ts'
 import { KvasirError } from '../../src/tensor/error.ts'
 import { describeCase, numQueries } from './cases.ts'
@@ -11,10 +11,10 @@ import { createInput } from './inputs.ts'
  * Inputs are exact in every type, so what is allowed is the rounding of arithmetic and results: f32; a result in f16
  * (2^-11 of numbers up to 1) and sums in it; weights and results in bf16 (2^-8).
  */
-const tolerances = { f32: 1e-4, f16: 2e-3, bf16: 1e-2 } as const satisfies Record<StorageType, number>
+const tolerances = { f32: 1e-4, f16: 2e-3, bf16: 1e-2 } as const satisfies Record<FloatType, number>
 
 /** The coarsest of the types that a result went through. */
-export function toleranceOf(...dtypes: readonly StorageType[]): number {
+export function toleranceOf(...dtypes: readonly FloatType[]): number {
   return Math.max(...dtypes.map((dtype) => tolerances[dtype]))
 }
 
@@ -78,7 +78,7 @@ export function checkReference(who: string, result: Float32Array, attentionCase:
   }
 }
 
-type Inputs = Readonly<Record<'query' | 'key' | 'value', StorageArray>>
+type Inputs = Readonly<Record<'query' | 'key' | 'value', FloatArray>>
 
 function referenceRow(attentionCase: AttentionCase, inputs: Inputs, token: number, head: number): Float32Array {
   const { heads, kvHeads, headDim: D, kvDtype, queryDtype, length, window } = attentionCase
@@ -103,7 +103,7 @@ function referenceRow(attentionCase: AttentionCase, inputs: Inputs, token: numbe
 }
 
 /** The first rows of a KV head: `[K, S, D]` of a decode step, `[N, K, D]` of a prefill. */
-function rowsOfHead(attentionCase: AttentionCase, all: StorageArray, k: number, numRows: number): StorageArray {
+function rowsOfHead(attentionCase: AttentionCase, all: FloatArray, k: number, numRows: number): FloatArray {
   const { phase, kvHeads, headDim: D, length } = attentionCase
   if (phase === 'decode') return all.subarray(k * length * D, (k * length + numRows) * D)
   const rows = all.slice(0, numRows * D)

@@ -1,16 +1,16 @@
 /** From options to calls of attention, and what each of these must do at least. */
 import { availableParallelism } from 'node:os'
 import { attentionFlops, attentionPairs } from '../../src/attention/index.ts'
-import type { StorageType } from '../../src/kernels/index.ts'
+import type { FloatType } from '../../src/kernels/index.ts'
 import { checkChoice, checkInteger } from '../../src/tensor/check.ts'
 import { invalidArgument } from '../../src/tensor/error.ts'
 import { type AttentionCase, type Phase, phases, storageTypes, type Work } from './contract.ts'
 
 export interface CaseOptions {
   readonly phase?: Phase
-  readonly kvDtypes?: readonly StorageType[]
+  readonly kvDtypes?: readonly FloatType[]
   /** Default: f32 for a decode step, that of K and V for a prefill. */
-  readonly queryDtype?: StorageType
+  readonly queryDtype?: FloatType
   readonly heads?: readonly number[]
   readonly kvHeads?: number
   readonly headDim?: number
@@ -22,7 +22,7 @@ export interface CaseOptions {
 }
 
 interface Defaults {
-  readonly kvDtypes: readonly StorageType[]
+  readonly kvDtypes: readonly FloatType[]
   readonly heads: readonly number[]
   readonly kvHeads: number
   readonly lengths: readonly number[]
@@ -91,7 +91,7 @@ export function countWork(attentionCase: AttentionCase): Work {
   return { bytes: stored + 2 * numTokens * heads * headDim * bytesOf(queryDtype), flops: total.flops }
 }
 
-export function bytesOf(dtype: StorageType): number {
+export function bytesOf(dtype: FloatType): number {
   return dtype === 'f32' ? 4 : 2
 }
 

@@ -6,7 +6,7 @@
  * get all keys as inputs and append nothing, which is less work than a step of a model. MultiHeadAttention knows no
  * groups: its keys and values are repeated for each query head.
  */
-import type { StorageArray, StorageType } from '../../src/kernels/index.ts'
+import type { FloatArray, FloatType } from '../../src/kernels/index.ts'
 import { encodeModel, make } from '../../src/onnx/index.ts'
 import { numQueries } from './cases.ts'
 import type { AttentionCase } from './contract.ts'
@@ -15,7 +15,7 @@ import { createInput } from './inputs.ts'
 export interface Feed {
   readonly type: 'float32' | 'float16' | 'int32'
   readonly dims: readonly number[]
-  readonly data: StorageArray | Int32Array
+  readonly data: FloatArray | Int32Array
 }
 
 export interface PeerGraph {
@@ -35,7 +35,7 @@ const operatorSets = [
   make('OperatorSet', { domain: 'com.microsoft', version: 1 }),
 ]
 
-export function createPeerGraph(operator: Operator, attentionCase: AttentionCase, dtype: StorageType): PeerGraph {
+export function createPeerGraph(operator: Operator, attentionCase: AttentionCase, dtype: FloatType): PeerGraph {
   return builders[operator](attentionCase, createTensors(attentionCase, dtype))
 }
 
@@ -94,7 +94,7 @@ const builders = {
   },
 } as const satisfies Record<Operator, Build>
 
-function createTensors(attentionCase: AttentionCase, dtype: StorageType) {
+function createTensors(attentionCase: AttentionCase, dtype: FloatType) {
   const { heads, kvHeads, headDim, length } = attentionCase
   const rows = kvHeads * length * headDim
   const type = dtype === 'f16' ? 'float16' : 'float32'
@@ -102,12 +102,12 @@ function createTensors(attentionCase: AttentionCase, dtype: StorageType) {
     query: () => createInput(numQueries(attentionCase) * heads * headDim, dtype, 'query'),
     key: () => createInput(rows, dtype, 'key'),
     value: () => createInput(rows, dtype, 'value'),
-    float: (data: StorageArray, dims: readonly number[]): Feed => ({ type, dims, data }),
+    float: (data: FloatArray, dims: readonly number[]): Feed => ({ type, dims, data }),
   }
 }
 
 /** `[K, S, D]` as past `[K, S - 1, D]` and last `[K, D]`; of a prefill all is new. */
-function splitLast(rows: StorageArray, { kvHeads, length, headDim, phase }: AttentionCase) {
+function splitLast(rows: FloatArray, { kvHeads, length, headDim, phase }: AttentionCase) {
   if (phase !== 'decode') return { past: rows.subarray(0, 0), last: rows }
   const past = rows.slice(0, kvHeads * (length - 1) * headDim)
   const last = rows.slice(0, kvHeads * headDim)
@@ -120,7 +120,7 @@ function splitLast(rows: StorageArray, { kvHeads, length, headDim, phase }: Atte
 }
 
 /** KV heads repeated to H: `[K, S, D]` to `[H, S, D]`, of a prefill `[N, K, D]` to `[N, H, D]`. */
-function repeatHeads(rows: StorageArray, { heads, kvHeads, headDim, length, phase }: AttentionCase): StorageArray {
+function repeatHeads(rows: FloatArray, { heads, kvHeads, headDim, length, phase }: AttentionCase): FloatArray {
   const group = heads / kvHeads
   if (group === 1) return rows
   const size = phase === 'decode' ? length * headDim : headDim

@@ -4,7 +4,7 @@
  * Queries are eight times as large, so that the softmax is far from flat and wrong scores show in the result.
  */
 import { createRandom } from '../../src/kernels/cases.ts'
-import type { StorageArray, StorageType } from '../../src/kernels/index.ts'
+import type { FloatArray, FloatType } from '../../src/kernels/index.ts'
 import { storageCodecs } from '../../src/kernels/storage.ts'
 
 const numLevels = 256
@@ -13,7 +13,7 @@ const queryScale = 8
 export const seeds = { query: 1, key: 2, value: 3 } as const
 
 /** The tensor `name` of any case: numbers in the order of memory, `[T, H, D]`, `[K, S, D]` or `[N, K, D]`. */
-export function fillInput(target: StorageArray, dtype: StorageType, name: keyof typeof seeds): void {
+export function fillInput(target: FloatArray, dtype: FloatType, name: keyof typeof seeds): void {
   const scale = name === 'query' ? queryScale : 1
   const codes = Float64Array.from({ length: numLevels }, (_, i) =>
     storageCodecs[dtype].write((scale * (i - numLevels / 2)) / (numLevels / 2)),
@@ -26,14 +26,14 @@ export function fillInput(target: StorageArray, dtype: StorageType, name: keyof 
   }
 }
 
-export function createInput(length: number, dtype: StorageType, name: keyof typeof seeds): StorageArray {
+export function createInput(length: number, dtype: FloatType, name: keyof typeof seeds): FloatArray {
   const target = dtype === 'f32' ? new Float32Array(length) : new Uint16Array(length)
   fillInput(target, dtype, name)
   return target
 }
 
 /** What an array of results holds, in f32. */
-export function toFloat32(array: StorageArray, dtype: StorageType): Float32Array {
+export function toFloat32(array: FloatArray, dtype: FloatType): Float32Array {
   if (array instanceof Float32Array) return array
   const table = Float32Array.from({ length: 65536 }, (_, bits) => storageCodecs[dtype].read(bits))
   return Float32Array.from(array, (bits) => table[bits] as number)

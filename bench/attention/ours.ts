@@ -1,5 +1,5 @@
 /** Our kernels: K and V lie in memory of the backend, as caches keep them; queries and results are plain arrays. */
-import type { AttendArgs, StorageType } from '../../src/kernels/index.ts'
+import type { AttendArgs, FloatType } from '../../src/kernels/index.ts'
 import { instructionSets, probeNative } from '../../src/kernels/native.ts'
 import { probeWasm } from '../../src/kernels/wasm.ts'
 import { LimitProbe, type MeasurableKernels, openMeasurable } from '../measure.ts'
@@ -94,6 +94,6 @@ function attendArgs(
 }
 
 /** Only a Uint16Array has to say what it holds. */
-function storageName(dtype: StorageType): StorageType | undefined {
+function storageName(dtype: FloatType): FloatType | undefined {
   return dtype === 'f32' ? undefined : dtype
 }

@@ -1,6 +1,6 @@
 /** ONNX Runtime's own attention, in Node and as WebAssembly, run as programs run it: tensors in, a tensor out. */
 import type { InferenceSession, Tensor, TypedTensor } from 'onnxruntime-common'
-import type { StorageType } from '../../src/kernels/index.ts'
+import type { FloatType } from '../../src/kernels/index.ts'
 import type { Candidate, OpenCandidate } from './candidate.ts'
 import { numQueries } from './cases.ts'
 import type { AttentionCase } from './contract.ts'
@@ -68,7 +68,7 @@ async function openPeer(
   entry: RuntimeEntry,
   operator: Operator,
   attentionCase: AttentionCase,
-  dtype: StorageType,
+  dtype: FloatType,
 ): Promise<OpenCandidate> {
   const { runtime, name, version } = await entry.load(attentionCase.threads)
   const { model, feeds, outputLayout } = createPeerGraph(operator, attentionCase, dtype)

@@ -11,8 +11,12 @@ namespace kvasir {
 constexpr double kMaxDim = 1 << 16, kMaxCount = 0x7ffffffe;
 
 inline bool holds(const View& view, Storage storage) {
+  if (is_quantized(storage)) return view.type == napi_uint8_array;
   return view.type == (storage == Storage::f32 ? napi_float32_array : napi_uint16_array);
 }
+
+// Elements of a row in the array of its type.
+inline int64_t row_length(Storage storage, int64_t dim) { return is_quantized(storage) ? row_bytes(storage, dim) : dim; }
 
 // Each of `count` entries in [0, limit).
 inline bool within(const int32_t* entries, int64_t count, int64_t limit) {
@@ -64,7 +68,7 @@ struct AttendCall {
     }
     if (call.ok() && args.softcap < 0) call.fail("expected a softcap of at least 0, got " + text_of(args.softcap));
     const int64_t rows = (int64_t)args.num_tokens * args.num_heads;
-    args.query_storage = (Storage)call.integer("queryStorage", 0, 2);
+    args.query_storage = (Storage)call.integer("queryStorage", 0, kLastFloat);
     const View query = call.stored("query", rows * args.head_dim), output = call.stored("output", rows * args.value_dim);
     if (call.ok() && (!holds(query, args.query_storage) || !holds(output, args.query_storage))) {
       call.fail("expected query and output in arrays of queryStorage, got other types");
@@ -75,7 +79,7 @@ struct AttendCall {
     args.alibi_slopes = read_per_head(call, "alibiSlopes", false);
     args.sink_logits = read_per_head(call, "sinkLogits", true);
     args.rotation = read_rotation(call, args.num_tokens, args.head_dim);
-    args.storage = (Storage)call.integer("storage", 0, 2);
+    args.is_transformed = call.boolean("hadamard");
     args.num_segments = call.integer("segments", 0, kMaxSegments);
     args.segments = segments;
     for (int s = 0; s < args.num_segments && call.ok(); s++) read_segment(call, &segments[s], lengths[s]);
@@ -106,7 +110,10 @@ struct AttendCall {
   }
 
   void read_segment(Call& call, Segment* segment, std::vector<int32_t>& own_lengths) {
-    const int64_t K = args.num_kv_heads, D = args.head_dim, E = args.value_dim, bytes = bytes_of(args.storage);
+    const int64_t K = args.num_kv_heads;
+    const Storage key_storage = (Storage)call.integer("keyStorage", 0, kLastStorage);
+    const Storage value_storage = (Storage)call.integer("valueStorage", 0, kLastStorage);
+    const int64_t key_length = row_length(key_storage, args.head_dim), value_length = row_length(value_storage, args.value_dim);
     const int layout = call.integer("layout", 0, 2);
     const int64_t C = call.integer("capacity", 0, kMaxCount);
     const View lengths = call.ints("lengths", K);
@@ -126,8 +133,8 @@ struct AttendCall {
       call.fail("expected positions below 2^31 - 1, got " + text_of((double)first_position + C));
     }
     if (!call.ok()) return;
-    if (!holds(keys, args.storage) || !holds(values, args.storage)) {
-      return call.fail("expected keys and values of the storage type of the call, got others");
+    if (!holds(keys, key_storage) || !holds(values, value_storage)) {
+      return call.fail("expected keys and values in arrays of keyStorage and valueStorage, got others");
     }
     if (rows.given && pages.given) return call.fail("expected rows or pages, got both");
     if (pages.given && layout == kHeadMajor) return call.fail("expected pages in token-major or shared layout, got head-major");
@@ -136,16 +143,19 @@ struct AttendCall {
     }
     const int64_t heads = layout == kShared ? 1 : K;
     // Storage rows that the arrays hold for each head.
-    const int64_t stored = std::min(keys.length / (heads * D), values.length / (heads * E));
+    const int64_t stored = std::min(keys.length / (heads * key_length), values.length / (heads * value_length));
     *segment = Segment{};
     segment->keys = (const char*)keys.data;
     segment->values = (const char*)values.data;
     const int64_t head_rows = layout == kHeadMajor ? C : layout == kTokenMajor ? 1 : 0;
     const int64_t row_rows = layout == kTokenMajor ? K : 1;
-    segment->key_head_stride = head_rows * D * bytes;
-    segment->value_head_stride = head_rows * E * bytes;
-    segment->key_row_stride = row_rows * D * bytes;
-    segment->value_row_stride = row_rows * E * bytes;
+    const int64_t key_bytes = row_bytes(key_storage, args.head_dim), value_bytes = row_bytes(value_storage, args.value_dim);
+    segment->key_storage = key_storage;
+    segment->value_storage = value_storage;
+    segment->key_head_stride = head_rows * key_bytes;
+    segment->value_head_stride = head_rows * value_bytes;
+    segment->key_row_stride = row_rows * key_bytes;
+    segment->value_row_stride = row_rows * value_bytes;
     segment->capacity = C;
     segment->num_rows = pages.given || layout == kShared ? stored : C;
     own_lengths.assign(lengths.as<int32_t>(), lengths.as<int32_t>() + K);
@@ -162,7 +172,7 @@ struct AttendCall {
     segment->positions = positions.as<int32_t>();
     segment->mask = LogitMask{mask.data, mask.type == napi_uint8_array, head_stride, token_stride};
     for (int64_t k = 0; k < K && call.ok(); k++) {
-      check_head(call, *segment, k, keys.length / D, values.length / E, layout, {&bias, &births, &deaths, &positions},
+      check_head(call, *segment, k, keys.length / key_length, values.length / value_length, layout, {&bias, &births, &deaths, &positions},
                  rows, pages);
     }
     if (call.ok() && mask.given) check_mask(call, *segment, mask);

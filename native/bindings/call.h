@@ -147,7 +147,9 @@ class Call {
   View ints(const char* name, int64_t least, bool optional = false) {
     return view(name, {napi_int32_array}, least, optional);
   }
-  View stored(const char* name, int64_t least) { return view(name, {napi_float32_array, napi_uint16_array}, least); }
+  View stored(const char* name, int64_t least) {
+    return view(name, {napi_float32_array, napi_uint16_array, napi_uint8_array}, least);
+  }
 
   // All arguments as one JavaScript array: holding it keeps the memory of the call alive.
   napi_value all() const {

@@ -219,13 +219,18 @@ napi_value store(napi_env env, napi_callback_info info) {
   const int64_t C = call.integer("capacity", 0, kMaxCount);
   args.stride = call.integer("stride", 0, kMaxCount);
   args.source = call.floats("source", T * K * D).as<float>();
-  const View target = call.stored("target", (layout == kShared ? 1 : K) * C * D);
+  const View target = call.stored("target", 0);
   args.counts = call.ints("counts", K).as<int32_t>();
   args.tokens = call.ints("tokens", K * args.stride).as<int32_t>();
   args.slots = call.ints("slots", K * args.stride).as<int32_t>();
-  args.storage = (Storage)call.integer("storage", 0, 2);
+  args.storage = (Storage)call.integer("storage", 0, kLastStorage);
   args.rotation = read_rotation(call, T, (int)D);
+  args.is_transformed = call.boolean("hadamard");
   if (call.ok() && !holds(target, args.storage)) call.fail("expected a target of the storage type, got another");
+  const int64_t needed = (layout == kShared ? 1 : K) * C * row_length(args.storage, D);
+  if (call.ok() && target.length < needed) {
+    call.fail("expected at least " + std::to_string(needed) + " elements in target, got " + std::to_string(target.length));
+  }
   for (int64_t k = 0; k < K && call.ok(); k++) {
     const int64_t count = args.counts[k], at = k * args.stride;
     if (count < 0 || count > args.stride) call.fail("expected counts within the stride, got " + std::to_string(count));
@@ -233,12 +238,12 @@ napi_value store(napi_env env, napi_callback_info info) {
     else if (!within(args.slots + at, count, C)) call.fail("expected slots below the capacity, got others");
   }
   if (!call.ok()) return nullptr;
-  const int64_t row = D * bytes_of(args.storage);
+  const int64_t row = row_bytes(args.storage, D);
   args.target = (char*)target.data;
   args.head_stride = layout == kHeadMajor ? C * row : layout == kTokenMajor ? row : 0;
   args.row_stride = layout == kTokenMajor ? K * row : row;
   // Scratch of its own: storing must not wait for a call in the background.
-  std::vector<float> scratch(args.rotation.cos ? D + 16 : 0);
+  std::vector<float> scratch(args.rotation.cos || args.is_transformed ? D + 16 : 0);
   engine->table->store(args, (char*)scratch.data());
   return nullptr;
 }

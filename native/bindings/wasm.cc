@@ -102,7 +102,8 @@ EXPORT(store) extern "C" void store(const double* numbers, char* scratch) {
   args.slots = row.pointer<int32_t>();
   args.storage = (Storage)row.integer();
   args.rotation = read_rotation(row);
-  const int64_t bytes = args.head_dim * bytes_of(args.storage);
+  args.is_transformed = row.integer();
+  const int64_t bytes = row_bytes(args.storage, args.head_dim);
   args.head_stride = layout == kHeadMajor ? C * bytes : layout == kTokenMajor ? bytes : 0;
   args.row_stride = layout == kTokenMajor ? K * bytes : bytes;
   vec4::table.store(args, scratch);

@@ -27,7 +27,10 @@ inline Rotation read_rotation(Row& row) {
 
 inline void read_segment(Row& row, const AttendArgs& args, Segment* segment) {
   const int64_t K = args.num_kv_heads;
-  const int64_t D = args.head_dim * bytes_of(args.storage), E = args.value_dim * bytes_of(args.storage);
+  segment->key_storage = (Storage)row.integer();
+  segment->value_storage = (Storage)row.integer();
+  const int64_t key_bytes = row_bytes(segment->key_storage, args.head_dim);
+  const int64_t value_bytes = row_bytes(segment->value_storage, args.value_dim);
   const int layout = row.integer();
   const int64_t C = segment->capacity = row.integer();
   segment->lengths = row.pointer<int32_t>();
@@ -51,10 +54,10 @@ inline void read_segment(Row& row, const AttendArgs& args, Segment* segment) {
   segment->num_rows = row.integer();
   const int64_t head_rows = layout == kHeadMajor ? C : layout == kTokenMajor ? 1 : 0;
   const int64_t row_rows = layout == kTokenMajor ? K : 1;
-  segment->key_head_stride = head_rows * D;
-  segment->value_head_stride = head_rows * E;
-  segment->key_row_stride = row_rows * D;
-  segment->value_row_stride = row_rows * E;
+  segment->key_head_stride = head_rows * key_bytes;
+  segment->value_head_stride = head_rows * value_bytes;
+  segment->key_row_stride = row_rows * key_bytes;
+  segment->value_row_stride = row_rows * value_bytes;
 }
 
 inline void read_attend(Row row, AttendArgs* args, Segment* segments) {
@@ -76,7 +79,7 @@ inline void read_attend(Row row, AttendArgs* args, Segment* segments) {
   args->alibi_slopes = row.pointer<float>();
   args->sink_logits = row.pointer<float>();
   args->rotation = read_rotation(row);
-  args->storage = (Storage)row.integer();
+  args->is_transformed = row.integer();
   args->num_segments = row.integer();
   args->segments = segments;
   for (int s = 0; s < args->num_segments && s < kMaxSegments; s++) read_segment(row, *args, &segments[s]);

@@ -23,7 +23,6 @@ struct Partial {
 // One task: G query heads of a token against a range of a KV head's rows.
 struct Decode {
   const AttendArgs& args;
-  const RowKernels& kernels;
   int token, head, group;
   int64_t begin, end;  // of the head's entries, all segments end to end
   float* q;            // [G, padded D], turned and scaled
@@ -32,7 +31,7 @@ struct Decode {
   Partial state;
 
   Decode(const AttendArgs& args_, const AttendPlan& plan, int task, char* partials, char* workspace)
-      : args(args_), kernels(kRowKernels[(int)args_.storage]), group(args_.num_heads / args_.num_kv_heads) {
+      : args(args_), group(args_.num_heads / args_.num_kv_heads) {
     const int split = task % plan.num_splits;
     head = task / plan.num_splits % args.num_kv_heads;
     token = task / plan.num_splits / args.num_kv_heads;
@@ -125,8 +124,9 @@ static inline void finish_scores(const DecodeRows& rows, float* scores) {
 // may be NaN.
 static void add_seen_rows(const Decode& decode, const DecodeRows& rows, int count, float* out) {
   const int value_dim = decode.args.value_dim, stride = padded(value_dim);
+  const RowKernels& kernels = kRowKernels[(int)rows.value_storage];
   for (int j = 0; j < rows.count; j++) {
-    decode.kernels.widen(decode.row, rows.values[j], value_dim);
+    kernels.widen(decode.row, rows.values[j], value_dim);
     for (int g = 0; g < count; g++) {
       const float weight = decode.scores[g * kBlockRows + j];
       if (weight == 0.0f) continue;
@@ -142,8 +142,8 @@ static void attend_heads(const Decode& decode, const DecodeRows& rows, const cha
   const AttendArgs& args = decode.args;
   const int count = 1 << log_count, stride = padded(args.value_dim), asks = first == 0;
   float* out = decode.state.out + (int64_t)first * stride;
-  decode.kernels.score[log_count][asks](rows, decode.q + (int64_t)first * padded(args.head_dim), args.head_dim,
-                                        decode.scores);
+  const RowKernels &of_keys = kRowKernels[(int)rows.key_storage], &of_values = kRowKernels[(int)rows.value_storage];
+  of_keys.score[log_count][asks](rows, decode.q + (int64_t)first * padded(args.head_dim), args.head_dim, decode.scores);
   const bool hides = shapes_logits(args, rows.mask) && shape_scores(decode, rows, first, count);
   for (int g = 0; g < count; g++) {
     float* scores = decode.scores + g * kBlockRows;
@@ -152,7 +152,7 @@ static void attend_heads(const Decode& decode, const DecodeRows& rows, const cha
            vectors_of(args.value_dim));
   }
   if (hides) add_seen_rows(decode, rows, count, out);
-  else decode.kernels.add[log_count][asks](rows, next_keys, decode.scores, out, args.value_dim);
+  else of_values.add[log_count][asks](rows, next_keys, decode.scores, out, args.value_dim);
 }
 
 // All G query heads, four, two and one at a time; after the first the rows come from cache.

@@ -15,10 +15,7 @@ namespace kvasir {
 namespace KVASIR_ISA {
 
 constexpr int kTileQueries = 64;  // columns of a tile, a multiple of every kLanes * kTileVectors
-constexpr int kTileBlock = 128;  // rows of a tile step
 constexpr int kPanel = kTileVectors * kLanes;  // columns of a register tile
-
-using TileRows = VisibleRows<kTileBlock, true>;
 
 struct Tile {
   float* q;       // [D, 64] transposed
@@ -193,7 +190,8 @@ static void soften_column(Tile& tile, int m, float scale) {
 }
 
 // Rows of V as f32, in panels; zeros past E. Returns whether all are finite.
-static bool widen_values(const RowKernels& kernels, Tile& tile) {
+static bool widen_values(Tile& tile) {
+  const RowKernels& kernels = kRowKernels[(int)tile.rows->value_storage];
   const int stride = padded(tile.value_dim);
   F sum = zero();
   for (int j = 0; j < tile.rows->count; j++) {
@@ -235,8 +233,9 @@ static void add_values(Tile& tile, const float* values) {
 }
 
 // scores[j, m] = k[j] . q[m]. K of f32 in evenly spaced rows is used where it lies.
-static void score_tile(const RowKernels& kernels, Tile& tile, bool in_place) {
+static void score_tile(Tile& tile, bool in_place) {
   const TileRows& rows = *tile.rows;
+  const RowKernels& kernels = kRowKernels[(int)rows.key_storage];
   const int columns = padded(tile.num_queries), stride = padded(tile.head_dim);
   const float* keys = (const float*)rows.keys[0];
   int64_t row_step = rows.key_stride / 4;
@@ -250,13 +249,13 @@ static void score_tile(const RowKernels& kernels, Tile& tile, bool in_place) {
 
 // The second product in f32. What some queries don't see may hold NaN, which has to be found before it meets a weight
 // of 0; what all see need not be looked at, and not be copied where it is f32 in evenly spaced rows.
-static void add_rows_of_tile(const RowKernels& kernels, Tile& tile, bool in_place) {
+static void add_rows_of_tile(Tile& tile, bool in_place) {
   const bool all_visible = tile.rows->all_visible;
   if (in_place && all_visible && tile.value_dim % kLanes == 0) {
     add_values(tile, (const float*)tile.rows->values[0]);
     return;
   }
-  const bool finite = widen_values(kernels, tile);
+  const bool finite = widen_values(tile);
   if (finite || all_visible) add_values(tile, nullptr);
   else add_visible_values(tile);
 }
@@ -265,17 +264,16 @@ static void add_rows_of_tile(const RowKernels& kernels, Tile& tile, bool in_plac
 static void flush(const AttendArgs& args, Tile& tile) {
   TileRows& rows = *tile.rows;
   if (rows.count == 0) return rows.clear();  // a segment may have left its mask without leaving rows
-  const RowKernels& kernels = kRowKernels[(int)args.storage];
-  const bool is_even = rows.is_even(), in_place = args.storage == Storage::f32 && is_even;
+  const bool is_even = rows.is_even();
   const int columns = padded(tile.num_queries);
-  if (!score_on_unit(args, tile.matrix, rows.keys, rows.key_stride, rows.count, is_even, columns, tile.scores)) {
-    score_tile(kernels, tile, in_place);
+  if (!score_on_unit(args, tile.matrix, rows, is_even, columns, tile.scores)) {
+    score_tile(tile, is_even && rows.key_storage == Storage::f32);
   }
   const bool is_shaped = shapes_logits(args, rows.mask);
   if (is_shaped) shape_tile(args, tile);
   for (int m = 0; m < columns; m += kLanes) soften_column(tile, m, is_shaped ? 1.0f : args.scale);
-  if (!add_on_unit(args, tile.matrix, rows.values, rows.count, tile.scores, columns, tile.out)) {
-    add_rows_of_tile(kernels, tile, in_place);
+  if (!add_on_unit(args, tile.matrix, rows, tile.scores, columns, tile.out)) {
+    add_rows_of_tile(tile, is_even && rows.value_storage == Storage::f32);
   }
   rows.clear();
 }
@@ -347,7 +345,7 @@ static void tile_task(const AttendArgs& args, const AttendPlan& plan, int task, 
   const Sight sight(args, position, position + num_tokens - 1);
   for (int s = 0; s < args.num_segments; s++) {
     const Segment& segment = args.segments[s];
-    if (segment.mask.values || tile.rows->mask) flush(args, tile);
+    if (segment.mask.values || tile.rows->mask || !tile.rows->has_storage_of(segment)) flush(args, tile);
     const int64_t length = segment.lengths[head];
     for (int64_t j = 0; j < length; j += kBlockRows) {
       tile.rows->gather(segment, head, j, min64(length, j + kBlockRows), sight);

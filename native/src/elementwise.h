@@ -11,9 +11,10 @@ static void store_rows(const StoreArgs& args, char* workspace) {
     for (int64_t n = k * args.stride; n < k * args.stride + args.counts[k]; n++) {
       const int64_t token = args.tokens[n];
       const float* from = args.source + (token * args.num_kv_heads + k) * args.head_dim;
-      if (args.rotation.cos) {
+      if (args.rotation.cos || args.is_transformed) {
         __builtin_memcpy(rotated, from, (size_t)args.head_dim * 4);
-        rotate_head(rotated, args.rotation, token, 1.0f);
+        if (args.rotation.cos) rotate_head(rotated, args.rotation, token, 1.0f);
+        if (args.is_transformed) hadamard(rotated, args.head_dim);
         from = rotated;
       }
       char* to = args.target + k * args.head_stride + args.slots[n] * args.row_stride;

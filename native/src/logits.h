@@ -6,14 +6,17 @@
 namespace kvasir {
 namespace KVASIR_ISA {
 
-// Query `head` of `token` as f32, turned. Writes whole vectors.
+// Query `head` of `token` as f32, turned and transformed. Writes whole vectors.
 static void load_query(const AttendArgs& args, int64_t token, int head, float* q) {
   const int64_t at = (token * args.num_heads + head) * args.head_dim;
   widen_any(q, at_element(args.query, args.query_storage, at), args.head_dim, args.query_storage);
   if (args.rotation.cos) rotate_head(q, args.rotation, token, 1.0f);
+  if (args.is_transformed) hadamard(q, args.head_dim);
 }
 
-static void store_output(const AttendArgs& args, int64_t row, const float* values) {
+// Transforms the values back, in place.
+static void store_output(const AttendArgs& args, int64_t row, float* values) {
+  if (args.is_transformed) hadamard(values, args.value_dim);
   char* to = (char*)at_element(args.output, args.query_storage, row * args.value_dim);
   narrow_any(to, values, args.value_dim, args.query_storage);
 }

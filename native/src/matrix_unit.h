@@ -8,6 +8,9 @@
 namespace kvasir {
 namespace KVASIR_ISA {
 
+constexpr int kTileBlock = 128;  // rows of a tile step
+using TileRows = VisibleRows<kTileBlock, true>;
+
 #if !defined(KVASIR_AMX) && !defined(KVASIR_BF16_DOT)
 
 // No such unit.
@@ -16,12 +19,8 @@ struct MatrixTile {
 };
 struct MatrixUnit {};
 static inline void split_queries(const AttendArgs&, MatrixTile&, const float*, int) {}
-static inline bool score_on_unit(const AttendArgs&, MatrixTile&, const char* const*, int64_t, int, bool, int, float*) {
-  return false;
-}
-static inline bool add_on_unit(const AttendArgs&, MatrixTile&, const char* const*, int, const float*, int, float*) {
-  return false;
-}
+static inline bool score_on_unit(const AttendArgs&, MatrixTile&, const TileRows&, bool, int, float*) { return false; }
+static inline bool add_on_unit(const AttendArgs&, MatrixTile&, const TileRows&, const float*, int, float*) { return false; }
 
 #else
 
@@ -30,6 +29,7 @@ constexpr int kMostTerms = 3, kMatrixColumns = 64, kMatrixRows = 128;
 constexpr int kQueryRegisters = kMatrixColumns / kEdge, kRowRegisters = kMatrixRows / kEdge;
 constexpr int kRowSteps = kMatrixRows / kDepth;
 
+// Codes of quantized rows are exact in one term; their scale is applied outside of the product.
 static inline int terms_of(Storage storage) {
   return storage == Storage::f32 ? 3 : storage == Storage::f16 ? 2 : 1;
 }
@@ -74,9 +74,11 @@ struct MatrixTile {
   char* values;   // [terms, 4, E / 16] registers of 16 pairs of rows x 16 dims
   char* weights;  // [terms, 4, 4] registers of 16 queries x 32 rows
   float* row;         // [2, D or E]
-  int query_terms, key_terms, depth, width;  // depth and width: D and E up to whole tile registers
+  float* scales;      // [128] of quantized rows
+  int query_terms, depth, width;  // depth and width: D and E up to whole tile registers
   int steps, value_registers;
   bool is_used, queries_split;
+  bool is_natural;  // K is bf16 throughout: pairs of its numbers are used as they lie
 
   static int products(int a_terms, int b_terms) {
     int count = 0;
@@ -86,22 +88,35 @@ struct MatrixTile {
     return count;
   }
 
+  static int most(int a, int b) { return a > b ? a : b; }
+
+  // Whether products with rows of a storage pay.
+  bool takes(Storage storage) const { return products(query_terms, terms_of(storage)) <= kMostProducts; }
+
   static void place(const AttendArgs& args, Arena& arena, MatrixTile* tile) {
-    // Turning a query fills the bits that its storage leaves free.
+    // Turning a query fills the bits that its storage leaves free; transforming it adds up all of them.
     const int turned = args.rotation.cos && args.query_storage != Storage::f32;
-    tile->query_terms = terms_of(args.query_storage) + turned;
-    tile->key_terms = terms_of(args.storage);
-    tile->is_used = products(tile->query_terms, tile->key_terms) <= kMostProducts;
+    tile->query_terms = args.is_transformed ? kMostTerms : terms_of(args.query_storage) + turned;
+    int key_terms = 0, value_terms = 0;
+    tile->is_natural = true;
+    for (int s = 0; s < args.num_segments; s++) {
+      const Segment& segment = args.segments[s];
+      if (tile->takes(segment.key_storage)) key_terms = most(key_terms, terms_of(segment.key_storage));
+      if (tile->takes(segment.value_storage)) value_terms = most(value_terms, terms_of(segment.value_storage));
+      tile->is_natural = tile->is_natural && segment.key_storage == Storage::bf16;
+    }
+    tile->is_used = key_terms + value_terms > 0;
     if (!tile->is_used) return;
     tile->depth = whole(args.head_dim, kDepth);
     tile->width = whole(args.value_dim, kEdge);
     tile->steps = tile->depth / kDepth;
     tile->value_registers = tile->width / kEdge;
     tile->queries = arena.take<char>((int64_t)tile->query_terms * tile->steps * kQueryRegisters * kRegister);
-    tile->keys = arena.take<char>((int64_t)tile->key_terms * kRowRegisters * tile->steps * kRegister);
-    tile->values = arena.take<char>((int64_t)tile->key_terms * kRowSteps * tile->value_registers * kRegister);
+    tile->keys = arena.take<char>((int64_t)key_terms * kRowRegisters * tile->steps * kRegister);
+    tile->values = arena.take<char>((int64_t)value_terms * kRowSteps * tile->value_registers * kRegister);
     tile->weights = arena.take<char>((int64_t)tile->query_terms * kQueryRegisters * kRowSteps * kRegister);
     tile->row = arena.take<float>(2 * (tile->depth > tile->width ? tile->depth : tile->width));
+    tile->scales = arena.take<float>(kMatrixRows);
   }
 };
 
@@ -123,8 +138,8 @@ static inline void split_pairs(F a, F b, int terms, __m512i* out) {
 
 // Which numbers make a pair along the depth of q . k: neighbours where K is used as it lies, else (i, i + 16) of each
 // 32, which is how split rows come out.
-static inline int pair_dim(Storage storage, int pair, int second) {
-  if (storage == Storage::bf16) return 2 * pair + second;
+static inline int pair_dim(bool is_natural, int pair, int second) {
+  if (is_natural) return 2 * pair + second;
   return pair / kEdge * kDepth + pair % kEdge + second * kEdge;
 }
 
@@ -134,7 +149,7 @@ static void split_queries(const AttendArgs& args, MatrixTile& tile, const float*
   const int64_t term_size = (int64_t)tile.steps * kQueryRegisters * kRegister;
   F sum = zero();
   for (int pair = 0; pair < tile.depth / 2; pair++) {
-    const int first = pair_dim(args.storage, pair, 0), second = pair_dim(args.storage, pair, 1);
+    const int first = pair_dim(tile.is_natural, pair, 0), second = pair_dim(tile.is_natural, pair, 1);
     for (int m = 0; m < kMatrixColumns; m += kLanes) {
       const bool is_used = m < columns;
       const F a = is_used && first < args.head_dim ? load(q + (int64_t)first * kMatrixColumns + m) : zero();
@@ -277,17 +292,18 @@ static void multiply_terms(const Operand& a, int, const Operand& b, int, int row
 
 #endif
 
-// Rows of K, split. Returns whether all are finite.
-static bool split_keys(const AttendArgs& args, MatrixTile& tile, const char* const* keys, int count, int rows) {
+// Rows of K, split, and their scales. Returns whether all are finite.
+static bool split_keys(const AttendArgs& args, MatrixTile& tile, const TileRows& all, int rows) {
   const int64_t term_size = (int64_t)kRowRegisters * tile.steps * kRegister;
-  const RowKernels& kernels = kRowKernels[(int)args.storage];
+  const RowKernels& kernels = kRowKernels[(int)all.key_storage];
+  const int num_terms = terms_of(all.key_storage);
   F sum = zero();
   for (int d = 0; d < tile.depth; d += kLanes) store(tile.row + d, zero());
   for (int j = 0; j < rows; j++) {
     // Rows past the last repeat it: nothing reads their scores.
-    const char* key = keys[j < count ? j : count - 1];
+    const char* key = all.keys[j < all.count ? j : all.count - 1];
     char* to = tile.keys + (int64_t)(j / kEdge) * tile.steps * kRegister + j % kEdge * 64;
-    if (args.storage == Storage::bf16) {
+    if (tile.is_natural) {
       alignas(64) uint16_t row[kDepth];
       for (int s = 0; s < tile.steps; s++) {
         const int used = (int)min64(kDepth, args.head_dim - s * kDepth);
@@ -297,13 +313,14 @@ static bool split_keys(const AttendArgs& args, MatrixTile& tile, const char* con
       }
       continue;  // what bf16 holds needs no splitting
     }
-    kernels.widen(tile.row, key, args.head_dim);
+    tile.scales[j] = kernels.widen_codes(tile.row, key, args.head_dim);
+    sum = fma(broadcast(tile.scales[j]), zero(), sum);
     for (int s = 0; s < tile.steps; s++) {
       const F a = load(tile.row + s * kDepth), b = load(tile.row + s * kDepth + kEdge);
       sum = fma(a, zero(), fma(b, zero(), sum));
       __m512i terms[kMostTerms];
-      split_pairs(a, b, tile.key_terms, terms);
-      for (int t = 0; t < tile.key_terms; t++) {
+      split_pairs(a, b, num_terms, terms);
+      for (int t = 0; t < num_terms; t++) {
         _mm512_storeu_si512(to + t * term_size + (int64_t)s * kRegister, terms[t]);
       }
     }
@@ -325,21 +342,25 @@ static bool are_finite(const char* const* rows, int count, int dim) {
   return special == 0;
 }
 
-// scores[j, m] = k[j] . q[m] for `count` rows; rows of `stride` bytes where `even`. `scores`: [128, 64].
-static bool score_on_unit(const AttendArgs& args, MatrixTile& tile, const char* const* keys, int64_t stride, int count,
-                          bool even, int columns, float* scores) {
-  if (!tile.is_used || !tile.queries_split) return false;
+// scores[j, m] = k[j] . q[m]; `even`: rows lie at one distance. `scores`: [128, 64].
+static bool score_on_unit(const AttendArgs& args, MatrixTile& tile, const TileRows& all, bool even, int columns,
+                          float* scores) {
+  if (!tile.is_used || !tile.queries_split || !tile.takes(all.key_storage)) return false;
   // One term of q times an infinity is what it should be; a second term of zero would make it NaN.
-  if (args.storage == Storage::bf16 && tile.query_terms > 1 && !are_finite(keys, count, args.head_dim)) return false;
-  const int rows = whole(count, kEdge);
-  const bool in_place = args.storage == Storage::bf16 && even && rows == count && tile.depth == args.head_dim;
-  if (!in_place && !split_keys(args, tile, keys, count, rows)) return false;
+  if (tile.is_natural && tile.query_terms > 1 && !are_finite(all.keys, all.count, args.head_dim)) return false;
+  const int rows = whole(all.count, kEdge);
+  const bool in_place = tile.is_natural && even && rows == all.count && tile.depth == args.head_dim;
+  if (!in_place && !split_keys(args, tile, all, rows)) return false;
   Operand left = {tile.keys, (int64_t)kRowRegisters * tile.steps * kRegister, kRegister, (int64_t)tile.steps * kRegister, 64};
-  if (in_place) left = {keys[0], 0, 64, kEdge * stride, stride};
+  if (in_place) left = {all.keys[0], 0, 64, kEdge * all.key_stride, all.key_stride};
   const Operand right = {tile.queries, (int64_t)tile.steps * kQueryRegisters * kRegister, kQueryRegisters * kRegister,
                          kRegister, 64};
-  multiply_terms<false>(left, tile.key_terms, right, tile.query_terms, rows, whole(columns, kEdge), tile.steps, scores,
-                        kMatrixColumns);
+  multiply_terms<false>(left, terms_of(all.key_storage), right, tile.query_terms, rows, whole(columns, kEdge), tile.steps,
+                        scores, kMatrixColumns);
+  for (int j = 0; is_quantized(all.key_storage) && j < all.count; j++) {
+    float* row = scores + (int64_t)j * kMatrixColumns;
+    for (int m = 0; m < columns; m += kLanes) store(row + m, mul(load(row + m), broadcast(tile.scales[j])));
+  }
   return true;
 }
 
@@ -360,43 +381,47 @@ static bool pair_values(const uint16_t* first, const uint16_t* second, int dim, 
 }
 
 // A pair of rows of V as f32, split. Returns whether all are finite.
-static bool split_value_pair(const MatrixTile& tile, const float* first, const float* second, char* to) {
+static bool split_value_pair(const MatrixTile& tile, const float* first, const float* second, int num_terms, char* to) {
   const int64_t term_size = (int64_t)kRowSteps * tile.value_registers * kRegister;
   F sum = zero();
   for (int e = 0; e < tile.width; e += kLanes) {
     const F a = load(first + e), b = load(second + e);
     sum = fma(a, zero(), fma(b, zero(), sum));
     __m512i terms[kMostTerms];
-    split_pairs(a, b, tile.key_terms, terms);
-    for (int t = 0; t < tile.key_terms; t++) {
+    split_pairs(a, b, num_terms, terms);
+    for (int t = 0; t < num_terms; t++) {
       _mm512_storeu_si512(to + t * term_size + (int64_t)e / kEdge * kRegister, terms[t]);
     }
   }
   return reduce_add(sum) == 0.0f;
 }
 
-// Pairs of rows of V, zeros past the last. Returns whether all are finite.
-static bool split_values(const AttendArgs& args, MatrixTile& tile, const char* const* values, int count, int rows) {
-  const RowKernels& kernels = kRowKernels[(int)args.storage];
+// Pairs of rows of V, zeros past the last, and their scales. Returns whether all are finite.
+static bool split_values(const AttendArgs& args, MatrixTile& tile, const TileRows& all, int rows) {
+  const RowKernels& kernels = kRowKernels[(int)all.value_storage];
   float *first = tile.row, *second = tile.row + tile.width;
   bool finite = true;
+  const char* const* values = all.values;
+  const int count = all.count;
   for (int j = 0; j < rows; j += 2) {
     const char *a = j < count ? values[j] : nullptr, *b = j + 1 < count ? values[j + 1] : nullptr;
     char* to = tile.values + (int64_t)(j / kDepth) * tile.value_registers * kRegister + j % kDepth * 32;
-    if (args.storage == Storage::bf16) {
+    if (all.value_storage == Storage::bf16) {
       finite &= pair_values((const uint16_t*)a, (const uint16_t*)b, args.value_dim, to);
       continue;
     }
     for (int e = 0; e < 2 * tile.width && (!a || !b); e += kLanes) store(first + e, zero());
-    if (a) kernels.widen(first, a, args.value_dim);
-    if (b) kernels.widen(second, b, args.value_dim);
-    finite &= split_value_pair(tile, first, second, to);
+    if (a) tile.scales[j] = kernels.widen_codes(first, a, args.value_dim);
+    if (b) tile.scales[j + 1] = kernels.widen_codes(second, b, args.value_dim);
+    finite &= (!a || __builtin_isfinite(tile.scales[j])) && (!b || __builtin_isfinite(tile.scales[j + 1]));
+    finite &= split_value_pair(tile, first, second, terms_of(all.value_storage), to);
   }
   return finite;
 }
 
-// weights [128, 64] f32 to [64, 128], split, zeros from row `count` to `rows`.
-static void split_weights(MatrixTile& tile, const float* weights, int count, int rows, int columns) {
+// weights [128, 64] f32, times the scales of their rows where those are quantized, to [64, 128], split, zeros from row
+// `count` to `rows`.
+static void split_weights(MatrixTile& tile, const float* weights, bool is_scaled, int count, int rows, int columns) {
   const int64_t term_size = (int64_t)kQueryRegisters * kRowSteps * kRegister;
   for (int j = 0; j < rows; j += kDepth) {
     for (int m = 0; m < columns; m += kLanes) {
@@ -405,8 +430,10 @@ static void split_weights(MatrixTile& tile, const float* weights, int count, int
         const int row = j + 2 * pair;
         const float* at = weights + (int64_t)row * kMatrixColumns + m;
         __m512i split[kMostTerms];
-        split_pairs(row < count ? load(at) : zero(), row + 1 < count ? load(at + kMatrixColumns) : zero(),
-                    tile.query_terms, split);
+        F first = row < count ? load(at) : zero(), second = row + 1 < count ? load(at + kMatrixColumns) : zero();
+        if (is_scaled && row < count) first = mul(first, broadcast(tile.scales[row]));
+        if (is_scaled && row + 1 < count) second = mul(second, broadcast(tile.scales[row + 1]));
+        split_pairs(first, second, tile.query_terms, split);
         for (int t = 0; t < tile.query_terms; t++) terms[t][pair] = _mm512_castsi512_ps(split[t]);
       }
       for (int t = 0; t < tile.query_terms; t++) {
@@ -419,16 +446,16 @@ static void split_weights(MatrixTile& tile, const float* weights, int count, int
 }
 
 // out[m, e] += sum_j weights[j, m] v[j, e]; out: [64, E up to a whole vector].
-static bool add_on_unit(const AttendArgs& args, MatrixTile& tile, const char* const* values, int count,
-                        const float* weights, int columns, float* out) {
-  if (!tile.is_used) return false;
-  const int rows = whole(count, kDepth), queries = whole(columns, kEdge);
-  if (!split_values(args, tile, values, count, rows)) return false;
-  split_weights(tile, weights, count, rows, queries);
+static bool add_on_unit(const AttendArgs& args, MatrixTile& tile, const TileRows& all, const float* weights, int columns,
+                        float* out) {
+  if (!tile.is_used || !tile.takes(all.value_storage)) return false;
+  const int rows = whole(all.count, kDepth), queries = whole(columns, kEdge);
+  if (!split_values(args, tile, all, rows)) return false;
+  split_weights(tile, weights, is_quantized(all.value_storage), all.count, rows, queries);
   const Operand left = {tile.weights, (int64_t)kQueryRegisters * kRowSteps * kRegister, kRegister, kRowSteps * kRegister, 64};
   const Operand right = {tile.values, (int64_t)kRowSteps * tile.value_registers * kRegister,
                          (int64_t)tile.value_registers * kRegister, kRegister, 64};
-  multiply_terms<true>(left, tile.query_terms, right, tile.key_terms, queries, tile.width, rows / kDepth, out,
+  multiply_terms<true>(left, tile.query_terms, right, terms_of(all.value_storage), queries, tile.width, rows / kDepth, out,
                        tile.width);
   return true;
 }

@@ -9,10 +9,12 @@ namespace KVASIR_ISA {
 using DecodeRows = VisibleRows<kBlockRows, false>;
 
 // Asks for what one vector of a row will need, once for each cache line, so that memory works while the block before is
-// computed: values while keys are multiplied, the keys of the next block while values are summed.
+// computed: values while keys are multiplied, the keys of the next block while values are summed. Both are taken to be of
+// one type; where they are not, too much or too little is asked for.
 template <typename X>
-static inline void prefetch_vector(const X* at, int vector) {
-  if (vector * kLanes * sizeof(X) % 64 < kLanes * sizeof(X)) __builtin_prefetch(at + vector * kLanes, 0, 2);
+static inline void prefetch_vector(const char* row, int vector) {
+  constexpr int kBytes = kLanes * sizeof(X);  // of a vector: a quantized type is empty, of size 1
+  if (vector * kBytes % 64 < kBytes) __builtin_prefetch(row + vector * kBytes, 0, 2);
 }
 
 // sums[g, i] = lanes of q[g] . k[i] for kGroup query heads and kRows rows; `ahead`: rows of V to ask for.
@@ -33,16 +35,29 @@ static inline __attribute__((always_inline)) void multiply_rows(const char* cons
   F k[kRows];
   for (int n = 0; n < whole; n++) {
     for (int i = 0; i < kRows; i++) {
-      if (kAhead) prefetch_vector((const X*)ahead[i], n);
-      k[i] = load((const X*)keys[i] + n * kLanes);
+      if (kAhead) prefetch_vector<X>(ahead[i], n);
+      k[i] = whole_vector((const X*)keys[i], n, head_dim);
     }
     add_products(k, n);
   }
   if (whole * kLanes < head_dim) {
-    for (int i = 0; i < kRows; i++) k[i] = load_part((const X*)keys[i] + whole * kLanes, head_dim - whole * kLanes);
+    for (int i = 0; i < kRows; i++) k[i] = part_vector((const X*)keys[i], whole, head_dim);
     add_products(k, whole);
   }
   for (int n = 0; n < kGroup * kRows; n++) sums[n] = sum[n / kRows][n % kRows];
+}
+
+// out[g, j] = numbers[g, j] times the scale of row j.
+template <typename X>
+static inline void scale_rows(const char* const* rows, int count, int dim, int group, const float* numbers, float* out) {
+  float scales[kBlockRows] = {0};
+  for (int j = 0; j < count; j++) scales[j] = row_scale<X>(rows[j], dim);
+  for (int g = 0; g < group; g++) {
+    for (int j = 0; j < kBlockRows; j += kLanes) {
+      const int at = g * kBlockRows + j;
+      store(out + at, mul(load(numbers + at), load(scales + j)));
+    }
+  }
 }
 
 // scores[g, j] = q[g] . k[j] for kGroup query heads. A few rows at a time, so that kAccumulators products are under way;
@@ -64,23 +79,24 @@ static void score_rows(const DecodeRows& rows, const float* q, int head_dim, flo
     for (int at = 0; at < kGroup * kRows; at += kLanes) store(total + at, reduce_each(sum + at));
     for (int g = 0; g < kGroup; g++) __builtin_memcpy(scores + g * kBlockRows + j, total + g * kRows, kRows * 4);
   }
+  if constexpr (is_quantized_type<X>()) scale_rows<X>(rows.keys, rows.count, head_dim, kGroup, scores, scores);
 }
 
-// out[g, e ...] += sum_j weights[g, j] v[j, e ...] for kVectors vectors from element e on; `part` > 0: a partial one.
-// The same elements of the rows `ahead` are asked for.
-template <typename X, int kGroup, int kVectors, bool kAhead>
+// out[g, e ...] += sum_j weights[g, j] v[j, e ...] for kVectors vectors from element e on; kPart: a partial one. The same
+// elements of the rows `ahead` are asked for.
+template <typename X, int kGroup, int kVectors, bool kAhead, bool kPart = false>
 static void add_vectors(const DecodeRows& rows, const char* const* ahead, const float* weights, float* out,
-                        int out_stride, int e, int part) {
+                        int out_stride, int e, int value_dim) {
   F sum[kGroup * kVectors];
   for (int g = 0; g < kGroup; g++) {
     for (int n = 0; n < kVectors; n++) sum[g * kVectors + n] = load(out + g * out_stride + e + n * kLanes);
   }
   for (int j = 0; j < rows.count; j++) {
-    const X* value = (const X*)rows.values[j] + e;
     F v[kVectors];
     for (int n = 0; n < kVectors; n++) {
-      if (kAhead) prefetch_vector((const X*)ahead[j] + e, n);
-      v[n] = part ? load_part(value, part) : load(value + n * kLanes);
+      if (kAhead) prefetch_vector<X>(ahead[j], e / kLanes + n);
+      const X* value = (const X*)rows.values[j];
+      v[n] = kPart ? part_vector(value, e / kLanes + n, value_dim) : whole_vector(value, e / kLanes + n, value_dim);
     }
     for (int g = 0; g < kGroup; g++) {
       const F weight = broadcast(weights[g * kBlockRows + j]);
@@ -97,23 +113,41 @@ template <typename X, int kGroup, bool kAhead>
 static void add_rows(const DecodeRows& rows, const char* const* ahead, const float* weights, float* out,
                      int value_dim) {
   constexpr int kMost = kAccumulators / kGroup > 8 ? 8 : kAccumulators / kGroup;
+  float scaled[kGroup * kBlockRows];
+  if constexpr (is_quantized_type<X>()) {
+    scale_rows<X>(rows.values, rows.count, value_dim, kGroup, weights, scaled);
+    weights = scaled;
+  }
   const int stride = padded(value_dim), whole = value_dim / kLanes * kLanes;
   int e = 0;
   for (; e + kMost * kLanes <= whole; e += kMost * kLanes) {
-    add_vectors<X, kGroup, kMost, kAhead>(rows, ahead, weights, out, stride, e, 0);
+    add_vectors<X, kGroup, kMost, kAhead>(rows, ahead, weights, out, stride, e, value_dim);
   }
   if constexpr (kMost > 4) {
     for (; e + 4 * kLanes <= whole; e += 4 * kLanes) {
-      add_vectors<X, kGroup, 4, kAhead>(rows, ahead, weights, out, stride, e, 0);
+      add_vectors<X, kGroup, 4, kAhead>(rows, ahead, weights, out, stride, e, value_dim);
     }
   }
-  for (; e < whole; e += kLanes) add_vectors<X, kGroup, 1, kAhead>(rows, ahead, weights, out, stride, e, 0);
-  if (whole < value_dim) add_vectors<X, kGroup, 1, false>(rows, ahead, weights, out, stride, whole, value_dim - whole);
+  for (; e < whole; e += kLanes) add_vectors<X, kGroup, 1, kAhead>(rows, ahead, weights, out, stride, e, value_dim);
+  if (whole < value_dim) add_vectors<X, kGroup, 1, false, true>(rows, ahead, weights, out, stride, whole, value_dim);
 }
 
+// A row as f32 without its scale, which is returned, zeros up to a whole vector: codes are exact in few bits.
+template <typename X>
+static float widen_codes(float* to, const char* from, int dim) {
+  const int whole = dim / kLanes;
+  for (int n = 0; n < whole; n++) store(to + n * kLanes, whole_vector((const X*)from, n, dim));
+  if (whole * kLanes < dim) store(to + whole * kLanes, part_vector((const X*)from, whole, dim));
+  if constexpr (is_quantized_type<X>()) return row_scale<X>(from, dim);
+  return 1.0f;
+}
+
+// A row as f32, zeros up to a whole vector.
 template <typename X>
 static void widen_any_row(float* to, const char* from, int dim) {
-  widen_row(to, (const X*)from, dim);
+  const float scale = widen_codes<X>(to, from, dim);
+  if (!is_quantized_type<X>()) return;
+  for (int d = 0; d < dim; d += kLanes) store(to + d, mul(load(to + d), broadcast(scale)));
 }
 
 using ScoreRows = void (*)(const DecodeRows&, const float* q, int head_dim, float* scores);
@@ -124,6 +158,7 @@ struct RowKernels {
   ScoreRows score[3][2];
   AddRows add[3][2];
   void (*widen)(float* to, const char* from, int dim);
+  float (*widen_codes)(float* to, const char* from, int dim);
 };
 
 template <typename X>
@@ -136,10 +171,15 @@ constexpr RowKernels row_kernels_of() {
        {add_rows<X, 2, false>, add_rows<X, 2, true>},
        {add_rows<X, 4, false>, add_rows<X, 4, true>}},
       widen_any_row<X>,
+      widen_codes<X>,
   };
 }
 
-static const RowKernels kRowKernels[] = {row_kernels_of<float>(), row_kernels_of<Half>(), row_kernels_of<Brain>()};
+// By storage.
+static const RowKernels kRowKernels[] = {
+    row_kernels_of<float>(), row_kernels_of<Half>(), row_kernels_of<Brain>(), row_kernels_of<Int8>(),
+    row_kernels_of<E4m3>(), row_kernels_of<E5m2>(), row_kernels_of<Int4>(),
+};
 
 }  // namespace KVASIR_ISA
 }  // namespace kvasir

@@ -106,6 +106,7 @@ struct VisibleRows {
   int32_t entries[kCapacity];    // when there is a mask
   const LogitMask* mask;
   int64_t key_stride, value_stride;  // of the segment that the first row came from
+  Storage key_storage, value_storage;  // of all rows
   int count;
   bool has_bias, all_visible;  // by every query in [first, last]
 
@@ -117,6 +118,9 @@ struct VisibleRows {
     }
     return true;
   }
+  bool has_storage_of(const Segment& segment) const {
+    return count == 0 || (key_storage == segment.key_storage && value_storage == segment.value_storage);
+  }
   bool has_room_for_block() const { return count + kBlockRows <= kCapacity; }
   void clear() {
     count = 0;
@@ -125,12 +129,14 @@ struct VisibleRows {
     mask = nullptr;
   }
 
-  // Adds entries [begin, end) of a segment, at most kBlockRows of them. Rows of segments with different masks must not
-  // be mixed.
+  // Adds entries [begin, end) of a segment, at most kBlockRows of them. Rows of segments with different masks or storages
+  // must not be mixed.
   void gather(const Segment& segment, int head, int64_t begin, int64_t end, const Sight& sight) {
     const Stretch stretch(segment, head);
     if (stretch.is_hidden(begin, end, sight)) return;
     if (count == 0) {
+      key_storage = segment.key_storage;
+      value_storage = segment.value_storage;
       key_stride = segment.key_row_stride;
       value_stride = segment.value_row_stride;
     }

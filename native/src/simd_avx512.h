@@ -39,6 +39,24 @@ static inline F load_half(const uint16_t* p) { return _mm512_cvtph_ps(_mm256_loa
 static inline F load_brain(const uint16_t* p) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16));
 }
+// Codes of quantized rows: signed bytes, 8-bit floats (e4m3 as 2^-8 of its value), and the halves of bytes less 8.
+static inline F load_int8(const uint8_t* p) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)));
+}
+static inline F load_e4m3(const uint8_t* p) {
+  const __m256i bits = _mm256_slli_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)p)), 7);
+  return _mm512_cvtph_ps(_mm256_and_si256(bits, _mm256_set1_epi16((int16_t)0xbf80)));
+}
+static inline F load_e5m2(const uint8_t* p) {
+  return _mm512_cvtph_ps(_mm256_slli_epi16(_mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i*)p)), 8));
+}
+static inline F from_nibbles(__m128i nibbles) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_sub_epi8(_mm_and_si128(nibbles, _mm_set1_epi8(15)), _mm_set1_epi8(8))));
+}
+static inline F load_low_nibbles(const uint8_t* p) { return from_nibbles(_mm_loadu_si128((const __m128i*)p)); }
+static inline F load_high_nibbles(const uint8_t* p) {
+  return from_nibbles(_mm_srli_epi16(_mm_loadu_si128((const __m128i*)p), 4));
+}
 static inline void store_half(uint16_t* p, F v) {
   _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }

@@ -98,6 +98,31 @@ static inline F load_brain(const uint16_t* p) {
   return (F)(I{(int32_t)p[0], (int32_t)p[1], (int32_t)p[2], (int32_t)p[3]} << 16);
 #endif
 }
+// Four bytes, sign-extended or not.
+static inline I load_signed_bytes(const uint8_t* p) {
+#if defined(__wasm_simd128__)
+  return (I)wasm_i32x4_extend_low_i16x8(wasm_i16x8_extend_low_i8x16(wasm_v128_load32_zero(p)));
+#else
+  return I{(int8_t)p[0], (int8_t)p[1], (int8_t)p[2], (int8_t)p[3]};
+#endif
+}
+static inline I load_bytes(const uint8_t* p) {
+#if defined(__wasm_simd128__)
+  return (I)wasm_u32x4_extend_low_u16x8(wasm_u16x8_extend_low_u8x16(wasm_v128_load32_zero(p)));
+#else
+  return I{p[0], p[1], p[2], p[3]};
+#endif
+}
+// Codes of quantized rows: signed bytes, 8-bit floats (e4m3 as 2^-8 of its value), and the halves of bytes less 8.
+static inline F load_int8(const uint8_t* p) { return __builtin_convertvector(load_signed_bytes(p), F); }
+static inline F load_e4m3(const uint8_t* p) {
+  return (F)((load_signed_bytes(p) << 20) & kept((int32_t)0x87f00000)) * kept(broadcast(0x1p112f));
+}
+static inline F load_e5m2(const uint8_t* p) { return widen(load_signed_bytes(p) << 8); }
+static inline F load_low_nibbles(const uint8_t* p) {
+  return __builtin_convertvector((load_bytes(p) & kept(15)) - kept(8), F);
+}
+static inline F load_high_nibbles(const uint8_t* p) { return __builtin_convertvector((load_bytes(p) >> 4) - kept(8), F); }
 // f32 to f16, nearest even.
 static inline uint16_t narrow(float value) {
   uint32_t bits;

@@ -1,6 +1,7 @@
 // How numbers are stored: one type for each, with its loads and stores.
 #pragma once
-#include "math.h"
+#include "hadamard.h"
+#include "quantized.h"
 
 namespace kvasir {
 namespace KVASIR_ISA {
@@ -51,9 +52,32 @@ static inline void widen_row(float* to, const X* from, int dim) {
   if (whole < dim) store(to + whole, load_part(from + whole, dim - whole));
 }
 
-// Element `at` of an array of `storage`, as a pointer.
+// Vector n of a row of `dim` stored numbers: of quantized rows without the scale. The last may be partial, with zeros.
+template <typename X>
+static inline F whole_vector(const X* row, int n, int) {
+  return load(row + n * kLanes);
+}
+template <typename X>
+static inline F part_vector(const X* row, int n, int dim) {
+  return load_part(row + n * kLanes, dim - n * kLanes);
+}
+static inline F whole_vector(const Int8* row, int n, int) { return load_int8((const uint8_t*)row + n * kLanes); }
+static inline F whole_vector(const E4m3* row, int n, int) { return load_e4m3((const uint8_t*)row + n * kLanes); }
+static inline F whole_vector(const E5m2* row, int n, int) { return load_e5m2((const uint8_t*)row + n * kLanes); }
+static inline F whole_vector(const Int4* row, int n, int dim) { return codes_at(row, (const char*)row, n * kLanes, dim); }
+static inline F part_vector(const Int8* row, int n, int dim) { return codes_at(row, (const char*)row, n * kLanes, dim); }
+static inline F part_vector(const E4m3* row, int n, int dim) { return codes_at(row, (const char*)row, n * kLanes, dim); }
+static inline F part_vector(const E5m2* row, int n, int dim) { return codes_at(row, (const char*)row, n * kLanes, dim); }
+static inline F part_vector(const Int4* row, int n, int dim) { return codes_at(row, (const char*)row, n * kLanes, dim); }
+
+template <typename X>
+constexpr bool is_quantized_type() {
+  return __is_empty(X);
+}
+
+// Rows of queries and outputs: element `at` of an array of `storage`, as a pointer.
 static inline const char* at_element(const void* array, Storage storage, int64_t at) {
-  return (const char*)array + at * bytes_of(storage);
+  return (const char*)array + at * row_bytes(storage, 1);
 }
 
 static inline void widen_any(float* to, const char* from, int dim, Storage storage) {
@@ -65,7 +89,11 @@ static inline void widen_any(float* to, const char* from, int dim, Storage stora
 static inline void narrow_any(char* to, const float* from, int dim, Storage storage) {
   if (storage == Storage::f32) narrow_row((float*)to, from, dim);
   else if (storage == Storage::f16) narrow_row((Half*)to, from, dim);
-  else narrow_row((Brain*)to, from, dim);
+  else if (storage == Storage::bf16) narrow_row((Brain*)to, from, dim);
+  else if (storage == Storage::int8) quantize_row((const Int8*)nullptr, to, from, dim);
+  else if (storage == Storage::e4m3) quantize_row((const E4m3*)nullptr, to, from, dim);
+  else if (storage == Storage::e5m2) quantize_row((const E5m2*)nullptr, to, from, dim);
+  else quantize_row((const Int4*)nullptr, to, from, dim);
 }
 
 // Turns one head at token t, in place; sign -1 turns back.

@@ -62,7 +62,7 @@ static void weigh_heads(const WeighArgs& args, const Weigh& weigh, const DecodeR
                         int first, int log_count, float* weights) {
   const AttendArgs& attend = args.attend;
   const int group = attend.num_heads / attend.num_kv_heads;
-  kRowKernels[(int)attend.storage].score[log_count][0](rows, weigh.q + (int64_t)first * padded(attend.head_dim),
+  kRowKernels[(int)rows.key_storage].score[log_count][0](rows, weigh.q + (int64_t)first * padded(attend.head_dim),
                                                        attend.head_dim, weigh.scores);
   for (int g = 0; g < 1 << log_count; g++) {
     float* scores = weigh.scores + g * kBlockRows;

@@ -1,6 +1,6 @@
 /** Caches in pages: a pool `[blocks, pageSize, K, D]` and, for each sequence, the list of its pages. */
 import type { Tensor } from 'onnxruntime-common'
-import type { KeyValueSegment, StorageArray } from '../kernels/index.ts'
+import type { FloatArray, KeyValueSegment } from '../kernels/index.ts'
 import { invalidArgument } from '../tensor/error.ts'
 import { typedData } from './tensors.ts'
 
@@ -37,8 +37,8 @@ export function readBlockTable(tensor: Tensor, dims: readonly number[], lengths:
 /** The rows of sequence b. */
 export function pagedSegment(
   { pages, maxBlocks, pageSize }: BlockTable,
-  keys: StorageArray,
-  values: StorageArray,
+  keys: FloatArray,
+  values: FloatArray,
   b: number,
 ): Pick<KeyValueSegment, 'keys' | 'values' | 'layout' | 'capacity' | 'pages' | 'pageSize'> {
   const own = pages.subarray(b * maxBlocks, (b + 1) * maxBlocks)

@@ -1,6 +1,6 @@
 /** New tokens of `flashAttentionWithKVCache`, and how they get into the cache. */
 import type { Tensor } from 'onnxruntime-common'
-import type { Kernels, Rotation, StorageArray } from '../kernels/index.ts'
+import type { FloatArray, Kernels, Rotation } from '../kernels/index.ts'
 import { invalidArgument } from '../tensor/error.ts'
 import type { Places } from './cache-places.ts'
 import { checkSameStorage, type Problem } from './core.ts'
@@ -12,9 +12,9 @@ export interface NewTokens {
   /** Of each sequence. */
   readonly count: number
   /** `[B, count, K, D]` */
-  readonly key: StorageArray
+  readonly key: FloatArray
   /** `[B, count, K, E]` */
-  readonly value: StorageArray
+  readonly value: FloatArray
 }
 
 export function readNewTokens(
@@ -40,7 +40,7 @@ export function readNewTokens(
   return { count, key: key.data, value: value.data }
 }
 
-function overlap(a: StorageArray, b: StorageArray): boolean {
+function overlap(a: FloatArray, b: FloatArray): boolean {
   if (a.buffer !== b.buffer) return false
   return a.byteOffset < b.byteOffset + b.byteLength && b.byteOffset < a.byteOffset + a.byteLength
 }
@@ -108,8 +108,8 @@ export function append(
 function storeRotated(
   kernels: Kernels,
   { K, D, storage }: Problem,
-  source: StorageArray,
-  target: StorageArray,
+  source: FloatArray,
+  target: FloatArray,
   rotation: Rotation,
 ): void {
   const numTokens = source.length / (K * D)

@@ -3,7 +3,7 @@
  * here is O(T S), and K and V are not copied.
  */
 import type { Tensor } from 'onnxruntime-common'
-import type { AttendArgs, Kernels, KeyValueSegment, StorageArray, StorageType } from '../kernels/index.ts'
+import type { AttendArgs, FloatArray, FloatType, Kernels, KeyValueSegment } from '../kernels/index.ts'
 import { checkInteger } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
 import type { Form } from './options.ts'
@@ -29,10 +29,10 @@ export interface Problem extends HeadSizes {
   readonly B: number
   readonly T: number
   readonly S: number
-  readonly storage: StorageType
-  readonly query: StorageArray
-  readonly key: StorageArray
-  readonly value: StorageArray
+  readonly storage: FloatType
+  readonly query: FloatArray
+  readonly key: FloatArray
+  readonly value: FloatArray
 }
 
 interface ProblemNames {
@@ -60,7 +60,7 @@ export function readProblem(
   names: ProblemNames,
   tensors: { readonly query: Tensor; readonly key: Tensor; readonly value: Tensor },
   layout: 'token-major' | 'head-major',
-  dtype: StorageType | undefined,
+  dtype: FloatType | undefined,
 ): Problem {
   const query = floatData(names.query, tensors.query, [null, null, null, null], dtype)
   const [B, q1, q2, D] = query.dims as [number, number, number, number]
@@ -77,13 +77,13 @@ export function readProblem(
 
 /** Memory of the results of a call. */
 export interface Results {
-  readonly storage: StorageType
-  readonly output: StorageArray
+  readonly storage: FloatType
+  readonly output: FloatArray
   readonly lse?: Float32Array
 }
 
 /** @param rows query tokens of all sequences */
-export function allocateResults(storage: StorageType, rows: number, { H, E }: HeadSizes, withLse = false): Results {
+export function allocateResults(storage: FloatType, rows: number, { H, E }: HeadSizes, withLse = false): Results {
   return { storage, output: allocate(storage, rows * H * E), lse: withLse ? new Float32Array(rows * H) : undefined }
 }
 
@@ -111,7 +111,7 @@ interface Sequence {
 export function toCall(
   { H, K, D, E }: HeadSizes,
   { alibiSlopes, ...form }: Form,
-  query: StorageArray,
+  query: FloatArray,
   { storage, output, lse }: Results,
   { b, firstRow, numTokens, firstPosition, segment, rotation }: Sequence,
 ): AttendArgs {
@@ -132,8 +132,8 @@ export function toCall(
 /** The rows of a `[rows, K, D]` tensor from `first` on, `count` of them, without a copy. */
 export function tokenMajor(
   { K, D, E }: HeadSizes,
-  key: StorageArray,
-  value: StorageArray,
+  key: FloatArray,
+  value: FloatArray,
   first: number,
   count: number,
 ): Pick<KeyValueSegment, 'keys' | 'values' | 'layout' | 'capacity'> {

@@ -1,6 +1,6 @@
 import { Tensor } from 'onnxruntime-common'
 import { describe, expect, test } from 'vitest'
-import type { StorageType } from '../kernels/index.ts'
+import type { FloatType } from '../kernels/index.ts'
 import { flashAttention } from './flash-attention.ts'
 import { type FlashKVCacheOptions, flashAttentionWithKVCache } from './flash-kv-cache.ts'
 import { define, type Pair } from './testing/definition.ts'
@@ -22,7 +22,7 @@ const before = [5, 0, 61]
 type Options = Omit<FlashKVCacheOptions, 'returnLse'>
 
 /** A cache whose unused rows hold NaN, and new tokens. */
-function setUp(T: number, count: number, storage: StorageType = 'f32', sequences = B) {
+function setUp(T: number, count: number, storage: FloatType = 'f32', sequences = B) {
   const cache = (seed: number, dim: number) => {
     const { tensor } = sample(seed, [sequences, rows, K, dim], storage)
     const data = tensor.data as Uint16Array
@@ -294,7 +294,7 @@ describe.each(usableBackends)('flashAttentionWithKVCache, %s', (backend) => {
 
   test('f16 tables of angles serve f16 queries', async () => {
     const table = tables(rows, 4)
-    const run = async (storage: StorageType) => {
+    const run = async (storage: FloatType) => {
       const { kCache, vCache, q, k, v } = setUp(1, 1, 'f16')
       const [cos, sin] = [sampleOf(table.cos, table.dims, 'f16'), sampleOf(table.sin, table.dims, 'f16')]
       const as = ({ numbers, tensor }: typeof cos) =>

@@ -1,6 +1,6 @@
 /** Masks and biases `[B | 1, H | 1, T | 1, S]`: an axis of 1 is broadcast by a stride of 0, never copied. */
 import type { Tensor } from 'onnxruntime-common'
-import type { LogitMask, StorageType } from '../kernels/index.ts'
+import type { FloatType, LogitMask } from '../kernels/index.ts'
 import { invalidArgument } from '../tensor/error.ts'
 import { floatData, isTensor, typedData } from './tensors.ts'
 import { widen } from './widen.ts'
@@ -16,7 +16,7 @@ interface MaskSizes {
 export type MaskOf = (b: number) => LogitMask | undefined
 
 /** Added to the logits; f32, or the type of the query, which is widened once. NaN and +Infinity are refused. */
-export function readBias(name: string, tensor: Tensor, sizes: MaskSizes, dtype: StorageType | undefined): MaskOf {
+export function readBias(name: string, tensor: Tensor, sizes: MaskSizes, dtype: FloatType | undefined): MaskOf {
   const type = isTensor(tensor) ? tensor.type : undefined
   const { data, storage, dims } = floatData(name, tensor, anyOf(tensor), type === 'float32' ? 'f32' : dtype)
   const values = widen(data, storage)

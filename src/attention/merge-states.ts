@@ -2,7 +2,7 @@
  * `mergeAttentionStates`: attention over parts of the keys, put together by their log-sum-exps (merge_states of
  * FlashInfer, with natural logarithms). What the parts saw together is what one call would have seen.
  */
-import type { StorageType } from '../kernels/index.ts'
+import type { FloatType } from '../kernels/index.ts'
 import { toStorage } from '../kernels/storage.ts'
 import { describe } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
@@ -13,7 +13,7 @@ import { widen } from './widen.ts'
 
 export interface MergeOptions {
   /** `bf16` for outputs that are uint16 tensors with the bits of bfloat16. */
-  readonly dtype?: StorageType
+  readonly dtype?: FloatType
 }
 
 interface Part {
@@ -51,9 +51,9 @@ export async function mergeAttentionStates(
 function readState(
   state: AttentionState,
   n: number,
-  first: { readonly dims: readonly number[]; readonly storage: StorageType } | undefined,
-  dtype: StorageType | undefined,
-): Part & { readonly dims: readonly number[]; readonly storage: StorageType } {
+  first: { readonly dims: readonly number[]; readonly storage: FloatType } | undefined,
+  dtype: FloatType | undefined,
+): Part & { readonly dims: readonly number[]; readonly storage: FloatType } {
   if (typeof state !== 'object' || state === null) {
     throw invalidArgument('attention', `expected { output, lse } for states[${n}], got ${describe(state)}`)
   }

@@ -1,5 +1,5 @@
 /** Options that several functions share, checked and put into the words of the kernels. */
-import type { AttendArgs, StorageType } from '../kernels/index.ts'
+import type { AttendArgs, FloatType } from '../kernels/index.ts'
 import { checkFinite, checkInteger, checkKeys, describe } from '../tensor/check.ts'
 import { invalidArgument, KvasirError } from '../tensor/error.ts'
 import type { BackendOptions } from './backends.ts'
@@ -11,7 +11,7 @@ export interface RunOptions extends BackendOptions {
   /** Results never depend on batch or threads, asked for or not; accepted for what is written for other libraries. */
   readonly deterministic?: boolean
   /** What the tensors hold, where their type does not say: `bf16` for uint16 tensors with the bits of bfloat16. */
-  readonly dtype?: StorageType
+  readonly dtype?: FloatType
 }
 
 export interface SinkOptions {

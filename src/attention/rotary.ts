@@ -1,6 +1,6 @@
 /** Tables of a rotary encoding, and rows of them for the tokens of a call. */
 import type { Tensor } from 'onnxruntime-common'
-import type { Rotation, StorageType } from '../kernels/index.ts'
+import type { FloatType, Rotation } from '../kernels/index.ts'
 import { storageCodecs } from '../kernels/storage.ts'
 import { checkInteger } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
@@ -21,7 +21,7 @@ export interface Rotary {
 export function readRotary(
   options: { readonly rotaryCos?: Tensor; readonly rotarySin?: Tensor; readonly rotaryInterleaved?: boolean },
   D: number,
-  storage: StorageType,
+  storage: FloatType,
 ): Rotary | undefined {
   const { rotaryCos, rotarySin, rotaryInterleaved: isInterleaved = true } = options
   if (rotaryCos === undefined || rotarySin === undefined) return undefined

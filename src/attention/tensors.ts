@@ -1,6 +1,6 @@
 /** Checked access to the tensors of the public attention functions: type, shape, length, and where the data lies. */
 import { Tensor } from 'onnxruntime-common'
-import type { StorageArray, StorageType } from '../kernels/index.ts'
+import type { FloatArray, FloatType } from '../kernels/index.ts'
 import { checkChoice, describe } from '../tensor/check.ts'
 import { invalidArgument, KvasirError } from '../tensor/error.ts'
 
@@ -9,12 +9,12 @@ export type ShapePattern = readonly (number | null)[]
 
 /** A tensor of numbers as the kernels take it. */
 export interface FloatData {
-  readonly data: StorageArray
-  readonly storage: StorageType
+  readonly data: FloatArray
+  readonly storage: FloatType
   readonly dims: readonly number[]
 }
 
-const tensorTypes = { f32: 'float32', f16: 'float16', bf16: 'uint16' } as const satisfies Record<StorageType, string>
+const tensorTypes = { f32: 'float32', f16: 'float16', bf16: 'uint16' } as const satisfies Record<FloatType, string>
 
 /**
  * The data of a tensor of f32, f16 or bf16.
@@ -23,8 +23,8 @@ const tensorTypes = { f32: 'float32', f16: 'float16', bf16: 'uint16' } as const 
  * @throws KvasirError `invalid-argument` that names the tensor, what was expected and what came; `unsupported` when
  * the data is on a device
  */
-export function floatData(name: string, tensor: unknown, shape: ShapePattern, dtype?: StorageType): FloatData {
-  if (dtype !== undefined) checkChoice('attention', 'dtype', dtype, Object.keys(tensorTypes) as StorageType[])
+export function floatData(name: string, tensor: unknown, shape: ShapePattern, dtype?: FloatType): FloatData {
+  if (dtype !== undefined) checkChoice('attention', 'dtype', dtype, Object.keys(tensorTypes) as FloatType[])
   const { type, dims } = checkTensor(name, tensor)
   const storage = dtype ?? (type === 'float16' ? 'f16' : 'f32')
   if (type !== tensorTypes[storage]) {
@@ -59,7 +59,7 @@ export function typedData<T extends ArrayBufferView & { readonly length: number 
   return checkLength(name, data, dims)
 }
 
-function dataOf(name: string, tensor: Tensor, storage: StorageType): StorageArray {
+function dataOf(name: string, tensor: Tensor, storage: FloatType): FloatArray {
   const data = readData(name, tensor)
   const Type = storage === 'f32' ? Float32Array : Uint16Array
   const stored = storage === 'f16' && isFloat16Array(data) ? bitsOf(data) : data
@@ -120,18 +120,18 @@ export function f32Tensor(data: Float32Array, dims: readonly number[]): Tensor {
 }
 
 /** A tensor of what was stored: the type that `floatData` reads. */
-export function storedTensor(data: StorageArray, storage: StorageType, dims: readonly number[]): Tensor {
+export function storedTensor(data: FloatArray, storage: FloatType, dims: readonly number[]): Tensor {
   if (data instanceof Float32Array) return f32Tensor(data, dims)
   return storage === 'f16' ? new Tensor('float16', data, dims) : new Tensor('uint16', data, dims)
 }
 
 /** Zeros in the array type of `storage`. */
-export function allocate(storage: StorageType, length: number): StorageArray {
+export function allocate(storage: FloatType, length: number): FloatArray {
   return storage === 'f32' ? new Float32Array(length) : new Uint16Array(length)
 }
 
 /** Swaps the middle axes: `[B, M, N, D]` of flat `data` to `[B, N, M, D]`. The same array when nothing would move. */
-export function swapMiddle<T extends StorageArray>(data: T, dims: readonly [number, number, number, number]): T {
+export function swapMiddle<T extends FloatArray>(data: T, dims: readonly [number, number, number, number]): T {
   const [B, M, N, D] = dims
   if (M === 1 || N === 1) return data
   const out = (data instanceof Float32Array ? new Float32Array(data.length) : new Uint16Array(data.length)) as T

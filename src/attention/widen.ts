@@ -1,11 +1,11 @@
 /** Whole arrays of f16 or bf16 to f32. Exact. */
-import type { StorageArray, StorageType } from '../kernels/index.ts'
+import type { FloatArray, FloatType } from '../kernels/index.ts'
 import { f16ToF32 } from '../tensor/float16.ts'
 
 let halves: Float32Array | undefined
 
 /** The numbers as f32: a new array, or `data` itself when it is f32. */
-export function widen(data: StorageArray, storage: StorageType): Float32Array {
+export function widen(data: FloatArray, storage: FloatType): Float32Array {
   if (data instanceof Float32Array) return data
   const wide = new Float32Array(data.length)
   if (storage === 'bf16') {

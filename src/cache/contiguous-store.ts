@@ -1,5 +1,5 @@
 /** Rows of each head side by side, `[K, C, D]` and `[K, C, E]`: the layout for a single sequence. */
-import type { KeyValueSegment, Memory, StorageArray } from '../kernels/index.ts'
+import type { KeyValueSegment, Memory, FloatArray as StorageArray } from '../kernels/index.ts'
 import { bytesOf, type RowPlanes, RowStore, type StoreOptions } from './row-store.ts'
 
 export interface ContiguousOptions extends StoreOptions {

@@ -1,5 +1,5 @@
 /** The pages of all sequences of a model under one number of bytes: a page pool for each shape of row. */
-import type { Kernels, StorageType } from '../kernels/index.ts'
+import type { Kernels, FloatType as StorageType } from '../kernels/index.ts'
 import type { KvPool } from './contract.ts'
 import { PagePool } from './page-pool.ts'
 import type { RowShape } from './row-store.ts'

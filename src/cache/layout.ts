@@ -1,5 +1,5 @@
 /** What the caches of all policies share: the shape of a layer, its store, and checks of what comes in. */
-import type { Kernels, StorageType } from '../kernels/index.ts'
+import type { Kernels, FloatType as StorageType } from '../kernels/index.ts'
 import { checkInteger, describe } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
 import { ContiguousStore } from './contiguous-store.ts'

@@ -2,7 +2,7 @@
  * Pages of P rows of K and V that the heads, layers and sequences of one shape of row share: reference counts, a free
  * list, growth by doubling or a fixed number of pages. Who holds a page may be many (forks); who writes must be alone.
  */
-import type { Kernels, Memory, StorageArray, StorageType } from '../kernels/index.ts'
+import type { Kernels, Memory, FloatArray as StorageArray, FloatType as StorageType } from '../kernels/index.ts'
 import { KvasirError } from '../tensor/error.ts'
 import { bytesOf, type RowPlanes, type RowShape, rowBytes } from './row-store.ts'
 

@@ -97,11 +97,13 @@ export class PositionAxis {
     if (this.#isRank) this.#numbers[head * this.#capacity + row] = this.#next - age
   }
 
-  /** Row `row` was copied to `to`. */
-  move(head: number, from: number, to: number): void {
+  /** Rows were copied: from[n] to to[n]. */
+  move(head: number, from: Int32Array, to: Int32Array): void {
     if (!this.#isRank) return
     const base = head * this.#capacity
-    this.#numbers[base + to] = this.#numbers[base + from] as number
+    for (let n = 0; n < from.length; n++) {
+      this.#numbers[base + (to[n] as number)] = this.#numbers[base + (from[n] as number)] as number
+    }
   }
 
   /** A token older than this position has one newer neighbour less. `positions` are those of the rows of the head. */

@@ -21,7 +21,7 @@ import { PositionAxis } from './position-axis.ts'
 import { QueryRing, QuerySampler } from './query-ring.ts'
 import { RankedRows } from './ranked-rows.ts'
 import type { KeptRows, Retention } from './retention.ts'
-import type { RowStore } from './row-store.ts'
+import type { RowList, RowStore } from './row-store.ts'
 import { RowsView } from './rows-view.ts'
 import { type DynamicWindow, massBudgets, type SelectionRules, selectRows } from './selection.ts'
 import type { StateVisitor } from './snapshot/state.ts'
@@ -54,6 +54,10 @@ export class RankedCache implements LayerCache {
   readonly #log: EvictionLog
   /** Rows that each head may have before it is ranked, with a dynamic window. */
   readonly #limits: Int32Array
+  /** The single-token step reuses these. */
+  readonly #single: Append & { readonly lse: Float32Array }
+  /** `[K]`: rows to make room for. */
+  readonly #needed: Int32Array
   #seen = 0
   /** How many queries are behind what `mass` holds. */
   readonly #massQueries: number
@@ -76,6 +80,8 @@ export class RankedCache implements LayerCache {
     this.#log = new EvictionLog(options.evictionLog ?? 0)
     this.#limits = new Int32Array(K).fill(dynamic ? dynamic.least : window)
     this.#massQueries = queries
+    this.#single = { ...createAppend(K, 1), lse: new Float32Array(shape.numHeads) }
+    this.#needed = new Int32Array(K)
   }
 
   attend(input: LayerInput, output: Float32Array): void {
@@ -108,7 +114,7 @@ export class RankedCache implements LayerCache {
     const firsts = this.#append(input)
     this.#ring?.add(query, numTokens)
     this.#sampler?.add(query, numTokens, this.#seen - numTokens)
-    const lse = new Float32Array(numTokens * this.#options.shape.numHeads)
+    const lse = numTokens === 1 ? this.#single.lse : new Float32Array(numTokens * this.#options.shape.numHeads)
     // Arguments are made for each call: one call may move the memory that the views of the next one are of.
     const args = (): AttendArgs => this.#attendArgs(input, output, firsts, lse)
     this.#options.kernels.attend(args())
@@ -141,17 +147,12 @@ export class RankedCache implements LayerCache {
     const { shape } = this.#options
     const K = shape.numKvHeads
     const scores = this.#staticScores(input)
-    const firsts = this.#rows.lengths.slice()
-    this.#store.reserve(
-      firsts.map((length) => length + numTokens),
-      numTokens,
-    )
+    const { firsts, list } = numTokens === 1 ? this.#single : createAppend(K, numTokens)
+    firsts.set(this.#rows.lengths)
+    for (let k = 0; k < K; k++) this.#needed[k] = (firsts[k] as number) + numTokens
+    this.#store.reserve(this.#needed, numTokens)
     this.#resize()
-    const list = {
-      counts: new Int32Array(K),
-      tokens: new Int32Array(K * numTokens),
-      slots: new Int32Array(K * numTokens),
-    }
+    list.counts.fill(0)
     const turn = this.#axis?.forNext(numTokens)
     this.#axis?.advance(numTokens)
     for (let k = 0; k < K; k++) {
@@ -166,7 +167,7 @@ export class RankedCache implements LayerCache {
         list.counts[k] = (list.counts[k] as number) + 1
       }
     }
-    this.#store.write(input, { ...list, stride: numTokens }, turn)
+    this.#store.write(input, list, turn)
     this.#seen += numTokens
     if (this.#hasImportance) for (let k = 0; k < K; k++) this.#axis?.renumber(k, this.#rows.order(k))
     this.#axis?.apply(this.#store, this.#rows.lengths)
@@ -226,14 +227,23 @@ export class RankedCache implements LayerCache {
     for (const [k, length] of this.#rows.lengths.entries()) for (let row = 0; row < length; row++) visit(k, row)
   }
 
+  /** Whether some head, or all together where they share, have more rows than they may. */
+  #isDue(): boolean {
+    const { window, safeguard, dynamic } = this.#options
+    const { lengths } = this.#rows
+    let [total, isOver] = [0, false]
+    for (let k = 0; k < lengths.length; k++) {
+      total += lengths[k] as number
+      isOver ||= (lengths[k] as number) > (dynamic ? (this.#limits[k] as number) : window)
+    }
+    return safeguard === undefined ? isOver : total > lengths.length * window
+  }
+
   /** Ranks and evicts where there are too many rows. `last`: the attention that has just been. */
   #compress(last?: () => AttendArgs): void {
+    if (!this.#isDue()) return
     const { window, safeguard, sinks, recent, interval, dynamic } = this.#options
     const { lengths } = this.#rows
-    const isOver = (length: number, k: number) => length > (dynamic ? (this.#limits[k] as number) : window)
-    const total = lengths.reduce((a, b) => a + b, 0)
-    const isDue = safeguard === undefined ? lengths.some(isOver) : total > lengths.length * window
-    if (!isDue) return
     const mass = this.#ring && this.#recentMass(last)
     const view = this.#view(mass?.values, mass?.count ?? 0)
     const ranked = this.#rank(view)
@@ -329,7 +339,7 @@ export class RankedCache implements LayerCache {
   }
 
   positions(head: number): number[] {
-    return this.#rows.order(head).map((row) => this.#rows.position(head, row))
+    return Array.from(this.#rows.order(head), (row) => this.#rows.position(head, row))
   }
 
   info(): CacheInfo {
@@ -348,7 +358,7 @@ export class RankedCache implements LayerCache {
   explain(): LayerExplanation {
     const heads = Array.from(this.#rows.lengths, (_, k) => ({
       positions: this.positions(k),
-      scores: this.#rows.order(k).map((row) => scoreOf(this.#rows.score(k, row))),
+      scores: Array.from(this.#rows.order(k), (row) => scoreOf(this.#rows.score(k, row))),
     }))
     return { heads, evicted: this.#log.entries }
   }
@@ -407,4 +417,17 @@ export class RankedCache implements LayerCache {
     this.#store.free()
     this.#rows.free()
   }
+}
+
+/** Where new tokens go: the lengths of heads before them, and their rows. */
+interface Append {
+  /** `[K]` */
+  readonly firsts: Int32Array
+  readonly list: RowList
+}
+
+function createAppend(numKvHeads: number, numTokens: number): Append {
+  const size = numKvHeads * numTokens
+  const list = { counts: new Int32Array(numKvHeads), tokens: new Int32Array(size), slots: new Int32Array(size) }
+  return { firsts: new Int32Array(numKvHeads), list: { ...list, stride: numTokens } }
 }

@@ -19,8 +19,8 @@ export class RankedRows {
   #positions: Float64Array
   /** `[K, C]`; NaN: not ranked yet */
   #scores: Float64Array
-  /** Rows of each head from the oldest to the newest. */
-  #order: number[][]
+  /** `[K, C]`: rows of each head from the oldest to the newest. */
+  #order: Int32Array
 
   constructor(kernels: Kernels, numKvHeads: number, capacity: number, columns: { bias: boolean; mass: boolean }) {
     this.#kernels = kernels
@@ -31,7 +31,7 @@ export class RankedRows {
     this.mass = columns.mass ? new RowColumn(kernels, numKvHeads, capacity) : undefined
     this.#positions = new Float64Array(numKvHeads * capacity)
     this.#scores = new Float64Array(numKvHeads * capacity)
-    this.#order = Array.from(this.lengths, () => [])
+    this.#order = new Int32Array(numKvHeads * capacity)
   }
 
   /** Of biases in use. */
@@ -39,8 +39,9 @@ export class RankedRows {
     return this.bias ? 4 * this.lengths.reduce((a, b) => a + b, 0) : 0
   }
 
-  order(head: number): readonly number[] {
-    return this.#order[head] as number[]
+  order(head: number): Int32Array {
+    const base = head * this.#capacity
+    return this.#order.subarray(base, base + (this.lengths[head] as number))
   }
 
   position(head: number, row: number): number {
@@ -63,7 +64,7 @@ export class RankedRows {
 
   /** Plain loops: policies that rank at every step run them over all rows. */
   #ordered(head: number, values: Float64Array): Float64Array {
-    const order = this.#order[head] as number[]
+    const order = this.order(head)
     const base = head * this.#capacity
     const ordered = new Float64Array(order.length)
     for (let n = 0; n < ordered.length; n++) ordered[n] = values[base + (order[n] as number)] as number
@@ -71,7 +72,7 @@ export class RankedRows {
   }
 
   setScores(head: number, scores: Float64Array): void {
-    const order = this.#order[head] as number[]
+    const order = this.order(head)
     const base = head * this.#capacity
     for (let n = 0; n < scores.length; n++) this.#scores[base + (order[n] as number)] = scores[n] as number
   }
@@ -84,38 +85,31 @@ export class RankedRows {
     this.#scores[at] = score
     if (this.bias) this.bias.values[at] = bias
     if (this.mass) this.mass.values[at] = 0
-    ;(this.#order[head] as number[]).push(row)
+    this.#order[at] = row
     this.lengths[head] = row + 1
   }
 
   /**
    * Keeps the rows of a head whose flag is set, by order, and closes the holes.
-   * @param move called for each row that goes elsewhere
+   * @param move called with the rows that go elsewhere, and where to
    */
-  keep(head: number, flags: Uint8Array, move: (from: number, to: number) => void): void {
-    const order = this.#order[head] as number[]
-    const stay: number[] = []
+  keep(head: number, flags: Uint8Array, move: (from: Int32Array, to: Int32Array) => void): void {
+    const order = this.order(head)
     const isKept = new Uint8Array(order.length)
+    let length = 0
     for (let n = 0; n < order.length; n++) {
       if (!flags[n]) continue
-      stay.push(order[n] as number)
       isKept[order[n] as number] = 1
+      order[length++] = order[n] as number
     }
-    const length = stay.length
-    const places = new Map<number, number>()
-    let hole = 0
-    for (let row = length; row < order.length; row++) {
-      if (!isKept[row]) continue
-      while (isKept[hole]) hole++
-      places.set(row, hole)
-      this.#move(head, row, hole)
-      move(row, hole++)
+    const { from, to, places } = movesInto(isKept, length)
+    for (let n = 0; n < from.length; n++) this.#move(head, from[n] as number, to[n] as number)
+    for (let n = 0; from.length > 0 && n < length; n++) {
+      const row = order[n] as number
+      if (row >= length) order[n] = places[row - length] as number
     }
-    for (let n = 0; places.size > 0 && n < length; n++) {
-      if ((stay[n] as number) >= length) stay[n] = places.get(stay[n] as number) as number
-    }
-    this.#order[head] = stay
     this.lengths[head] = length
+    if (from.length > 0) move(from, to)
   }
 
   #move(head: number, from: number, to: number): void {
@@ -130,13 +124,15 @@ export class RankedRows {
     if (capacity === this.#capacity) return
     this.bias?.resize(capacity, this.lengths)
     this.mass?.resize(capacity, this.lengths)
-    const [positions, scores] = [this.#positions, this.#scores]
+    const [positions, scores, order] = [this.#positions, this.#scores, this.#order]
     this.#positions = new Float64Array(this.#numKvHeads * capacity)
     this.#scores = new Float64Array(this.#numKvHeads * capacity)
+    this.#order = new Int32Array(this.#numKvHeads * capacity)
     for (const [k, length] of this.lengths.entries()) {
       const start = k * this.#capacity
       this.#positions.set(positions.subarray(start, start + length), k * capacity)
       this.#scores.set(scores.subarray(start, start + length), k * capacity)
+      this.#order.set(order.subarray(start, start + length), k * capacity)
     }
     this.#capacity = capacity
   }
@@ -150,17 +146,14 @@ export class RankedRows {
       const start = k * this.#capacity
       visitor.integers('positions', this.#positions.subarray(start, start + length), 0, seen - 1)
       visitor.numbers(this.#scores.subarray(start, start + length))
-      const order = Int32Array.from({ length }, (_, n) => this.#order[k]?.[n] ?? 0)
+      const order = this.order(k)
       visitor.integers('the order of rows', order, 0, length - 1)
-      if (!visitor.isReading) continue
-      checkPermutation('the order of rows', order)
-      this.#order[k] = Array.from(order)
+      if (visitor.isReading) checkPermutation('the order of rows', order)
     }
   }
 
   clear(): void {
     this.lengths.fill(0)
-    this.#order = Array.from(this.lengths, () => [])
   }
 
   fork(capacity: number): RankedRows {
@@ -171,7 +164,7 @@ export class RankedRows {
     if (this.mass) copy.mass?.copyFrom(this.mass, this.lengths)
     copy.#positions.set(this.#positions)
     copy.#scores.set(this.#scores)
-    copy.#order = this.#order.map((order) => [...order])
+    copy.#order.set(this.#order)
     copy.resize(capacity)
     return copy
   }
@@ -180,4 +173,19 @@ export class RankedRows {
     this.bias?.free()
     this.mass?.free()
   }
+}
+
+/** Rows past the first `length` that stay go into the holes among these; places[n] is where row length + n goes. */
+function movesInto(isKept: Uint8Array, length: number): { from: Int32Array; to: Int32Array; places: Int32Array } {
+  const places = new Int32Array(isKept.length - length)
+  const [from, to] = [new Int32Array(places.length), new Int32Array(places.length)]
+  let [count, hole] = [0, 0]
+  for (let row = length; row < isKept.length; row++) {
+    if (!isKept[row]) continue
+    while (isKept[hole]) hole++
+    places[row - length] = hole
+    from[count] = row
+    to[count++] = hole++
+  }
+  return { from: from.subarray(0, count), to: to.subarray(0, count), places }
 }

@@ -40,10 +40,10 @@ export interface KeptRows {
   readonly sinks: number
   /** `[n]`, ascending */
   positions(head: number): Float64Array
-  /** `[n, D]` as attention reads them */
-  keys(head: number): Float32Array
+  /** `[n, D]` as attention reads them, or those of rows `from` to before `end`. */
+  keys(head: number, from?: number, end?: number): Float32Array
   /** `[n, E]` */
-  values(head: number): Float32Array
+  values(head: number, from?: number, end?: number): Float32Array
   /** `[n]`: what `needs.mass` asks for, summed over queries and the G heads. */
   mass(head: number): Float32Array
   /** How many queries the mass is of, where it is that of the last ones. */

@@ -3,8 +3,14 @@
  * gaps; a store knows the memory behind each number. Everything that knows how a row is stored is here and below:
  * caches and policies see f32.
  */
-import type { Kernels, KeyValueSegment, Rotation, StorageArray, StorageType } from '../kernels/index.ts'
-import { decodeRow } from './decode-row.ts'
+import type {
+  Kernels,
+  KeyValueSegment,
+  Rotation,
+  FloatArray as StorageArray,
+  FloatType as StorageType,
+} from '../kernels/index.ts'
+import { decodeRows } from './decode-rows.ts'
 import type { StateVisitor } from './snapshot/state.ts'
 
 export const bytesOf = { f32: 4, f16: 2, bf16: 2 } as const satisfies Record<StorageType, number>
@@ -128,9 +134,7 @@ export abstract class RowStore {
     for (let n = 0; n < count; n++) this.own(heads[n] as number, rows[n] as number)
     const { keys, originals } = this.planes
     const slots = Int32Array.from({ length: count }, (_, n) => this.flat(heads[n] as number, rows[n] as number))
-    for (let n = 0; n < count; n++) {
-      decodeRow(originals as StorageArray, kvDtype, slots[n] as number, source.subarray(n * headDim, (n + 1) * headDim))
-    }
+    decodeRows(originals as StorageArray, kvDtype, slots, source)
     kernels.store({
       ...{ source, target: keys, storage: kvDtype, layout: 'shared', numTokens: count, numKvHeads: 1, headDim },
       ...{ capacity: this.numFlat, counts: Int32Array.of(count), tokens: Int32Array.from(slots, (_, n) => n), slots },
@@ -163,24 +167,30 @@ export abstract class RowStore {
     }
   }
 
-  /** Copies a row over another of the same head. */
-  move(head: number, from: number, to: number): void {
-    this.own(head, to)
+  /** Copies rows over others of the same head: from[n] over to[n]. */
+  move(head: number, from: Int32Array, to: Int32Array): void {
+    for (const row of to) this.own(head, row)
     const { headDim, valueDim } = this.options
-    const [source, target] = [this.flat(head, from), this.flat(head, to)]
     const { keys, values, originals } = this.planes
-    keys.copyWithin(target * headDim, source * headDim, (source + 1) * headDim)
-    values.copyWithin(target * valueDim, source * valueDim, (source + 1) * valueDim)
-    originals?.copyWithin(target * headDim, source * headDim, (source + 1) * headDim)
+    for (let n = 0; n < from.length; n++) {
+      const [source, target] = [this.flat(head, from[n] as number), this.flat(head, to[n] as number)]
+      keys.copyWithin(target * headDim, source * headDim, (source + 1) * headDim)
+      values.copyWithin(target * valueDim, source * valueDim, (source + 1) * valueDim)
+      originals?.copyWithin(target * headDim, source * headDim, (source + 1) * headDim)
+    }
   }
 
-  /** The key of a row as attention sees it, as f32. */
-  readKey(head: number, row: number, into: Float32Array): void {
-    decodeRow(this.planes.keys, this.options.kvDtype, this.flat(head, row), into)
-  }
-
-  readValue(head: number, row: number, into: Float32Array): void {
-    decodeRow(this.planes.values, this.options.kvDtype, this.flat(head, row), into)
+  /** Keys as attention sees them, or values, of some rows of a head, as f32: `[rows, D]` or `[rows, E]`. */
+  read(which: 'keys' | 'values', head: number, rows: Int32Array): Float32Array {
+    const { kvDtype, headDim, valueDim } = this.options
+    const into = new Float32Array(rows.length * (which === 'keys' ? headDim : valueDim))
+    decodeRows(
+      this.planes[which],
+      kvDtype,
+      rows.map((row) => this.flat(head, row)),
+      into,
+    )
+    return into
   }
 }
 

@@ -56,18 +56,11 @@ export class RowsView implements KeptRows {
     return ordered
   }
 
-  keys(head: number): Float32Array {
-    return this.#read(head, this.headDim, (row, into) => this.#store.readKey(head, row, into))
+  keys(head: number, from?: number, end?: number): Float32Array {
+    return this.#store.read('keys', head, this.#rows.order(head).subarray(from, end))
   }
 
-  values(head: number): Float32Array {
-    return this.#read(head, this.valueDim, (row, into) => this.#store.readValue(head, row, into))
-  }
-
-  #read(head: number, dim: number, read: (row: number, into: Float32Array) => void): Float32Array {
-    const order = this.#rows.order(head)
-    const all = new Float32Array(order.length * dim)
-    for (const [n, row] of order.entries()) read(row, all.subarray(n * dim, (n + 1) * dim))
-    return all
+  values(head: number, from?: number, end?: number): Float32Array {
+    return this.#store.read('values', head, this.#rows.order(head).subarray(from, end))
   }
 }

@@ -39,3 +39,18 @@ test('dynamic windows: as many as hold the mass, within bounds and the total', (
   expect(massBudgets(heads, masses, dynamic, { budget: 3, sinks: 0, recent: 0 }, 4)).toEqual([1, 4])
   expect(massBudgets(heads, masses, dynamic, { budget: 2, sinks: 0, recent: 0 }, 4)).toEqual([1, 3])
 })
+
+test('of many rows the same leave as by sorting, with and without ties', () => {
+  for (const [count, values] of [
+    [3000, 1e9],
+    [3000, 7],
+    [500, 1],
+  ] as const) {
+    const scores = Array.from({ length: count }, (_, n) => (n * 7919 + ((n * n) % 104_729)) % values)
+    const order = scores.map((_, n) => n).sort((a, b) => scores[a]! - scores[b]! || a - b)
+    for (const budget of [1, 100, count - 1, count]) {
+      const wanted = order.slice(count - budget).sort((a, b) => a - b)
+      expect(kept(selectRows([head(scores)], { budget, sinks: 0, recent: 0 }))).toEqual([wanted])
+    }
+  }
+})

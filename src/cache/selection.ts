@@ -3,6 +3,7 @@
  * wins, of two equal ones the newer token, of two of one age the lower head; a score of -Infinity never stays.
  */
 import { invalidArgument } from '../tensor/error.ts'
+import { moveLowest } from './lowest.ts'
 
 export interface SelectionRules {
   /** Rows of one head. With `safeguard` that is the mean: heads share what they have together. */
@@ -21,9 +22,6 @@ export interface Ranked {
   readonly scores: Float64Array
 }
 
-/** Evicting this few rows, looking for the lowest again and again is faster than sorting. */
-const fewRows = 4
-
 /**
  * @returns for each head, 1 where a row stays
  * @throws KvasirError `invalid-argument` for a score that is NaN
@@ -32,8 +30,7 @@ export function selectRows(heads: readonly Ranked[], rules: SelectionRules): Uin
   if (rules.safeguard !== undefined) return selectTogether(heads, rules, rules.safeguard)
   return heads.map((ranked, head) => {
     const { all, middle } = divide(ranked, rules)
-    const kept = new Uint8Array(ranked.scores.length).fill(all.length === ranked.scores.length ? 1 : 0)
-    if (all.length < kept.length) for (const row of all) kept[row] = 1
+    const kept = flagsOf(ranked, all)
     const excess = all.length - Math.max(rules.budgets?.[head] ?? rules.budget, all.length - middle.length)
     for (const row of lowest(middle, ranked, excess)) kept[row] = 0
     return kept
@@ -41,31 +38,68 @@ export function selectRows(heads: readonly Ranked[], rules: SelectionRules): Uin
 }
 
 /** Rows that can stay at all, and those of them that nothing protects. */
-function divide({ scores }: Ranked, { sinks, recent }: SelectionRules): { all: number[]; middle: number[] } {
-  const all: number[] = []
+function divide({ scores }: Ranked, { sinks, recent }: SelectionRules): { all: Int32Array; middle: Int32Array } {
+  const all = new Int32Array(scores.length)
+  let count = 0
   for (let row = 0; row < scores.length; row++) {
     const score = scores[row] as number
     if (Number.isNaN(score)) throw invalidArgument('cache', 'expected scores without NaN')
-    if (score !== Number.NEGATIVE_INFINITY) all.push(row)
+    if (score !== Number.NEGATIVE_INFINITY) all[count++] = row
   }
-  return { all, middle: all.slice(sinks, Math.max(sinks, all.length - recent)) }
+  return { all: all.subarray(0, count), middle: all.slice(sinks, Math.max(sinks, count - recent)) }
 }
 
-/** The `count` rows that lose against all others. */
-function lowest(rows: readonly number[], ranked: Ranked, count: number): number[] {
-  if (count <= 0) return []
-  const isLess = byWorth(ranked)
-  if (count > fewRows) return [...rows].sort(isLess).slice(0, count)
-  const found: number[] = []
-  while (found.length < Math.min(count, rows.length)) {
-    let worst = -1
-    for (let n = 0; n < rows.length; n++) {
-      const row = rows[n] as number
-      if (!found.includes(row) && (worst < 0 || isLess(row, worst) < 0)) worst = row
+function flagsOf({ scores }: Ranked, rows: Int32Array): Uint8Array {
+  const flags = new Uint8Array(scores.length)
+  for (let n = 0; n < rows.length; n++) flags[rows[n] as number] = 1
+  return flags
+}
+
+/** The `count` rows that lose against all others, in no order; `rows` are reordered. */
+function lowest(rows: Int32Array, { scores, positions }: Ranked, count: number): Int32Array {
+  if (count <= 0) return rows.subarray(0, 0)
+  moveLowest(rows, count, scores, positions)
+  return rows.subarray(0, count)
+}
+
+/** AdaKV: each head has the best of its own up to the safeguard; the rest of all budgets goes to the best of all. */
+function selectTogether(heads: readonly Ranked[], rules: SelectionRules, safeguard: number): Uint8Array[] {
+  let free = 0
+  const poor: Int32Array[] = []
+  const kept = heads.map((ranked) => {
+    const { all, middle } = divide(ranked, rules)
+    const flags = flagsOf(ranked, all)
+    const own = Math.max(0, Math.min(Math.floor(safeguard * rules.budget), rules.budget - all.length + middle.length))
+    const left = lowest(middle, ranked, middle.length - own)
+    for (const row of left) flags[row] = 0
+    poor.push(left)
+    free += rules.budget - (all.length - left.length)
+    return flags
+  })
+  const { scores, ranks, owners, rows } = joined(heads, poor)
+  const all = Int32Array.from(rows, (_, n) => n)
+  const out = Math.max(0, all.length - Math.max(0, free))
+  if (out > 0) moveLowest(all, out, scores, ranks)
+  for (const n of all.subarray(out)) kept[owners[n] as number]![rows[n] as number] = 1
+  return kept
+}
+
+/** Rows of several heads in one list; of equal scores and one age the lower head has the higher rank. */
+function joined(heads: readonly Ranked[], chosen: readonly Int32Array[]) {
+  const count = chosen.reduce((sum, rows) => sum + rows.length, 0)
+  const [scores, ranks] = [new Float64Array(count), new Float64Array(count)]
+  const [owners, all] = [new Int32Array(count), new Int32Array(count)]
+  let n = 0
+  for (const [head, rows] of chosen.entries()) {
+    const own = heads[head] as Ranked
+    for (const row of rows) {
+      scores[n] = own.scores[row] as number
+      ranks[n] = (own.positions[row] as number) * heads.length + (heads.length - 1 - head)
+      owners[n] = head
+      all[n++] = row
     }
-    found.push(worst)
   }
-  return found
+  return { scores, ranks, owners, rows: all }
 }
 
 /** Orders rows of a head from the first to leave to the last. */
@@ -74,34 +108,6 @@ function byWorth({ scores, positions }: Ranked): (a: number, b: number) => numbe
     const difference = (scores[a] as number) - (scores[b] as number)
     return difference || (positions[a] as number) - (positions[b] as number)
   }
-}
-
-/** AdaKV: each head has the best of its own up to the safeguard; the rest of all budgets goes to the best of all. */
-function selectTogether(heads: readonly Ranked[], rules: SelectionRules, safeguard: number): Uint8Array[] {
-  let free = 0
-  const left: { head: number; row: number }[] = []
-  const kept = heads.map((ranked, head) => {
-    const { all, middle } = divide(ranked, rules)
-    const flags = new Uint8Array(ranked.scores.length)
-    const own = Math.max(0, Math.min(Math.floor(safeguard * rules.budget), rules.budget - all.length + middle.length))
-    const poor = lowest(middle, ranked, middle.length - own)
-    for (const row of all) flags[row] = 1
-    for (const row of poor) {
-      flags[row] = 0
-      left.push({ head, row })
-    }
-    free += rules.budget - (all.length - poor.length)
-    return flags
-  })
-  const worth = heads.map(byWorth)
-  left.sort((a, b) => {
-    if (a.head === b.head) return worth[a.head]!(b.row, a.row)
-    const [first, second] = [heads[a.head] as Ranked, heads[b.head] as Ranked]
-    const difference = (second.scores[b.row] as number) - (first.scores[a.row] as number)
-    return difference || (second.positions[b.row] as number) - (first.positions[a.row] as number) || a.head - b.head
-  })
-  for (const { head, row } of left.slice(0, Math.max(0, free))) kept[head]![row] = 1
-  return kept
 }
 
 export interface DynamicWindow {

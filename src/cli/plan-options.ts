@@ -1,5 +1,6 @@
 /** Sizes on the command line of `kvasir plan`: 128K tokens, 8GiB. */
 import { InvalidArgumentError } from 'commander'
+import { readByteCount } from '../tensor/byte-count.ts'
 
 const powers: Readonly<Record<string, number>> = { '': 1, K: 1024, M: 1024 ** 2 }
 
@@ -13,12 +14,9 @@ export function tokenCount(max: number): (text: string) => number {
   }
 }
 
-const units = ['', 'K', 'M', 'G', 'T', 'P']
-
 /** Bytes, at least 1: 8GiB = 8 x 1024^3, 8GB = 8 x 1000^3, 512MiB, 1000000. */
 export function byteCount(text: string): number {
-  const [, digits = '', letter = '', binary] = /^(\d+(?:\.\d+)?)\s*(?:(?:([KMGTP])(i)?)?B)?$/i.exec(text.trim()) ?? []
-  const value = Math.floor(Number(digits) * (binary ? 1024 : 1000) ** units.indexOf(letter.toUpperCase()))
-  if (Number.isSafeInteger(value) && value >= 1) return value
+  const value = readByteCount(text)
+  if (value !== undefined) return value
   throw new InvalidArgumentError('Expected a number of bytes below 2^53, such as 8GiB, 512MiB or 8GB.')
 }

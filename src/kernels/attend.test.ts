@@ -188,7 +188,11 @@ describe.each(candidates)('$name', ({ open }) => {
       { segments: [{ ...segment, deaths: new Int32Array(0) }] },
       { segments: [{ ...segment, lengths: new Uint8Array(2) as never }] },
       { segments: [{ ...segment, rows: new Int32Array(28).fill(14) }] },
-      { segments: [segment, { ...segment, storage: 'f16' }] },
+      { segments: [segment, { ...segment, keyStorage: 'f16' }] },
+      { segments: [{ ...segment, valueStorage: 'int8' }] },
+      { segments: [{ ...segment, keys: new Uint8Array(2 * 14 * 16), keyStorage: 'int8' }] },
+      { segments: [{ ...segment, storage: 'int9' as never, keyStorage: undefined }] },
+      { queryStorage: 'int8' as never },
       { rotation: { rotaryPairs: 4 } as never },
     ]
     kernels.attend(good())

@@ -15,15 +15,18 @@ import type {
   WeighArgs,
 } from './contract.ts'
 import { NEVER } from './contract.ts'
-import { storageOf } from './storage.ts'
+import { storageOf, storagesOf } from './storage.ts'
 
 export type KernelArray = Float32Array | Float64Array | Int32Array | Uint16Array | Uint8Array
 export type CallValue = number | boolean | KernelArray | undefined
 
-const storageCodes = { f32: 0, f16: 1, bf16: 2 } as const satisfies Record<StorageType, number>
+const storageCodes = {
+  ...{ f32: 0, f16: 1, bf16: 2 },
+  ...{ int8: 3, 'fp8-e4m3': 4, 'fp8-e5m2': 5, int4: 6 },
+} as const satisfies Record<StorageType, number>
 const layoutCodes = { 'head-major': 0, 'token-major': 1, shared: 2 } as const satisfies Record<RowLayout, number>
 
-/** An unknown name gives -1, as different types in one call do, which the checks refuse. */
+/** An unknown name gives -1, which the checks refuse. */
 function code(codes: Readonly<Record<string, number>>, name: string): number {
   return Object.hasOwn(codes, name) ? (codes[name] as number) : -1
 }
@@ -32,14 +35,11 @@ function code(codes: Readonly<Record<string, number>>, name: string): number {
 export function attendCall(args: AttendArgs, describe?: (segment: KeyValueSegment) => CallValue[]): CallValue[] {
   const { numTokens, numHeads, numKvHeads, headDim, valueDim, scale, firstPosition, segments } = args
   const { left = NEVER, right = NEVER, sinks = 0, softcap = 0 } = args
-  const [first] = segments
   const values: CallValue[] = [numTokens, numHeads, numKvHeads, headDim, valueDim, scale, firstPosition]
   values.push(left, right, sinks, softcap, code(storageCodes, storageOf(args.query, args.queryStorage)))
   values.push(args.query, args.output, args.lse, args.alibiSlopes, args.sinkLogits)
   pushRotation(values, args.rotation)
-  const storage = storageOf(first?.keys, first?.storage)
-  const isOne = segments.every((segment) => storageOf(segment.keys, segment.storage) === storage)
-  values.push(isOne ? code(storageCodes, storage) : -1, segments.length)
+  values.push(args.hadamard ?? false, segments.length)
   for (const segment of segments) {
     pushSegment(values, segment)
     if (describe) values.push(...describe(segment))
@@ -49,7 +49,9 @@ export function attendCall(args: AttendArgs, describe?: (segment: KeyValueSegmen
 
 function pushSegment(values: CallValue[], segment: KeyValueSegment): void {
   const { layout = 'head-major', pageSize = 0, pagesStride = 0, firstPosition, mask } = segment
-  values.push(code(layoutCodes, layout), segment.capacity, segment.lengths, segment.keys, segment.values)
+  const { keyStorage, valueStorage } = storagesOf(segment)
+  values.push(code(storageCodes, keyStorage), code(storageCodes, valueStorage), code(layoutCodes, layout))
+  values.push(segment.capacity, segment.lengths, segment.keys, segment.values)
   values.push(segment.bias, segment.births, segment.deaths, segment.rows, segment.pages, pageSize, pagesStride)
   values.push(firstPosition !== undefined, firstPosition ?? 0, segment.positions)
   values.push(mask?.values, mask?.headStride ?? 0, mask?.tokenStride ?? 0)
@@ -70,6 +72,7 @@ export function storeCall(args: StoreArgs): CallValue[] {
   values.push(args.source, target, args.counts, args.tokens, args.slots)
   values.push(code(storageCodes, storageOf(target, args.storage)))
   pushRotation(values, args.rotation)
+  values.push(args.hadamard ?? false)
   return values
 }
 

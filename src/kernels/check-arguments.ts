@@ -1,6 +1,7 @@
 /** The checks of each op for backends that can't check by themselves, as the addon makes them: types and sizes. */
 import { checkChoice, checkFinite, checkInteger, describe } from '../tensor/check.ts'
 import { invalidArgument, type KvasirError } from '../tensor/error.ts'
+import { isQuantized } from '../tensor/quantized-row.ts'
 import type { KernelArray } from './calls.ts'
 import type {
   AttendArgs,
@@ -15,7 +16,7 @@ import type {
   WeighArgs,
 } from './contract.ts'
 import { NEVER } from './contract.ts'
-import { storageCodecs, storageOf } from './storage.ts'
+import { floatTypes, rowLength, storageOf, storagesOf, storageTypes } from './storage.ts'
 
 const maxDim = 65536
 const maxCount = NEVER - 1
@@ -33,7 +34,9 @@ export function checkAttend(args: AttendArgs): void {
   checkFinite('kernels', 'softcap', softcap)
   if (softcap < 0) throw invalid(`a softcap of at least 0, got ${softcap}`)
   const rows = numTokens * numHeads
-  const Query = arrayTypeOf(storageOf(args.query, args.queryStorage))
+  const queryStorage = storageOf(args.query, args.queryStorage)
+  checkChoice('kernels', 'queryStorage', queryStorage, floatTypes)
+  const Query = arrayTypeOf(queryStorage)
   atLeast('query', Query, args.query, rows * headDim)
   atLeast('output', Query, args.output, rows * valueDim)
   if (args.lse) atLeast('lse', Float32Array, args.lse, rows)
@@ -74,21 +77,20 @@ function checkRotation({ cos, sin, rotaryPairs }: Rotation, numTokens: number, h
 /** Storage rows that the arrays of a segment hold for each head. */
 export function storedRows({ numKvHeads, headDim, valueDim }: AttendArgs, segment: KeyValueSegment): number {
   const heads = segment.layout === 'shared' ? 1 : numKvHeads
-  return Math.floor(Math.min(segment.keys.length / (heads * headDim), segment.values.length / (heads * valueDim)))
+  const { keyStorage, valueStorage } = storagesOf(segment)
+  const keyRows = segment.keys.length / (heads * rowLength(headDim, keyStorage))
+  return Math.floor(Math.min(keyRows, segment.values.length / (heads * rowLength(valueDim, valueStorage))))
 }
 
 function checkSegment(args: AttendArgs, segment: KeyValueSegment): void {
-  const { numKvHeads, segments } = args
+  const { numKvHeads } = args
   const { keys, values, capacity, lengths, layout = 'head-major', rows, pages } = segment
   checkChoice('kernels', 'layout', layout, ['head-major', 'token-major', 'shared'])
   count('capacity', capacity)
   atLeast('lengths', Int32Array, lengths, numKvHeads)
-  const storage = storageOf(segments[0]?.keys, segments[0]?.storage)
-  const Stored = arrayTypeOf(storage)
-  const own = storageOf(keys, segment.storage)
-  if (own !== storage) throw invalid(`the same storage in all segments, got ${storage} and ${own}`)
-  atLeast('keys', Stored, keys, 0)
-  atLeast('values', Stored, values, 0)
+  const { keyStorage, valueStorage } = storagesOf(segment)
+  atLeast('keys', arrayTypeOf(keyStorage), keys, 0)
+  atLeast('values', arrayTypeOf(valueStorage), values, 0)
   if (rows && pages) throw invalid('rows or pages, got both')
   if (args.alibiSlopes && segment.firstPosition === undefined && !segment.positions) {
     throw invalid('positions in every segment for alibiSlopes, got none')
@@ -121,8 +123,9 @@ function checkHead(args: AttendArgs, segment: KeyValueSegment, k: number): void 
     const used = rows ? C : length
     const shared = rows ? 0 : length
     const last = layout === 'shared' ? shared : layout === 'token-major' ? (used - 1) * K + k + 1 : k * C + used
-    atLeast('keys', keys.constructor as ArrayType, keys, last * headDim)
-    atLeast('values', values.constructor as ArrayType, values, last * valueDim)
+    const { keyStorage, valueStorage } = storagesOf(segment)
+    atLeast('keys', keys.constructor as ArrayType, keys, last * rowLength(headDim, keyStorage))
+    atLeast('values', values.constructor as ArrayType, values, last * rowLength(valueDim, valueStorage))
   }
   const end = k * C + (rows ? C : length)
   if (segment.bias) atLeast('bias', Float32Array, segment.bias, end)
@@ -151,7 +154,8 @@ export function checkStore(args: StoreArgs): void {
   checkChoice('kernels', 'layout', layout, ['head-major', 'token-major', 'shared'])
   const rows = (layout === 'shared' ? 1 : numKvHeads) * capacity
   atLeast('source', Float32Array, args.source, numTokens * numKvHeads * headDim)
-  atLeast('target', arrayTypeOf(storageOf(args.target, args.storage)), args.target, rows * headDim)
+  const storage = storageOf(args.target, args.storage)
+  atLeast('target', arrayTypeOf(storage), args.target, rows * rowLength(headDim, storage))
   atLeast('counts', Int32Array, counts, numKvHeads)
   atLeast('tokens', Int32Array, tokens, numKvHeads * stride)
   atLeast('slots', Int32Array, slots, numKvHeads * stride)
@@ -222,7 +226,8 @@ function atLeast(name: string, Type: ArrayType, array: unknown, length: number):
 
 /** @throws KvasirError for a storage that is unknown */
 function arrayTypeOf(storage: StorageType): ArrayType {
-  checkChoice('kernels', 'storage', storage, Object.keys(storageCodecs))
+  checkChoice('kernels', 'storage', storage, storageTypes)
+  if (isQuantized(storage)) return Uint8Array
   return storage === 'f32' ? Float32Array : Uint16Array
 }
 

@@ -7,11 +7,24 @@
  * any other. NaN and infinite logits make their outputs NaN.
  */
 
-/** How numbers are stored: IEEE binary32 in a Float32Array; binary16 or bfloat16 as bits in a Uint16Array. */
-export type StorageType = 'f32' | 'f16' | 'bf16'
+import type { QuantizedType } from '../tensor/quantized-row.ts'
+
+export type { QuantizedType } from '../tensor/quantized-row.ts'
+
+/** Numbers one by one: IEEE binary32 in a Float32Array; binary16 or bfloat16 as bits in a Uint16Array. */
+export type FloatType = 'f32' | 'f16' | 'bf16'
 
 /** f32, or the bits of f16 or bf16. */
-export type StorageArray = Float32Array | Uint16Array
+export type FloatArray = Float32Array | Uint16Array
+
+/**
+ * How rows of K and V are stored: number by number, or quantized, as runs of `rowBytes` bytes in a Uint8Array that end
+ * with the scale of the row (src/tensor/quantized-row.ts).
+ */
+export type StorageType = FloatType | QuantizedType
+
+/** Rows of K or V: `[rows, D]` numbers, or `[rows, rowBytes]` bytes. */
+export type StorageArray = FloatArray | Uint8Array
 
 /**
  * Where storage row r of KV head k lies: `head-major` `[K, C, D]`; `token-major` `[C, K, D]`; `shared` `[C, D]`, a pool
@@ -31,6 +44,7 @@ export interface Memory {
   readonly f32: Float32Array
   readonly f64: Float64Array
   readonly u16: Uint16Array
+  readonly u8: Uint8Array
   readonly i32: Int32Array
   /** Gives the bytes back; using a view afterwards is an error of the caller. */
   free(): void
@@ -45,8 +59,12 @@ export interface KeyValueSegment {
   readonly keys: StorageArray
   /** `[K, C, E]`, or as `layout` says */
   readonly values: StorageArray
-  /** Of keys and values, the same in all segments of a call (default: f32, or f16 for a Uint16Array). */
+  /** Of keys and values (default: f32, f16 for a Uint16Array, int8 for a Uint8Array); segments of a call may differ. */
   readonly storage?: StorageType
+  /** Of keys alone, instead of `storage` */
+  readonly keyStorage?: StorageType
+  /** Of values alone, instead of `storage` */
+  readonly valueStorage?: StorageType
   /** Default `head-major`. */
   readonly layout?: RowLayout
   /** C: entries of a head in the arrays below, and storage rows of a head without `pages`. */
@@ -95,11 +113,11 @@ export interface LogitMask {
  */
 export interface AttendArgs {
   /** `[T, H, D]`; a Uint16Array holds `queryStorage` */
-  readonly query: StorageArray
+  readonly query: FloatArray
   /** `[T, H, E]`, of the same type as `query`, written whole; rows that see nothing become zeros. */
-  readonly output: StorageArray
+  readonly output: FloatArray
   /** What a Uint16Array in `query` and `output` holds (default f16). */
-  readonly queryStorage?: StorageType
+  readonly queryStorage?: FloatType
   /** `[T, H]`: natural log of the sum of exponentials, sink included; -Infinity for rows that see nothing. */
   readonly lse?: Float32Array
   readonly numTokens: number
@@ -122,6 +140,11 @@ export interface AttendArgs {
   readonly alibiSlopes?: Float32Array
   /** Rotates each query before it is used. */
   readonly rotation?: Rotation
+  /**
+   * K and V of all segments are stored transformed (src/tensor/hadamard.ts): queries are transformed after their rotation,
+   * outputs back.
+   */
+  readonly hadamard?: boolean
   /** `[H]`: logit of a virtual row whose value is zero (gpt-oss); zeros are the smooth softmax. */
   readonly sinkLogits?: Float32Array
   readonly segments: readonly KeyValueSegment[]
@@ -145,12 +168,14 @@ export interface StoreArgs {
   readonly source: Float32Array
   /** `[K, C, D]`, or as `layout` says; rounds to nearest even. */
   readonly target: StorageArray
-  /** Of `target` (default: f32, or f16 for a Uint16Array). */
+  /** Of `target` (default: f32, f16 for a Uint16Array, int8 for a Uint8Array). */
   readonly storage?: StorageType
   /** Default `head-major`. */
   readonly layout?: RowLayout
   /** Rotates each row on its way into storage. */
   readonly rotation?: Rotation
+  /** Transforms each row then (src/tensor/hadamard.ts). */
+  readonly hadamard?: boolean
   readonly numTokens: number
   readonly numKvHeads: number
   readonly headDim: number

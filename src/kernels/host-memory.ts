@@ -13,7 +13,7 @@ export function allocateHostMemory(byteLength: number, offsetOf: (buffer: ArrayB
   return new HostMemory(byteLength, buffer, offset, length)
 }
 
-type View = Float32Array | Float64Array | Uint16Array | Int32Array
+type View = Float32Array | Float64Array | Uint16Array | Uint8Array | Int32Array
 type ViewConstructor = new (buffer: ArrayBuffer, offset: number, length: number) => View
 
 class HostMemory implements Memory {
@@ -38,6 +38,9 @@ class HostMemory implements Memory {
   }
   get u16() {
     return this.#view(Uint16Array, 2)
+  }
+  get u8() {
+    return this.#view(Uint8Array, 1)
   }
   get i32() {
     return this.#view(Int32Array, 4)

@@ -2,6 +2,7 @@
  * The specification of each op: f64 arithmetic, plain loops, no cleverness. Every other backend is tested against this.
  */
 import { invalidArgument } from '../tensor/error.ts'
+import { hadamard } from '../tensor/hadamard.ts'
 import type {
   AttendArgs,
   Kernels,
@@ -15,7 +16,7 @@ import type {
 } from './contract.ts'
 import { NEVER } from './contract.ts'
 import { allocateHostMemory } from './host-memory.ts'
-import { storageCodecs, storageOf } from './storage.ts'
+import { readRow, storageCodecs, storageOf, storagesOf, writeRow } from './storage.ts'
 
 export function openReference(): Kernels {
   return {
@@ -52,14 +53,19 @@ export function attend(args: AttendArgs, round: Round = exact): void {
       const isEmpty = max === Number.NEGATIVE_INFINITY
       const weights = visible.map(({ logit }) => (isEmpty ? 0 : round(Math.exp(round(logit - max)))))
       const sum = weights.reduce((a, b) => round(a + b), isEmpty ? 0 : round(Math.exp(round(sink - max))))
-      for (let e = 0; e < valueDim; e++) {
-        let total = 0
-        visible.forEach(({ value }, j) => {
-          // A weight of zero hides its row altogether: 0 * NaN must not reach the sum.
-          if (weights[j]) total = round(total + round((weights[j] as number) * value(e)))
-        })
-        output[at * valueDim + e] = write(isEmpty ? 0 : total / sum)
-      }
+      const totals = new Float64Array(valueDim)
+      visible.forEach(({ readValue }, j) => {
+        // A weight of zero hides its row altogether: 0 * NaN must not reach the sum.
+        const weight = weights[j] as number
+        if (weight === 0) return
+        const value = readValue()
+        for (let e = 0; e < valueDim; e++) {
+          totals[e] = round((totals[e] as number) + round(weight * round(value[e] as number)))
+        }
+      })
+      const result = totals.map((total) => (isEmpty ? 0 : total / sum))
+      if (args.hadamard) hadamard(result, round)
+      for (let e = 0; e < valueDim; e++) output[at * valueDim + e] = write(result[e] as number)
       if (lse) lse[at] = isEmpty ? max : max + Math.log(sum)
     }
   }
@@ -70,31 +76,32 @@ interface VisibleRow {
   readonly segment: number
   readonly index: number
   readonly logit: number
-  readonly value: (e: number) => number
+  readonly readValue: () => Float64Array
 }
 
 /** The rows that query head h of token t sees. */
 function visibleRows(args: AttendArgs, h: number, t: number, round: Round): VisibleRow[] {
   const { headDim, valueDim, numHeads, numKvHeads, firstPosition, softcap, scale } = args
   const k = Math.floor((h * numKvHeads) / numHeads)
-  const query = readQuery(args, h, t)
+  const query = readQuery(args, h, t, round)
   const visible: VisibleRow[] = []
   for (const [s, segment] of args.segments.entries()) {
-    const { read } = storageCodecs[storageOf(segment.keys, segment.storage)]
+    const { keyStorage, valueStorage } = storagesOf(segment)
     for (let j = 0; j < (segment.lengths[k] as number); j++) {
       const { row, index } = locate(segment, k, j)
       const added = addedLogit(args, segment, { h, t, j, index })
       if (added === Number.NEGATIVE_INFINITY || !isVisible(args, segment, index, firstPosition + t)) continue
       const stored = storedRow(segment, k, row, numKvHeads)
+      const key = readRow(segment.keys, keyStorage, stored, headDim)
       let dot = 0
       for (let d = 0; d < headDim; d++) {
-        dot = round(dot + round((query[d] as number) * read(segment.keys[stored * headDim + d] as number)))
+        dot = round(dot + round((query[d] as number) * round(key[d] as number)))
       }
       const score = round(dot * round(scale))
       const logit = softcap ? round(softcap * round(Math.tanh(round(score / softcap)))) : score
       visible.push({
         ...{ segment: s, index, logit: round(logit + added) },
-        value: (e) => read(segment.values[stored * valueDim + e] as number),
+        readValue: () => readRow(segment.values, valueStorage, stored, valueDim),
       })
     }
   }
@@ -114,12 +121,13 @@ function weigh(args: WeighArgs): void {
   }
 }
 
-function readQuery(args: AttendArgs, h: number, t: number): number[] {
+function readQuery(args: AttendArgs, h: number, t: number, round: Round): number[] {
   const { headDim, numHeads, rotation } = args
   const { read } = storageCodecs[storageOf(args.query, args.queryStorage)]
   const at = (t * numHeads + h) * headDim
   const query = Array.from(args.query.subarray(at, at + headDim), read)
   if (rotation) rotateHead(query, 0, rotation, t, 1)
+  if (args.hadamard) hadamard(query, round)
   return query
 }
 
@@ -184,7 +192,7 @@ function store(args: StoreArgs): void {
     slots,
     stride,
   } = args
-  const { write } = storageCodecs[storageOf(target, args.storage)]
+  const storage = storageOf(target, args.storage)
   for (let k = 0; k < K; k++) {
     for (let n = 0; n < (counts[k] as number); n++) {
       const token = tokens[k * stride + n] as number
@@ -193,7 +201,8 @@ function store(args: StoreArgs): void {
       const row = layout === 'shared' ? slot : layout === 'token-major' ? slot * K + k : k * capacity + slot
       const values = Array.from(source.subarray(from, from + headDim))
       if (args.rotation) rotateHead(values, 0, args.rotation, token, 1)
-      for (let d = 0; d < headDim; d++) target[row * headDim + d] = write(values[d] as number)
+      if (args.hadamard) hadamard(values)
+      writeRow(target, storage, row, values)
     }
   }
 }

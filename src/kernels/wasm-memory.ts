@@ -101,7 +101,7 @@ export class WasmBlock implements Memory {
   readonly #memory: WebAssembly.Memory
   #release: (() => void) | undefined
   #buffer: ArrayBufferLike | undefined
-  #views: Pick<Memory, 'f32' | 'f64' | 'u16' | 'i32'> | undefined
+  #views: Pick<Memory, 'f32' | 'f64' | 'u16' | 'u8' | 'i32'> | undefined
 
   constructor(memory: WebAssembly.Memory, address: number, byteLength: number, release: () => void) {
     this.#memory = memory
@@ -118,6 +118,9 @@ export class WasmBlock implements Memory {
   }
   get u16() {
     return this.#current().u16
+  }
+  get u8() {
+    return this.#current().u8
   }
   get i32() {
     return this.#current().i32
@@ -138,6 +141,7 @@ export class WasmBlock implements Memory {
         f32: new Float32Array(buffer, this.address, length / 4),
         f64: new Float64Array(buffer, this.address, length / 8),
         u16: new Uint16Array(buffer, this.address, length / 2),
+        u8: new Uint8Array(buffer, this.address, length),
         i32: new Int32Array(buffer, this.address, length / 4),
       }
     }

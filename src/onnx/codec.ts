@@ -30,6 +30,13 @@ const fieldsByNumber = new Map(
   ]),
 )
 
+const repeatedNames = new Map(
+  [...fieldsByNumber].map(([message, fields]) => [
+    message,
+    [...fields.values()].filter(({ repeated }) => repeated).map(({ name }) => name),
+  ]),
+)
+
 /**
  * Decodes a `.onnx` file. The result's byte fields are views of `bytes`.
  * @throws KvasirError `invalid-file` on anything that is not an ONNX model
@@ -61,7 +68,7 @@ export function make<N extends MessageName>(name: N, fields: Partial<Message<N>>
 
 function emptyMessage(name: MessageName): Record<string, unknown> {
   const message: Record<string, unknown> = {}
-  for (const field of fieldsByNumber.get(name)!.values()) if (field.repeated) message[field.name] = []
+  for (const field of repeatedNames.get(name)!) message[field] = []
   return message
 }
 
@@ -120,8 +127,9 @@ function encode(name: MessageName, message: Readonly<Record<string, unknown>>): 
   for (const [number, field] of fieldsByNumber.get(name)!) {
     const value = message[field.name]
     if (value === undefined) continue
+    const wireType = wireTypes[field.kind] ?? 2
     for (const item of field.repeated ? (value as unknown[]) : [value]) {
-      writer.tag(number, wireTypes[field.kind] ?? 2)
+      writer.tag(number, wireType)
       encodeValue(writer, field.kind, item)
     }
   }

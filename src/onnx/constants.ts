@@ -101,8 +101,10 @@ function fromBytes({ name, dataType, dims }: OnnxTensor, bytes: Uint8Array): Flo
   if (count * size !== bytes.length) {
     throw invalidFile(`expected ${count * size} bytes for "${name}", got ${bytes.length}`)
   }
+  // A copy begins at an aligned byte. (All machines that Node runs on are little endian but s390x.)
+  if (dataType === dataTypes.float) return new Float32Array(new Uint8Array(bytes).buffer)
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  const isFloat = dataType === dataTypes.float || dataType === dataTypes.float16 || dataType === dataTypes.bfloat16
+  const isFloat = dataType === dataTypes.float16 || dataType === dataTypes.bfloat16
   const values = isFloat ? new Float32Array(count) : new Float64Array(count)
   for (let i = 0; i < count; i++) values[i] = read(view, i * size)
   return values

@@ -16,14 +16,21 @@ export interface ExternalTensor {
   readonly dataType: number
   readonly dims: readonly number[]
   readonly file: string
+  /** Where `file` is as `locationOf` says, for callers with many tensors of one file. */
+  readonly location?: string
   readonly offset: number
   readonly byteLength: number
 }
 
-/** The initializer of a byte range. */
-export function externalInitializer({ name, dataType, dims, file, offset, byteLength }: ExternalTensor): OnnxTensor {
+/** A file as ONNX Runtime is told it: by its real path below the root. */
+export function locationOf(file: string): string {
   const path = realpathSync(file)
-  const location = relative(parse(path).root, path).split(sep).join('/')
+  return relative(parse(path).root, path).split(sep).join('/')
+}
+
+/** The initializer of a byte range. */
+export function externalInitializer(tensor: ExternalTensor): OnnxTensor {
+  const { name, dataType, dims, file, location = locationOf(file), offset, byteLength } = tensor
   const place = { location, offset: String(offset), length: String(byteLength) }
   return make('Tensor', {
     name,

@@ -2,11 +2,11 @@
  * A `.onnx` file whose weights stay where they are: initializers of some size become byte ranges of the file itself,
  * those that are external already are checked and resolved. The graph is otherwise as it was.
  */
-import { realpath, stat } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { dirname, isAbsolute, join, sep } from 'node:path'
 import { describe } from '../tensor/check.ts'
 import { KvasirError } from '../tensor/error.ts'
-import { externalInitializer } from './external.ts'
+import { externalInitializer, locationOf } from './external.ts'
 import { type ByteRange, readSparseModel } from './onnx-reader.ts'
 import type { OnnxAttribute, OnnxGraph, OnnxModel, OnnxNode, OnnxTensor } from './schema.ts'
 import { invalidFile } from './wire.ts'
@@ -26,18 +26,43 @@ const elementBits: Readonly<Record<number, number>> = {
  */
 export async function openOnnxFile(path: string): Promise<OnnxModel> {
   const { model, places } = await readSparseModel(path, smallestWeight)
-  return { ...model, graph: await graphInPlace(model.graph!, places, path) }
+  return { ...model, graph: await graphInPlace(model.graph!, places, new Files(path)) }
+}
+
+/** Files that hold weights, each looked up once however many tensors it has. */
+class Files {
+  /** The `.onnx` file. */
+  readonly path: string
+  readonly #known = new Map<string, Promise<WeightFile>>()
+
+  constructor(path: string) {
+    this.path = path
+  }
+
+  /** @throws what `stat` throws */
+  get(file: string): Promise<WeightFile> {
+    const known = this.#known.get(file) ?? stat(file).then(({ size }) => ({ file, size, location: locationOf(file) }))
+    this.#known.set(file, known)
+    return known
+  }
+}
+
+interface WeightFile {
+  readonly file: string
+  readonly size: number
+  /** For `externalInitializer`. */
+  readonly location: string
 }
 
 async function graphInPlace(
   graph: OnnxGraph,
   places: ReadonlyMap<OnnxTensor, ByteRange>,
-  path: string,
+  files: Files,
 ): Promise<OnnxGraph> {
   const initializer: OnnxTensor[] = []
-  for (const tensor of graph.initializer) initializer.push(await inPlace(tensor, places.get(tensor), path))
+  for (const tensor of graph.initializer) initializer.push(await inPlace(tensor, places.get(tensor), files))
   const node: OnnxNode[] = []
-  for (const item of graph.node) node.push(hasTensors(item) ? await nodeInPlace(item, path) : item)
+  for (const item of graph.node) node.push(hasTensors(item) ? await nodeInPlace(item, files) : item)
   return { ...graph, node, initializer }
 }
 
@@ -46,32 +71,32 @@ function hasTensors({ attribute }: OnnxNode): boolean {
 }
 
 /** Constants must have their data with them; subgraphs (If, Loop) have initializers as graphs do. */
-async function nodeInPlace(node: OnnxNode, path: string): Promise<OnnxNode> {
+async function nodeInPlace(node: OnnxNode, files: Files): Promise<OnnxNode> {
   const attribute: OnnxAttribute[] = []
   for (const item of node.attribute) {
     const outside = [...(item.t ? [item.t] : []), ...item.tensors].find(({ dataLocation }) => dataLocation === 1)
     if (outside) throw invalidFile(`expected data inside the graph for constants of node "${node.name}", got a file`)
     const graphs: OnnxGraph[] = []
-    for (const graph of item.graphs) graphs.push(await graphInPlace(graph, new Map(), path))
-    attribute.push({ ...item, graphs, ...(item.g && { g: await graphInPlace(item.g, new Map(), path) }) })
+    for (const graph of item.graphs) graphs.push(await graphInPlace(graph, new Map(), files))
+    attribute.push({ ...item, graphs, ...(item.g && { g: await graphInPlace(item.g, new Map(), files) }) })
   }
   return { ...node, attribute }
 }
 
-async function inPlace(tensor: OnnxTensor, place: ByteRange | undefined, path: string): Promise<OnnxTensor> {
+async function inPlace(tensor: OnnxTensor, place: ByteRange | undefined, files: Files): Promise<OnnxTensor> {
   const { name = '', rawData } = tensor
-  if (tensor.dataLocation === 1) return resolved(tensor, path)
+  if (tensor.dataLocation === 1) return resolved(tensor, files)
   const length = place?.length ?? rawData?.length
   if (length === undefined) return tensor
   const byteLength = byteLengthOf(tensor)
   if (length !== byteLength) {
     throw invalidFile(`expected ${byteLength} bytes for initializer "${name}", got ${length}`)
   }
-  return place ? external(tensor, path, place.offset) : tensor
+  return place ? external(tensor, await files.get(files.path), place.offset) : tensor
 }
 
 /** External data by its real path, after a check that it lies in the model's folder and the file is long enough. */
-async function resolved(tensor: OnnxTensor, path: string): Promise<OnnxTensor> {
+async function resolved(tensor: OnnxTensor, files: Files): Promise<OnnxTensor> {
   const entries = new Map(tensor.externalData.map(({ key, value }) => [key, value]))
   const location = entries.get('location') ?? ''
   if (
@@ -82,30 +107,28 @@ async function resolved(tensor: OnnxTensor, path: string): Promise<OnnxTensor> {
   ) {
     throw invalidFile(`expected a file below the model's folder for "${tensor.name}", got ${describe(location)}`)
   }
-  const file = join(dirname(path), ...location.split('/'))
+  const path = join(dirname(files.path), ...location.split('/'))
     .split('/')
     .join(sep)
-  const size = await stat(file).then(
-    (info) => info.size,
-    (cause: unknown) => {
-      throw new KvasirError('not-found', 'onnx', `expected weights of "${tensor.name}" at ${file}`, { cause })
-    },
-  )
+  const file = await files.get(path).catch((cause: unknown) => {
+    throw new KvasirError('not-found', 'onnx', `expected weights of "${tensor.name}" at ${path}`, { cause })
+  })
   const byteLength = byteLengthOf(tensor)
   const [offset, length] = [Number(entries.get('offset') ?? 0), Number(entries.get('length') ?? byteLength)]
-  if (!Number.isSafeInteger(offset) || offset < 0 || length !== byteLength || offset + length > size) {
-    const got = `${length} bytes at ${offset} of ${size}`
+  if (!Number.isSafeInteger(offset) || offset < 0 || length !== byteLength || offset + length > file.size) {
+    const got = `${length} bytes at ${offset} of ${file.size}`
     throw invalidFile(`expected ${byteLength} bytes inside ${location} for "${tensor.name}", got ${got}`)
   }
-  return external(tensor, await realpath(file), offset)
+  return external(tensor, file, offset)
 }
 
-function external(tensor: OnnxTensor, file: string, offset: number): OnnxTensor {
+function external(tensor: OnnxTensor, { file, location }: WeightFile, offset: number): OnnxTensor {
   return externalInitializer({
     name: tensor.name ?? '',
     dataType: Number(tensor.dataType),
     dims: tensor.dims.map(Number),
     file,
+    location,
     offset,
     byteLength: byteLengthOf(tensor),
   })

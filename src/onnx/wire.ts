@@ -13,14 +13,12 @@ export type Integer = number | bigint
 /** Reads one byte range. Each method throws `invalid-file` instead of reading past the end of it. */
 export class WireReader {
   readonly bytes: Uint8Array
-  readonly #view: DataView
   readonly #end: number
   position: number
 
   /** @param end byte after the last one that may be read; at most `bytes.length` */
   constructor(bytes: Uint8Array, position = 0, end = bytes.length) {
     this.bytes = bytes
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
     this.position = position
     this.#end = end
   }
@@ -63,11 +61,11 @@ export class WireReader {
   }
 
   float(): number {
-    return this.#view.getFloat32(this.#advance(4), true)
+    return this.#view().getFloat32(this.#advance(4), true)
   }
 
   double(): number {
-    return this.#view.getFloat64(this.#advance(8), true)
+    return this.#view().getFloat64(this.#advance(8), true)
   }
 
   /** A length and that many bytes, as a view: nothing is copied. */
@@ -85,6 +83,11 @@ export class WireReader {
     if (wireType === 0) this.varint()
     else if (wireType === 2) this.delimited()
     else this.#advance(wireType === 1 ? 8 : 4)
+  }
+
+  /** Made when needed: most messages have no floats, and there are thousands of them. */
+  #view(): DataView {
+    return new DataView(this.bytes.buffer, this.bytes.byteOffset, this.bytes.byteLength)
   }
 
   #longVarint(start: number): Integer {
@@ -109,7 +112,8 @@ export class WireReader {
 
 /** Writes fields into a buffer that grows. */
 export class WireWriter {
-  #bytes = new Uint8Array(1024)
+  /** Most messages are small, and arrays of up to 64 bytes are cheap to make. */
+  #bytes = new Uint8Array(64)
   #length = 0
 
   tag(field: number, wireType: WireType): void {

@@ -3,6 +3,7 @@
  * alone, no attention needed; with keys spread evenly the mean is near zero and scores are noise.
  */
 import type { RescoringRetention } from '../cache/retention.ts'
+import { dot, normOf } from './vectors.ts'
 
 export const keydiff: RescoringRetention = {
   kind: 'rescoring',
@@ -18,18 +19,16 @@ export function keyDifferences(keys: Float32Array, headDim: number): Float64Arra
   const norms = new Float64Array(count)
   const anchor = new Float64Array(headDim)
   for (let n = 0; n < count; n++) {
-    norms[n] = Math.sqrt(dot(keys, n, keys.subarray(n * headDim, (n + 1) * headDim)))
-    if (norms[n] === 0) continue
-    for (let d = 0; d < headDim; d++) {
-      anchor[d] = (anchor[d] as number) + (keys[n * headDim + d] as number) / ((norms[n] as number) * count)
-    }
+    const norm = normOf(keys, n, headDim)
+    norms[n] = norm
+    if (norm > 0) addScaled(anchor, keys, n, 1 / (norm * count))
   }
   const length = Math.sqrt(anchor.reduce((sum, value) => sum + value * value, 0))
-  return norms.map((norm, n) => (norm === 0 || length === 0 ? 0 : -dot(keys, n, anchor) / (norm * length)))
+  if (length === 0) return new Float64Array(count)
+  return norms.map((norm, n) => (norm === 0 ? 0 : -dot(keys, n, anchor) / (norm * length)))
 }
 
-function dot(keys: Float32Array, n: number, other: Float32Array | Float64Array): number {
-  let sum = 0
-  for (let d = 0; d < other.length; d++) sum += (keys[n * other.length + d] as number) * (other[d] as number)
-  return sum
+function addScaled(sums: Float64Array, keys: Float32Array, n: number, factor: number): void {
+  const start = n * sums.length
+  for (let d = 0; d < sums.length; d++) sums[d] = (sums[d] as number) + (keys[start + d] as number) * factor
 }

@@ -22,22 +22,19 @@ export function lagkv(lag: number): RescoringRetention {
 
 /** Scores of one head: what was judged before stays as it was. */
 function judge(rows: KeptRows, head: number, lag: number, earlier: Float64Array): Float64Array {
-  const positions = rows.positions(head)
-  const partition = positions.map((position) => Math.floor((position - rows.sinks) / lag))
+  const partition = rows.positions(head).map((position) => Math.floor((position - rows.sinks) / lag))
   const complete = Math.floor((rows.seenTokens - rows.sinks) / lag)
-  const scores = new Float64Array(positions.length).fill(1)
-  let [keys, values]: (Float32Array | undefined)[] = []
-  for (let from = 0; from < positions.length; ) {
+  const scores = new Float64Array(partition.length).fill(1)
+  for (let from = 0; from < partition.length; ) {
     const number = partition[from] as number
     const end = endOf(partition, from)
     // Of a partition that was judged, earlier scores are below 1.
     const isJudged = (earlier[from] as number) < 1
-    const next = end < positions.length && partition[end] === number + 1 ? endOf(partition, end) : end
+    const next = end < partition.length && partition[end] === number + 1 ? endOf(partition, end) : end
     if (isJudged) scores.set(earlier.subarray(from, end), from)
     else if (number >= 0 && number + 1 < complete && next > end) {
-      keys ??= rows.keys(head)
-      values ??= rows.values(head)
-      scores.set(lagScores(keys, values, rows, { from, end, next }), from)
+      const [keys, values] = [rows.keys(head, from, next), rows.values(head, from, next)]
+      scores.set(ranks(lagRaw(keys, values, rows, { from: 0, end: end - from, next: next - from })), from)
     }
     from = end
   }
@@ -58,13 +55,7 @@ interface Range {
 }
 
 /** Ranks within a partition, from 0 to below 1. */
-function lagScores(
-  keys: Float32Array,
-  values: Float32Array,
-  { headDim, valueDim }: Pick<KeptRows, 'headDim' | 'valueDim'>,
-  range: Range,
-): Float64Array {
-  const raw = lagRaw(keys, values, { headDim, valueDim }, range)
+function ranks(raw: Float64Array): Float64Array {
   const order = Array.from(raw, (_, n) => n).sort((a, b) => (raw[a] as number) - (raw[b] as number) || a - b)
   const scores = new Float64Array(raw.length)
   for (const [rank, n] of order.entries()) scores[n] = rank / raw.length
@@ -84,33 +75,41 @@ export function lagRaw(
 }
 
 /** Softmax over a partition of the standard deviations of its tokens, scaled by the reference. */
-function shares(vectors: Float32Array, dim: number, { from, end, next }: Range): Float64Array {
-  const low = new Float64Array(dim).fill(Number.POSITIVE_INFINITY)
-  const high = new Float64Array(dim).fill(Number.NEGATIVE_INFINITY)
-  for (let n = end; n < next; n++) {
-    for (let d = 0; d < dim; d++) {
-      const value = vectors[n * dim + d] as number
-      low[d] = Math.min(low[d] as number, value)
-      high[d] = Math.max(high[d] as number, value)
-    }
-  }
-  const deviations = Float64Array.from({ length: end - from }, (_, i) => {
-    const scaled = Float64Array.from({ length: dim }, (_, d) => {
-      const width = (high[d] as number) - (low[d] as number)
-      // A channel that is constant in the reference says nothing.
-      return width > 0 ? ((vectors[(from + i) * dim + d] as number) - (low[d] as number)) / width : 0
-    })
-    return deviation(scaled)
+function shares(vectors: Float32Array, dim: number, range: Range): Float64Array {
+  const { low, factors } = scaleOf(vectors, dim, range)
+  const deviations = Float64Array.from({ length: range.end - range.from }, (_, i) => {
+    return deviation(vectors, (range.from + i) * dim, low, factors)
   })
-  const most = Math.max(...deviations)
+  const most = deviations.reduce((a, b) => Math.max(a, b))
   const powers = deviations.map((value) => Math.exp(value - most))
   const total = powers.reduce((a, b) => a + b, 0)
   return powers.map((power) => power / total)
 }
 
-/** Unbiased; 0 for a single channel. */
-function deviation(values: Float64Array): number {
-  if (values.length < 2) return 0
-  const mean = values.reduce((a, b) => a + b, 0) / values.length
-  return Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1))
+/** Minimum and 1 / (maximum - minimum) of each channel of the reference; 0 where it is constant and says nothing. */
+function scaleOf(vectors: Float32Array, dim: number, { end, next }: Range) {
+  const low = new Float64Array(dim).fill(Number.POSITIVE_INFINITY)
+  const high = new Float64Array(dim).fill(Number.NEGATIVE_INFINITY)
+  for (let n = end; n < next; n++) {
+    for (let d = 0; d < dim; d++) {
+      const value = vectors[n * dim + d] as number
+      if (value < (low[d] as number)) low[d] = value
+      if (value > (high[d] as number)) high[d] = value
+    }
+  }
+  const factors = high.map((value, d) => (value > (low[d] as number) ? 1 / (value - (low[d] as number)) : 0))
+  return { low, factors }
+}
+
+/** Of the scaled channels of the vector that begins at `start`. Unbiased; 0 for a single channel. */
+function deviation(vectors: Float32Array, start: number, low: Float64Array, factors: Float64Array): number {
+  const dim = low.length
+  if (dim < 2) return 0
+  const scaled = (d: number) => ((vectors[start + d] as number) - (low[d] as number)) * (factors[d] as number)
+  let sum = 0
+  for (let d = 0; d < dim; d++) sum += scaled(d)
+  const mean = sum / dim
+  let squares = 0
+  for (let d = 0; d < dim; d++) squares += (scaled(d) - mean) ** 2
+  return Math.sqrt(squares / (dim - 1))
 }

@@ -7,17 +7,12 @@
  * keys of small norm get the most attention. Weak on models that normalise keys.
  */
 import type { ScoreTokens } from '../cache/contract.ts'
+import { normOf } from './vectors.ts'
 
 export const valueNorm: ScoreTokens = ({ value, valueDim }, scores) => {
-  for (let n = 0; n < scores.length; n++) scores[n] = norm(value, n, valueDim)
+  for (let n = 0; n < scores.length; n++) scores[n] = normOf(value, n, valueDim)
 }
 
 export const keyNorm: ScoreTokens = ({ key, headDim }, scores) => {
-  for (let n = 0; n < scores.length; n++) scores[n] = -norm(key, n, headDim)
-}
-
-function norm(vectors: Float32Array, index: number, dim: number): number {
-  let sum = 0
-  for (let d = index * dim; d < (index + 1) * dim; d++) sum += (vectors[d] as number) ** 2
-  return Math.sqrt(sum)
+  for (let n = 0; n < scores.length; n++) scores[n] = -normOf(key, n, headDim)
 }

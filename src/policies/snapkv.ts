@@ -26,9 +26,11 @@ export function snapkv(observed: number): RescoringRetention {
 /** Zeros beyond the ends count. */
 export function averagePool(values: Float64Array): Float64Array {
   const half = (kernelSize - 1) / 2
-  return values.map((_, n) => {
+  const pooled = new Float64Array(values.length)
+  for (let n = 0; n < values.length; n++) {
     let sum = 0
     for (let i = Math.max(0, n - half); i <= Math.min(values.length - 1, n + half); i++) sum += values[i] as number
-    return sum / kernelSize
-  })
+    pooled[n] = sum / kernelSize
+  }
+  return pooled
 }

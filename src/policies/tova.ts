@@ -11,7 +11,7 @@ export const tova: RescoringRetention = {
     const positions = scores.map((_, k) => rows.positions(k))
     const masses = scores.map((_, k) => rows.mass(k))
     const first = positions[0] as Float64Array
-    const isAlike = positions.every((own) => own.length === first.length && own.every((at, n) => at === first[n]))
+    const isAlike = positions.every((own) => areEqual(own, first))
     const numHeads = rows.numKvHeads * rows.group
     // Heads hold the same tokens but for those that one of them passed over: then sums go by position.
     const sums = isAlike ? undefined : sumByPosition(positions, masses)
@@ -21,6 +21,12 @@ export const tova: RescoringRetention = {
       }
     }
   },
+}
+
+function areEqual(one: Float64Array, other: Float64Array): boolean {
+  let isEqual = one.length === other.length
+  for (let n = 0; n < one.length && isEqual; n++) isEqual = one[n] === other[n]
+  return isEqual
 }
 
 function sumOf(masses: readonly Float32Array[], n: number): number {

@@ -1,5 +1,7 @@
 /** IEEE 754 binary16 in Uint16Array, to and from f32; conversion to f16 rounds to nearest even, as hardware does. */
 
+import { roundToEven } from './round.ts'
+
 const scratch = new DataView(new ArrayBuffer(4))
 
 /** The value of the f16 bits `half`. Exact. */
@@ -23,11 +25,4 @@ export function f32ToF16(value: number): number {
   if (magnitude < 0x38800000) return sign | roundToEven(Math.abs(Math.fround(value)) * 2 ** 24)
   const rounded = magnitude + 0xfff + ((magnitude >>> 13) & 1)
   return sign | ((rounded - 0x38000000) >>> 13)
-}
-
-function roundToEven(value: number): number {
-  const floor = Math.floor(value)
-  const rest = value - floor
-  if (rest !== 0.5) return Math.round(value)
-  return floor % 2 === 0 ? floor : floor + 1
 }

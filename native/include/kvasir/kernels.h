@@ -13,9 +13,18 @@ constexpr int32_t kNever = 0x7fffffff;
 // Rows are looked at in blocks of this many: K and V of a block fit in the first-level cache, with those of the next.
 constexpr int kBlockRows = 32;
 
-enum class Storage : int32_t { f32 = 0, f16 = 1, bf16 = 2 };
+enum class Storage : int32_t { f32 = 0, f16 = 1, bf16 = 2, int8 = 3, e4m3 = 4, e5m2 = 5, int4 = 6 };
+constexpr int kLastFloat = 2, kLastStorage = 6;
 
-constexpr int64_t bytes_of(Storage storage) { return storage == Storage::f32 ? 4 : 2; }
+// Quantized rows are runs of bytes: codes, zeros up to a multiple of four bytes, and the scale as f32. Of int4, byte i
+// holds code i in its low half and code i + (dim + 1) / 2 in its high half, both plus 8.
+constexpr bool is_quantized(Storage storage) { return (int32_t)storage > kLastFloat; }
+constexpr int64_t scale_offset(Storage storage, int64_t dim) {
+  return ((storage == Storage::int4 ? (dim + 1) / 2 : dim) + 3) / 4 * 4;
+}
+constexpr int64_t row_bytes(Storage storage, int64_t dim) {
+  return is_quantized(storage) ? scale_offset(storage, dim) + 4 : storage == Storage::f32 ? 4 * dim : 2 * dim;
+}
 
 // How bindings are told where rows lie: [K, C, D], [C, K, D], or [C, D] for all heads together.
 enum Layout { kHeadMajor = 0, kTokenMajor = 1, kShared = 2 };
@@ -33,6 +42,7 @@ struct LogitMask {
 struct Segment {
   const char* keys;
   const char* values;
+  Storage key_storage, value_storage;
   int64_t key_head_stride, key_row_stride;
   int64_t value_head_stride, value_row_stride;
   int64_t capacity;          // C
@@ -70,7 +80,7 @@ struct AttendArgs {
   const float* alibi_slopes;   // [H] or null
   const float* sink_logits;    // [H] or null
   Rotation rotation;           // of the queries
-  Storage storage;
+  int32_t is_transformed;      // K and V are stored transformed (Hadamard)
   const Segment* segments;
   int32_t num_segments;
 };
@@ -115,6 +125,7 @@ struct StoreArgs {
   int64_t stride;
   Storage storage;
   Rotation rotation;
+  int32_t is_transformed;  // rows are transformed (Hadamard) after their rotation
 };
 
 struct RotateArgs {
@@ -160,7 +171,7 @@ struct KernelTable {
   void (*attend_merge)(const AttendArgs&, const AttendPlan&, char* partials, char* workspace);
   void (*weigh_plan)(const WeighArgs&, WeighPlan*);
   void (*weigh_task)(const WeighArgs&, const WeighPlan&, int task, char* workspace);
-  // `workspace`: head_dim floats, where rows are rotated.
+  // `workspace`: head_dim floats, where rows are rotated and transformed.
   void (*store)(const StoreArgs&, char* workspace);
   void (*rotate)(const RotateArgs&);
   // Reads `count` floats and returns something of them: what memory gives at best.

@@ -3,7 +3,7 @@ import type { Tensor } from 'onnxruntime-common'
 import { Tensor as OrtTensor } from 'onnxruntime-common'
 import { expect } from 'vitest'
 import { createRandom, normal } from '../../kernels/cases.ts'
-import { type BackendName, backendNames, backends, type StorageType } from '../../kernels/index.ts'
+import { type BackendName, backendNames, backends, type FloatType } from '../../kernels/index.ts'
 import { storageCodecs, toStorage } from '../../kernels/storage.ts'
 import type { AttentionState } from '../core.ts'
 import { storedTensor } from '../tensors.ts'
@@ -34,12 +34,12 @@ export interface Sample {
   readonly numbers: Float32Array
 }
 
-export function sample(seed: number, dims: readonly number[], storage: StorageType = 'f32', scale = 1): Sample {
+export function sample(seed: number, dims: readonly number[], storage: FloatType = 'f32', scale = 1): Sample {
   const length = dims.reduce((a, b) => a * b, 1)
   return sampleOf(normal(createRandom(seed), length, scale), dims, storage)
 }
 
-export function sampleOf(values: Float32Array, dims: readonly number[], storage: StorageType = 'f32'): Sample {
+export function sampleOf(values: Float32Array, dims: readonly number[], storage: FloatType = 'f32'): Sample {
   const stored = toStorage(values, storage)
   return {
     tensor: storedTensor(stored, storage, dims),
@@ -48,7 +48,7 @@ export function sampleOf(values: Float32Array, dims: readonly number[], storage:
 }
 
 /** q, k and v, token-major. */
-export function samples({ B, T, S, H, K, D, E }: Sizes, seed: number, storage: StorageType = 'f32') {
+export function samples({ B, T, S, H, K, D, E }: Sizes, seed: number, storage: FloatType = 'f32') {
   const q = sample(seed, [B, T, H, D], storage)
   const k = sample(seed + 1, [B, S, K, D], storage)
   const v = sample(seed + 2, [B, S, K, E], storage)

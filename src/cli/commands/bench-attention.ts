@@ -10,7 +10,7 @@ import {
   storageTypes,
 } from '../../../bench/attention/contract.ts'
 import type { AttentionBenchOptions } from '../../../bench/attention/run.ts'
-import type { StorageType } from '../../kernels/index.ts'
+import type { FloatType } from '../../kernels/index.ts'
 import type { CliContext } from '../context.ts'
 import { examples, integer, integers, jsonOption, names, threadsOption } from '../options.ts'
 import { packageVersion } from '../package-root.ts'
@@ -20,8 +20,8 @@ import { reportAttention } from './bench-attention-report.ts'
 interface AttentionFlags {
   readonly phase: Phase
   readonly candidates?: CandidateName[]
-  readonly kvDtype?: StorageType[]
-  readonly queryDtype?: StorageType
+  readonly kvDtype?: FloatType[]
+  readonly queryDtype?: FloatType
   readonly heads?: number[]
   readonly kvHeads?: number
   readonly headDim?: number

@@ -1,5 +1,5 @@
 /** The inputs of attention cases. */
-import type { AttendArgs, RowLayout, StorageType } from '../contract.ts'
+import type { AttendArgs, FloatType, RowLayout, StorageType } from '../contract.ts'
 import { toStorage } from '../storage.ts'
 import { createSegment, firstQuery } from './attend-segment.ts'
 import { createRandom, normal } from './random.ts'
@@ -15,6 +15,13 @@ export interface AttendShape {
   /** Rows of each segment; heads get a few rows less than that, so that lengths differ. */
   readonly segments: readonly number[]
   readonly storage?: StorageType
+  /** Of K or V alone. */
+  readonly keyStorage?: StorageType
+  readonly valueStorage?: StorageType
+  /** Of every second segment, as recent rows may be stored otherwise than old ones. */
+  readonly otherStorage?: StorageType
+  /** K and V are taken to be transformed. */
+  readonly hadamard?: boolean
   /** Which rows a query sees: all, those before it, a window, lifetimes at random. */
   readonly visibility?: 'all' | 'causal' | 'window' | 'random'
   readonly layout?: RowLayout
@@ -25,7 +32,7 @@ export interface AttendShape {
   readonly bias?: 'none' | 'random' | 'some-hidden' | 'all-hidden'
   /** Factor on q: large ones make logits of hundreds. */
   readonly queryScale?: number
-  readonly queryStorage?: StorageType
+  readonly queryStorage?: FloatType
   /** Positions of the rows, consecutive over all segments so that the last row is at the last query, or as a list. */
   readonly positions?: 'consecutive' | 'listed'
   readonly left?: number
@@ -46,7 +53,12 @@ export function createAttendCase(shape: AttendShape, seed: number): AttendArgs {
   const total = shape.segments.reduce((a, b) => a + b, 0)
   let before = 0
   const segments = shape.segments.map((rows, n) => {
-    const place = { isLast: n === shape.segments.length - 1, position: firstQuery + numTokens - total + before }
+    const storage = n % 2 ? (shape.otherStorage ?? shape.storage) : shape.storage
+    const place = {
+      isLast: n === shape.segments.length - 1,
+      storage,
+      position: firstQuery + numTokens - total + before,
+    }
     before += rows
     return createSegment(shape, rows, place, random)
   })
@@ -63,7 +75,7 @@ export function createAttendCase(shape: AttendShape, seed: number): AttendArgs {
     valueDim,
     scale: 1 / Math.sqrt(headDim),
     firstPosition: firstQuery,
-    ...pick(shape, ['left', 'right', 'sinks', 'softcap']),
+    ...pick(shape, ['left', 'right', 'sinks', 'softcap', 'hadamard']),
     alibiSlopes: shape.alibi ? perHead(0.01) : undefined,
     sinkLogits: shape.sinkLogits && perHead(0).fill(Number.NEGATIVE_INFINITY, 0, shape.sinkLogits === 'some' ? 1 : 0),
     rotation:

@@ -1,6 +1,13 @@
 /** Segments of attention cases, in every form; storage that no query may look at holds NaN. */
-import { type KeyValueSegment, type LogitMask, NEVER, type RowLayout } from '../contract.ts'
-import { toStorage } from '../storage.ts'
+import {
+  type KeyValueSegment,
+  type LogitMask,
+  NEVER,
+  type RowLayout,
+  type StorageArray,
+  type StorageType,
+} from '../contract.ts'
+import { allocateRows, rowBytes, writeRow } from '../storage.ts'
 import type { AttendShape } from './attend-inputs.ts'
 import { normal } from './random.ts'
 
@@ -10,11 +17,12 @@ export const firstQuery = 1000
 export function createSegment(
   shape: AttendShape,
   rows: number,
-  { isLast, position }: { isLast: boolean; position: number },
+  { isLast, position, storage = 'f32' }: { isLast: boolean; position: number; storage?: StorageType },
   random: () => number,
 ): KeyValueSegment {
   const { numKvHeads: K, numTokens, headDim, valueDim = headDim, visibility = 'all', bias = 'none' } = shape
-  const { gathers, layout = 'head-major', storage = 'f32', positions, pageSize } = shape
+  const { gathers, layout = 'head-major', positions, pageSize } = shape
+  const { keyStorage = storage, valueStorage = storage } = shape
   const capacity = rows + 5
   const lengths = Int32Array.from({ length: K }, (_, k) => Math.max(0, rows - (k % 3)))
   const births = new Int32Array(K * capacity).fill(-NEVER)
@@ -31,7 +39,7 @@ export function createSegment(
   }
   const tables = pageSize ? createPages(layout, pageSize, K, capacity, random) : undefined
   const segment = {
-    ...{ capacity, lengths, layout, storage },
+    ...{ capacity, lengths, layout, keyStorage, valueStorage },
     bias: bias === 'none' ? undefined : biases,
     births: visibility === 'all' ? undefined : births,
     deaths: visibility === 'all' || visibility === 'causal' ? undefined : deaths,
@@ -46,12 +54,23 @@ export function createSegment(
   }
   const storedRows = tables ? tables.numRows : layout === 'shared' ? capacity : K * capacity
   const used = usedRows(shape, segment, storedRows)
-  const store = (dim: number) => {
-    const values = normal(random, storedRows * dim)
-    for (let row = 0; row < storedRows; row++) if (!used.has(row)) values.fill(Number.NaN, row * dim, (row + 1) * dim)
-    return toStorage(values, storage)
+  const store = (dim: number, type: StorageType) => storeRows(normal(random, storedRows * dim), dim, type, used)
+  return { ...segment, keys: store(headDim, keyStorage), values: store(valueDim, valueStorage) }
+}
+
+/** Rows that are not used are NaN: bytes of 0x7f or 0xff (in turns) with a scale of NaN. */
+function storeRows(values: Float32Array, dim: number, storage: StorageType, used: ReadonlySet<number>): StorageArray {
+  const numRows = values.length / dim
+  const array = allocateRows(numRows, dim, storage)
+  for (let row = 0; row < numRows; row++) {
+    if (used.has(row)) writeRow(array, storage, row, values.subarray(row * dim, (row + 1) * dim))
+    else if (!(array instanceof Uint8Array)) writeRow(array, storage, row, new Float32Array(dim).fill(Number.NaN))
+    else {
+      const end = (row + 1) * rowBytes(dim, storage)
+      array.fill(row % 2 ? 0x7f : 0xff, row * rowBytes(dim, storage), end).fill(0xff, end - 4, end)
+    }
   }
-  return { ...segment, keys: store(headDim), values: store(valueDim) }
+  return array
 }
 
 /** Page tables in any order over a pool of twice as many pages; `token-major` pools hold the rows of all heads. */

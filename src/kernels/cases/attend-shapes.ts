@@ -17,6 +17,18 @@ export const attendShapes: readonly AttendShape[] = [
   { name: 'splits', numTokens: 1, numHeads: 4, numKvHeads: 1, headDim: 64, segments: [5000, 37], storage: 'f16' },
   { name: 'hidden rows', numTokens: 1, numHeads: 4, numKvHeads: 2, headDim: 64, segments: [150], bias: 'some-hidden' },
   { name: 'all hidden', numTokens: 2, numHeads: 4, numKvHeads: 2, headDim: 64, segments: [20], bias: 'all-hidden' },
+  { name: 'one key of int8', numTokens: 1, numHeads: 1, numKvHeads: 1, headDim: 64, segments: [1], storage: 'int8' },
+  { name: 'one key of int4', numTokens: 1, numHeads: 5, numKvHeads: 1, headDim: 1, segments: [1], storage: 'int4' },
+  {
+    name: 'splits of int8',
+    numTokens: 1,
+    numHeads: 4,
+    numKvHeads: 1,
+    headDim: 64,
+    segments: [5000, 37],
+    storage: 'int8',
+  },
+  { name: 'splits of int4', numTokens: 1, numHeads: 7, numKvHeads: 1, headDim: 128, segments: [3000], storage: 'int4' },
   { name: 'huge logits', numTokens: 1, numHeads: 2, numKvHeads: 2, headDim: 64, segments: [90], queryScale: 300 },
   { name: 'gathered', numTokens: 1, numHeads: 4, numKvHeads: 2, headDim: 80, segments: [100], gathers: true },
   { name: 'token major', numTokens: 1, numHeads: 4, numKvHeads: 2, headDim: 64, segments: [77], layout: 'token-major' },
@@ -156,10 +168,15 @@ function formShapes(): AttendShape[] {
 function anchorShapes(): AttendShape[] {
   const groups = [1, 4, 8, 12, 16, 20, 32]
   const layouts = ['head-major', 'token-major', 'shared'] as const
-  const storages = ['f16', 'f32', 'bf16'] as const
+  const storages = ['f16', 'f32', 'bf16', 'int8', 'int4', 'fp8-e4m3', 'fp8-e5m2'] as const
   return [13, 40, 59, 72, 80, 96, 111, 192, 256, 320, 576].flatMap((headDim, n) => {
     const group = groups[n % groups.length] as number
-    const common = { headDim, layout: layouts[n % 3], storage: storages[(n + 1) % 3], numKvHeads: 2 - (n % 2) }
+    const common = {
+      headDim,
+      layout: layouts[n % 3],
+      storage: storages[(n + 1) % storages.length],
+      numKvHeads: 2 - (n % 2),
+    }
     const numHeads = group * common.numKvHeads
     const length = [113, 512, 1025][n % 3] as number
     const tokens = [3, 32, 75][n % 3] as number

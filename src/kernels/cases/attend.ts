@@ -1,7 +1,8 @@
 /** Cases of `attend`. */
+import { isQuantized } from '../../tensor/quantized-row.ts'
 import type { AttendArgs } from '../contract.ts'
 import { attend } from '../reference.ts'
-import { storageCodecs, storageOf } from '../storage.ts'
+import { rowBytes, storageCodecs, storageOf, storageTypes } from '../storage.ts'
 import { type AttendShape, createAttendCase } from './attend-inputs.ts'
 import { attendShapes } from './attend-shapes.ts'
 import { largestDifference, type OpCase, type Results, reference } from './case.ts'
@@ -15,7 +16,10 @@ const axes = {
   valueDim: [undefined, undefined, 1, 13, 53, 64, 128, 512],
   rows: [0, 1, 2, 17, 31, 32, 33, 64, 65, 97, 113, 200, 512, 1025],
   numSegments: [0, 1, 1, 2, 2, 3, 4],
-  storage: ['f32', 'f16', 'bf16'],
+  storage: storageTypes,
+  keyStorage: [undefined, undefined, undefined, ...storageTypes],
+  otherStorage: [undefined, undefined, undefined, ...storageTypes],
+  hadamard: [false, false, true],
   queryStorage: ['f32', 'f32', 'f16', 'bf16'],
   visibility: ['all', 'all', 'causal', 'window', 'random'],
   layout: ['head-major', 'token-major', 'shared'],
@@ -64,7 +68,7 @@ export const attendCase: OpCase<AttendShape, AttendArgs> = {
     attend(naive, Math.fround)
     const { output } = resultsOf(naive)
     return {
-      output: 2 * largestDifference(output ?? [], expected.output ?? []) + 1e-6,
+      output: 2 * largestDifference(output ?? [], expected.output ?? []) + (isOfFloats(shape) ? 1e-6 : 1e-5),
       lse: 1e-5 * (shape.queryScale ?? 1),
     }
   },
@@ -76,12 +80,19 @@ export const attendCase: OpCase<AttendShape, AttendArgs> = {
       numKvHeads,
       headDim,
       valueDim = headDim,
-      storage = 'f32',
       queryStorage = 'f32',
+      storage = 'f32',
+      keyStorage = storage,
+      valueStorage = storage,
     } = shape
     const queries = numTokens * numHeads * ((headDim + valueDim) * storageCodecs[queryStorage].bytes + 4)
-    return queries + countRows(shape) * numKvHeads * (headDim + valueDim) * storageCodecs[storage].bytes
+    return queries + countRows(shape) * numKvHeads * (rowBytes(headDim, keyStorage) + rowBytes(valueDim, valueStorage))
   },
+}
+
+/** All K and V are stored number by number. */
+function isOfFloats({ storage = 'f32', keyStorage, valueStorage, otherStorage }: AttendShape): boolean {
+  return [storage, keyStorage, valueStorage, otherStorage].every((type) => type === undefined || !isQuantized(type))
 }
 
 /** Stored tokens. */
@@ -111,7 +122,8 @@ function drawShape(random: () => number): AttendShape {
   return {
     ...{ name: 'drawn', numTokens: one(axes.numTokens), numHeads: numKvHeads * one(axes.group), numKvHeads },
     ...{ headDim: one(axes.headDim), valueDim: one(axes.valueDim), segments, layout, positions },
-    ...{ storage: one(axes.storage), queryStorage: one(axes.queryStorage), visibility: one(axes.visibility) },
+    ...{ storage: one(axes.storage), keyStorage: one(axes.keyStorage), otherStorage: one(axes.otherStorage) },
+    ...{ hadamard: one(axes.hadamard), queryStorage: one(axes.queryStorage), visibility: one(axes.visibility) },
     ...{ gathers: entries === 'gathers', pageSize: entries === 'pages' ? one(axes.pageSize) : undefined },
     ...{ bias: one(axes.bias), queryScale: one(axes.queryScale), softcap: one(axes.softcap), mask: one(axes.mask) },
     ...{ sinkLogits: one(axes.sinkLogits), rotation: one(axes.rotation) },

@@ -1,6 +1,6 @@
 /** Cases of `store`: each storage type and layout, numbers that round awkwardly, rows rotated on their way. */
 import type { RowLayout, StorageType, StoreArgs } from '../contract.ts'
-import { storageCodecs, toStorage } from '../storage.ts'
+import { allocateRows, readRow, rowBytes, rowLength, storageTypes } from '../storage.ts'
 import { type OpCase, reference } from './case.ts'
 import { createRandom, normal, pickFrom } from './random.ts'
 import { createRotation } from './rotate.ts'
@@ -14,6 +14,7 @@ export interface StoreShape {
   readonly storage?: StorageType
   readonly layout?: RowLayout
   readonly rotation?: 'half' | 'interleaved'
+  readonly hadamard?: boolean
 }
 
 const axes = {
@@ -21,10 +22,17 @@ const axes = {
   numKvHeads: [1, 2, 3],
   headDim: [1, 7, 8, 13, 59, 64, 100, 111, 128],
   capacity: [0, 1, 4, 33],
-  storage: ['f32', 'f16', 'bf16'],
+  storage: storageTypes,
   layout: ['head-major', 'token-major', 'shared'],
   rotation: [undefined, 'half', 'interleaved'],
+  hadamard: [false, false, true],
 } as const
+
+/** The distance of neighbours at 1, where that is the largest number of a row. */
+const steps = {
+  ...{ f32: 2 ** -22, f16: 2 ** -11, bf16: 2 ** -8 },
+  ...{ int8: 1 / 127, 'fp8-e4m3': 1 / 14, 'fp8-e5m2': 1 / 7, int4: 1 / 7 },
+} as const satisfies Record<StorageType, number>
 
 /** Around the largest f16, the least, and halfway between neighbours. */
 const awkward = [
@@ -45,19 +53,24 @@ export const storeCase: OpCase<StoreShape, StoreArgs> = {
       ...{ name: `${storage}, rotated (${rotation})`, numTokens: 6, numKvHeads: 2, headDim: 59, capacity: 9 },
       ...{ storage, rotation },
     })),
+    ...[96, 37].map((headDim) => ({
+      ...{ name: `${storage}, transformed (dim ${headDim})`, numTokens: 6, numKvHeads: 2, headDim, capacity: 9 },
+      ...{ storage, rotation: 'half' as const, hadamard: true },
+    })),
   ]),
   draw(random) {
     const [numTokens, numKvHeads] = [pickFrom(random, axes.numTokens), pickFrom(random, axes.numKvHeads)]
     const [headDim, capacity] = [pickFrom(random, axes.headDim), pickFrom(random, axes.capacity)]
     const [storage, layout] = [pickFrom(random, axes.storage), pickFrom(random, axes.layout)]
-    const rotation = pickFrom(random, axes.rotation)
-    return { name: 'drawn', numTokens, numKvHeads, headDim, capacity, storage, layout, rotation }
+    const [rotation, hadamard] = [pickFrom(random, axes.rotation), pickFrom(random, axes.hadamard)]
+    return { name: 'drawn', numTokens, numKvHeads, headDim, capacity, storage, layout, rotation, hadamard }
   },
   create(shape, seed) {
-    const { numTokens, numKvHeads: K, headDim, capacity, storage = 'f32', layout, rotation } = shape
+    const { numTokens, numKvHeads: K, headDim, capacity, storage = 'f32', layout, rotation, hadamard } = shape
     const random = createRandom(seed)
     const source = normal(random, numTokens * K * headDim)
-    if (!rotation) source.set(awkward.slice(0, Math.min(headDim, source.length)), 0)
+    // Each row is scaled by its largest number, infinities make all of it NaN: those stay in one row.
+    if (!rotation && !hadamard) source.set(awkward.slice(0, Math.min(headDim, source.length)), 0)
     const stride = Math.min(numTokens, capacity) + 1
     const counts = Int32Array.from({ length: K }, (_, k) => Math.max(0, stride - 1 - k))
     // What lies past the counts is nonsense that nobody may look at.
@@ -74,26 +87,28 @@ export const storeCase: OpCase<StoreShape, StoreArgs> = {
     const rows = (layout === 'shared' ? 1 : K) * capacity
     return {
       ...{ source, numTokens, numKvHeads: K, headDim, capacity, counts, tokens, slots, stride, storage, layout },
-      target: toStorage(new Float32Array(rows * headDim).fill(7), storage),
+      hadamard,
+      target: allocateRows(rows, headDim, storage).fill(7),
       rotation: rotation && createRotation(random, numTokens, Math.floor(headDim / 2), rotation === 'interleaved'),
     }
   },
   run(kernels, args) {
     kernels.store(args)
     // Rows that nothing was written to are part of the result. Without rotation all bits must be right.
-    const { read } = storageCodecs[args.storage ?? 'f32']
-    return { target: args.rotation ? Float32Array.from(args.target, read) : args.target }
+    if (!args.rotation && !args.hadamard) return { target: args.target }
+    const { target, storage = 'f32', headDim } = args
+    const rows = Array.from({ length: target.length / rowLength(headDim, storage) }, (_, row) => row)
+    return { target: rows.flatMap((row) => Array.from(readRow(target, storage, row, headDim))) }
   },
   reference: (args) => storeCase.run(reference, args),
-  // Rotated numbers are below 8 and may fall to the other side of a rounding boundary.
-  tolerance: ({ rotation, storage = 'f32' }) => ({
-    target: rotation ? { f32: 1e-6, f16: 2 ** -8, bf16: 2 ** -5 }[storage] : 0,
-  }),
+  // Numbers that are turned or transformed may fall to the other side of a rounding boundary, which is a step of the
+  // type away from it for numbers of up to `largest`.
+  tolerance: ({ rotation, hadamard, storage = 'f32' }) => ({ target: rotation || hadamard ? 8 * steps[storage] : 0 }),
   flops: ({ numTokens, numKvHeads, headDim, rotation }) => {
     return rotation ? 6 * numTokens * numKvHeads * Math.floor(headDim / 2) : 0
   },
   bytes: ({ numTokens, numKvHeads, headDim, capacity, storage = 'f32' }) => {
-    return Math.min(numTokens, capacity) * numKvHeads * headDim * (4 + storageCodecs[storage].bytes)
+    return Math.min(numTokens, capacity) * numKvHeads * (4 * headDim + rowBytes(headDim, storage))
   },
 }
 

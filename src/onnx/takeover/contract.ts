@@ -8,6 +8,10 @@ export interface Rows {
   readonly isHeadsFirst: boolean
   /** Heads first, without an axis for the batch. */
   readonly hasNoBatch?: boolean
+  /** Heads first, the two last axes exchanged: `[1, H, D, T]` or `[H, D, T]`. */
+  readonly isTransposed?: boolean
+  /** `[1, T * H, D]`: tokens first, a row for each head. */
+  readonly isRowPerHead?: boolean
 }
 
 /** One attention, as a pattern has found it. */
@@ -48,6 +52,8 @@ export interface GraphRotation {
   readonly isInterleaved: boolean
 }
 
+export type LogitLayout = 'heads' | 'heads without batch' | 'tokens'
+
 /** A part of the graph that says which keys a query sees: it is run on small inputs to learn the rule. */
 export interface Visibility {
   /** The value to look at. */
@@ -55,8 +61,8 @@ export interface Visibility {
   /** `additive` and `boolean` masks `[1 or B, 1 or H, T, S]`; `probabilities` of logits that are given as `logits`. */
   readonly kind: 'additive' | 'boolean' | 'probabilities'
   readonly logits?: string
-  /** Logits and probabilities are `[H, T, S]`. */
-  readonly hasNoBatch?: boolean
+  /** How logits and probabilities lie: `[1, H, T, S]` (default), `[H, T, S]`, or `[1, T * H, S]`. */
+  readonly layout?: LogitLayout
   /** The attention hides keys after a query by itself: what the mask says of them has no effect. */
   readonly isCausalBesides?: boolean
 }

@@ -28,15 +28,23 @@ export function placeAttention(editor: GraphEditor, found: FoundAttention, placi
     if (!Number.isInteger(size) || size < 1) throw refuse(anchor, `expected an integer for its ${name}, got ${size}`)
   }
   const type = editor.fact(anchor.input[0] ?? '').type ?? dataTypes.float
-  const rows = (given: Rows): string => {
-    const sizes = [1, numHeads, -1, headDim]
+  const rows = (given: Rows, heads: number, size: number): string => {
+    if (given.isRowPerHead) {
+      const name = add(nodes, editor.node('Reshape', [given.name, editor.integers([1, -1, heads * size])]))
+      return asRows(editor, { ...given, name }, editor.fact(given.name).type ?? type, nodes)
+    }
     if (!given.hasNoBatch) return asRows(editor, given, type, nodes)
+    const sizes = given.isTransposed ? [1, heads, size, -1] : [1, heads, -1, size]
     const name = add(nodes, editor.node('Reshape', [given.name, editor.integers(sizes)]))
-    return asRows(editor, { name, isHeadsFirst: true }, editor.fact(given.name).type ?? type, nodes)
+    return asRows(editor, { ...given, name }, editor.fact(given.name).type ?? type, nodes)
   }
   const input = {
-    query: rows(found.query),
-    ...(found.key && found.value && { key: rows(found.key), value: rows(found.value) }),
+    query: rows(found.query, numHeads, headDim),
+    ...(found.key &&
+      found.value && {
+        key: rows(found.key, numKvHeads, headDim),
+        value: rows(found.value, numKvHeads, valueDim),
+      }),
     ...(found.sinkLogits && { sinkLogits: found.sinkLogits }),
   }
   const { window: own, softcap } = found
@@ -53,14 +61,15 @@ export function placeAttention(editor: GraphEditor, found: FoundAttention, placi
     rotary: placing.rotary,
     ...(placing.sharesKeyValueWith !== undefined && { sharesKeyValueWith: placing.sharesKeyValueWith }),
   }
-  const isPlain = !found.output.isHeadsFirst && type === dataTypes.float
+  const { output } = found
+  const isPlain = !output.isHeadsFirst && !output.isRowPerHead && type === dataTypes.float
   const node = editor.node(
     'Attention',
     attentionInputs(attention).map((name) => name ?? ''),
     {
       domain: 'kvasir',
       attributes: attentionAttributes(attention),
-      ...(isPlain && { output: found.output.name }),
+      ...(isPlain && { output: output.name }),
     },
   )
   editor.replace(anchor, [
@@ -78,13 +87,19 @@ function scaleOf({ scale, headDim, visibility }: FoundAttention, rule: Rule): nu
 }
 
 /** A value as rows of tokens in f32, by nodes that are added to `nodes`. */
-function asRows(editor: GraphEditor, { name, isHeadsFirst }: Rows, type: number, nodes: OnnxNode[]): string {
+function asRows(
+  editor: GraphEditor,
+  { name, isHeadsFirst, isTransposed }: Rows,
+  type: number,
+  nodes: OnnxNode[],
+): string {
   let rows = name
   if (isHeadsFirst) {
-    const producer = editor.producer(name)
+    const perm = isTransposed ? [0, 3, 1, 2] : swap
+    const producer = isTransposed ? undefined : editor.producer(name)
     const isSwap = producer?.opType === 'Transpose' && String(intsAttribute(producer, 'perm')) === String(swap)
     if (isSwap) rows = producer.input[0]!
-    else rows = add(nodes, editor.node('Transpose', [name], { attributes: { perm: { ints: swap } } }))
+    else rows = add(nodes, editor.node('Transpose', [name], { attributes: { perm: { ints: perm } } }))
   }
   // What the pattern has put in front is of the type of the node's own inputs.
   if ((editor.fact(name).type ?? type) === dataTypes.float) return rows
@@ -98,7 +113,11 @@ function backTo(editor: GraphEditor, { output, numHeads, valueDim }: FoundAttent
   const last = (name: string): { output?: string } => (name === 'last' ? { output: output.name } : {})
   if (type !== dataTypes.float) {
     const attributes = { to: { int: type } }
-    value = add(nodes, editor.node('Cast', [value], { attributes, ...last(output.isHeadsFirst ? '' : 'last') }))
+    const isLast = !output.isHeadsFirst && !output.isRowPerHead
+    value = add(nodes, editor.node('Cast', [value], { attributes, ...last(isLast ? 'last' : '') }))
+  }
+  if (output.isRowPerHead) {
+    add(nodes, editor.node('Reshape', [value, editor.integers([1, -1, valueDim])], { output: output.name }))
   }
   if (output.isHeadsFirst) {
     value = add(nodes, editor.node('Reshape', [value, editor.integers([1, -1, numHeads, valueDim])]))

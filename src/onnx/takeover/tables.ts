@@ -1,5 +1,5 @@
 /** Tables of cosines and sines in a graph: constants, or a choice between two by the length of the sequence (LongRoPE). */
-import { findConstant, readNumbers } from '../constants.ts'
+import { findConstant, type Numbers, readNumbers } from '../constants.ts'
 import { dataTypes, type OnnxNode, type OnnxTensor } from '../schema.ts'
 import type { FoundAttention, GraphRotation } from './contract.ts'
 import type { GraphEditor } from './editor.ts'
@@ -54,8 +54,11 @@ async function tableOf(
     throw refuse(anchor, `expected tables of at most ${headDim / 2} columns, got [${c.dims.join(', ')}]`)
   }
   const isHalf = cos.dataType !== dataTypes.float
-  const [cosines, sines] = [Float32Array.from(c.values), Float32Array.from(s.values)]
-  return { cos: cosines, sin: sines, rows, pairs, isInterleaved, isHalf }
+  return { cos: singles(c), sin: singles(s), rows, pairs, isInterleaved, isHalf }
+}
+
+function singles({ values }: Numbers): Float32Array {
+  return values instanceof Float32Array ? values : Float32Array.from(values)
 }
 
 interface Choice {

@@ -8,6 +8,7 @@ import { alibiSlopes } from '../../positions/index.ts'
 import { dataTypes } from '../schema.ts'
 import type { FoundAttention, Numbers, OpenGraph, Visibility } from './contract.ts'
 import type { GraphEditor } from './editor.ts'
+import { exchanged, type Row, slopesOf } from './logit-rows.ts'
 import { extractProbe, type Probe, probeNames } from './probe.ts'
 import { refuse } from './refuse.ts'
 
@@ -64,13 +65,6 @@ export class VisibilityLearner {
 interface Step {
   readonly past: number
   readonly fresh: number
-}
-
-/** What was seen of one query: for each key, what is added to its logit; -Infinity hides it. */
-interface Row {
-  readonly head: number
-  readonly position: number
-  readonly added: readonly number[]
 }
 
 class Study {
@@ -223,13 +217,27 @@ class Study {
     return value < 1e-30 ? Number.NEGATIVE_INFINITY : Math.log(value) - logit
   }
 
-  async #run({ past, fresh }: Step, logits: Float32Array): Promise<Numbers> {
-    const batch = this.#visibility.hasNoBatch ? [] : [1]
+  /** Logits and what comes of them are `[H, T, S]` here, however they lie in the graph. */
+  async #run(step: Step, logits: Float32Array): Promise<Numbers> {
     const { numHeads } = this.#found
+    if (this.#visibility.layout !== 'tokens') return this.#runAsIs(step, logits)
+    const [rows, columns] = [step.fresh, step.past + step.fresh]
+    const { values } = await this.#runAsIs(step, exchanged(logits, numHeads, rows, columns))
+    return { dims: [numHeads, rows, columns], values: exchanged(values, rows, numHeads, columns) }
+  }
+
+  async #runAsIs({ past, fresh }: Step, logits: Float32Array): Promise<Numbers> {
+    const { numHeads } = this.#found
+    const keys = past + fresh
+    const layouts = {
+      heads: [1, numHeads, fresh, keys],
+      'heads without batch': [numHeads, fresh, keys],
+      tokens: [1, fresh * numHeads, keys],
+    }
     const all: Record<string, Numbers> = {
       [probeNames.newTokens]: { dims: [], values: [fresh] },
       [probeNames.pastTokens]: { dims: [], values: [past] },
-      [probeNames.logits]: { dims: [...batch, numHeads, fresh, past + fresh], values: logits },
+      [probeNames.logits]: { dims: layouts[this.#visibility.layout ?? 'heads'], values: logits },
       input_ids: { dims: [1, fresh], values: new Float32Array(fresh) },
       attention_mask: { dims: [1, past + fresh], values: new Float32Array(past + fresh).fill(1) },
       position_ids: { dims: [1, fresh], values: Float32Array.from({ length: fresh }, (_, t) => past + t) },
@@ -237,13 +245,4 @@ class Study {
     const feeds = Object.fromEntries(Object.entries(all).filter(([name]) => this.#probe.inputs.has(name)))
     return (await this.#session.run(feeds))[probeNames.result] as Numbers
   }
-}
-
-/** By how much the newest key is preferred to the oldest, for each position between them. */
-function slopesOf(rows: readonly Row[], numHeads: number): number[] {
-  const slope = ({ position, added }: Row): number => {
-    const oldest = added.findIndex((value) => value > Number.NEGATIVE_INFINITY)
-    return oldest < 0 || oldest === position ? 0 : -(added[oldest] as number) / (position - oldest)
-  }
-  return Array.from({ length: numHeads }, (_, h) => slope(rows[h] ?? rows[0]!))
 }

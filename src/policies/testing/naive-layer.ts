@@ -3,7 +3,7 @@
  * says what attention gives, which tokens stay and what their scores are, from the definitions in docs/caches.md.
  */
 import type { LayerInput, LayerShape } from '../../cache/contract.ts'
-import type { StorageType } from '../../kernels/index.ts'
+import type { FloatType as StorageType } from '../../kernels/index.ts'
 import type { NaiveRules } from './naive-rules.ts'
 import { type NaiveView, rescores, staticScore } from './naive-scores.ts'
 import { dynamicBudgets, keepBest, keepTogether, sum } from './naive-selection.ts'

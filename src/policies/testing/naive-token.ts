@@ -1,5 +1,5 @@
 /** Tokens of the naive layer: what came, what storage made of it, and where the key stands. */
-import type { StorageType } from '../../kernels/index.ts'
+import type { FloatType as StorageType } from '../../kernels/index.ts'
 import { storageCodecs } from '../../kernels/storage.ts'
 
 export interface NaiveToken {

@@ -2,7 +2,7 @@
 import { expect } from 'vitest'
 import type { CacheOptions, KvCache, KvPool, LayerInput, LayerRotary, LayerShape } from '../../cache/contract.ts'
 import { createRandom, normal } from '../../kernels/cases.ts'
-import type { Kernels, StorageType } from '../../kernels/index.ts'
+import type { Kernels, FloatType as StorageType } from '../../kernels/index.ts'
 import { createKvCache, createKvPool } from '../index.ts'
 import { NaiveLayer } from './naive-layer.ts'
 import { rulesOf } from './naive-rules.ts'

@@ -1,5 +1,9 @@
+/** Axes of a past that are not its length, as the published graphs of tests name them. */
+const sizes: Readonly<Record<string, number>> = { batch_size: 1, 'batch_size x num_heads': smallDecoder.numHeads }
+
 /** A decoder as ONNX Runtime runs it whole, with past and present: what the cut must agree with. */
 import { InferenceSession, Tensor } from 'onnxruntime-node'
+import { smallDecoder } from '../../onnx/testing/published/writer.ts'
 
 export class UncutDecoder {
   readonly #session: InferenceSession
@@ -58,7 +62,7 @@ export class UncutDecoder {
     const past = this.#inputs.filter(({ name }) => name.startsWith('past'))
     return Object.fromEntries(
       past.map(({ name, shape, type }) => {
-        const dims = shape.map((dim) => (typeof dim === 'number' ? dim : dim === 'batch_size' ? 1 : 0))
+        const dims = shape.map((dim) => (typeof dim === 'number' ? dim : (sizes[dim] ?? 0)))
         const size = dims.reduce((product, dim) => product * dim, 1)
         const data = type === 'float16' ? new Uint16Array(size) : new Float32Array(size)
         return [name, new Tensor(type as 'float32', data as Float32Array, dims)]

@@ -5,13 +5,12 @@
  * soft cap and casts will do. Rotation stays in the graph: keys arrive rotated.
  */
 
-import { readNumbers } from '../../constants.ts'
 import type { OnnxNode } from '../../schema.ts'
-import { floatAttribute, intAttribute, intsAttribute } from '../attributes.ts'
-import type { FoundAttention, Pattern } from '../contract.ts'
+import { floatAttribute, intAttribute } from '../attributes.ts'
+import type { FoundAttention, LogitLayout, Pattern, Rows } from '../contract.ts'
 import type { GraphEditor } from '../editor.ts'
-import { numberOf } from '../linear.ts'
 import { describeEach, refuse } from '../refuse.ts'
+import { type Cached, followToCache, scalar } from './cached.ts'
 
 export const writtenOut: Pattern = {
   find: (editor, refused) => {
@@ -49,35 +48,77 @@ async function describe(
   const scores = scoreProduct(editor, softmax.input[0] ?? '')
   const rank = editor.fact(softmax.input[0] ?? '').dims?.length
   if (!product || !scores || (axis !== -1 && axis + 1 !== rank)) return undefined
-  const [key, value] = [await follow(editor, scores.input[1] ?? ''), await follow(editor, product.input[1] ?? '')]
+  const turns = intAttribute(scores, 'transB') === 1
+  const key = await followToCache(editor, scores.input[1] ?? '', !turns)
+  const value = await followToCache(editor, product.input[1] ?? '', false)
   if (!key || !value) return undefined
   if (key.state !== value.state || value.factor !== 1) {
     throw refuse(softmax, `its keys are of "${key.state}", its values ${value.factor} times those of "${value.state}"`)
   }
-  const query = scores.input[0] ?? ''
-  const hasNoBatch = editor.fact(query).dims?.length === 3
-  const [numHeads, headDim] = [editor.size(query, -3), editor.size(query, -1)]
-  const [numKvHeads, valueDim] = [editor.size(key.fresh, 1), editor.size(value.fresh, 3)]
+  const query = queryOf(editor, scores.input[0] ?? '', key)
+  const { numHeads, headDim, layout } = query
+  const isFlat = layout === 'tokens'
+  const { before, rows, numKvHeads, valueDim } = freshRows(editor, key, value)
   if (!numHeads || !headDim || !numKvHeads || !valueDim) throw refuse(softmax, 'the shapes around it are not known')
-  if (numHeads !== numKvHeads && !(key.isRepeated && value.isRepeated)) {
+  if (numHeads !== numKvHeads && !isFlat && !(key.isRepeated && value.isRepeated)) {
     throw refuse(softmax, `expected keys repeated for ${numHeads} heads, got ${numKvHeads} of them`)
   }
   const isShared = states.has(key.state)
   states.add(key.state)
+  const hasNoBatch = layout === 'heads without batch'
   return {
     kind: 'written out',
     anchor: product,
-    query: { name: query, isHeadsFirst: true, hasNoBatch },
-    ...(isShared
-      ? { sharesStateOf: key.state }
-      : { key: { name: key.fresh, isHeadsFirst: true }, value: { name: value.fresh, isHeadsFirst: true } }),
-    output: { name: product.output[0] ?? '', isHeadsFirst: true, hasNoBatch },
+    query: { name: scores.input[0] ?? '', isHeadsFirst: !isFlat, hasNoBatch, isRowPerHead: isFlat },
+    ...(isShared ? { sharesStateOf: key.state } : { before, ...rows }),
+    output: { name: product.output[0] ?? '', isHeadsFirst: !isFlat, hasNoBatch, isRowPerHead: isFlat },
     ...{ numHeads, numKvHeads, headDim, valueDim },
     scale: key.factor * (floatAttribute(scores, 'alpha') ?? 1),
     softcap: await softcapOf(editor, softmax),
     state: key.state,
-    visibility: { value: product.input[0] ?? '', kind: 'probabilities', logits: scores.output[0] ?? '', hasNoBatch },
+    visibility: { value: product.input[0] ?? '', kind: 'probabilities', logits: scores.output[0] ?? '', layout },
   }
+}
+
+interface Query {
+  readonly numHeads: number | undefined
+  readonly headDim: number | undefined
+  readonly layout: LogitLayout
+}
+
+/** Queries are `[1, H, T, D]`, `[H, T, D]`, or, over the one head of a multi-query model, `[1, T * H, D]`. */
+function queryOf(editor: GraphEditor, name: string, { fresh, numParts }: Cached): Query {
+  const dims = editor.fact(name).dims
+  const headDim = editor.size(name, -1)
+  if (dims?.length !== 3) return { numHeads: editor.size(name, -3), headDim, layout: 'heads' }
+  const rows = dims[1]
+  const isTokens = rows?.c === 0 && rows.p === 0 && rows.t >= 1 && editor.size(name, 0) === 1
+  const isOneHead = editor.fact(fresh).dims?.length === 3 && numParts > 1
+  if (isTokens && isOneHead) return { numHeads: rows.t, headDim, layout: 'tokens' }
+  return { numHeads: editor.size(name, -3), headDim, layout: 'heads without batch' }
+}
+
+/** New keys and values, where they lie in one tensor after the nodes that take it apart. */
+function freshRows(editor: GraphEditor, key: Cached, value: Cached) {
+  const rows = ({ fresh, isTransposed }: Cached): Rows => {
+    const hasNoBatch = editor.fact(fresh).dims?.length === 3
+    return { name: fresh, isHeadsFirst: true, hasNoBatch, isTransposed }
+  }
+  if (key.fresh !== value.fresh) {
+    const width = value.isTransposed ? -2 : -1
+    const [numKvHeads, valueDim] = [editor.size(key.fresh, -3), editor.size(value.fresh, width)]
+    return { before: [], rows: { key: rows(key), value: rows(value) }, numKvHeads, valueDim }
+  }
+  // One tensor `[1, T, 2 * D]` of a single head.
+  const size = editor.size(key.fresh, -1)
+  if (editor.fact(key.fresh).dims?.length !== 3 || size === undefined || key.part === value.part) {
+    return { before: [], rows: {}, numKvHeads: undefined, valueDim: undefined }
+  }
+  const half = size / 2
+  const split = editor.node('Split', [key.fresh, editor.integers([half, half])], { attributes: { axis: { int: -1 } } })
+  split.output.push(editor.fresh('value'))
+  const part = (index: number): Rows => ({ name: split.output[index]!, isHeadsFirst: false })
+  return { before: [split], rows: { key: part(key.part), value: part(value.part) }, numKvHeads: 1, valueDim: half }
 }
 
 /** The product with values that follows a Softmax. */
@@ -109,73 +150,6 @@ function scoreProduct(editor: GraphEditor, value: string): OnnxNode | undefined 
   return undefined
 }
 
-interface Cached {
-  /** `past_key_values.0` */
-  readonly state: string
-  /** New keys or values, `[1, K, T, D]`. */
-  readonly fresh: string
-  readonly isRepeated: boolean
-  /** What keys are multiplied with after they were stored. */
-  readonly factor: number
-}
-
-/** From what a product reads back to the Concat of past and new rows. */
-async function follow(editor: GraphEditor, value: string): Promise<Cached | undefined> {
-  let name = value
-  let isRepeated = false
-  let factor = 1
-  for (let steps = 0; steps < 16; steps++) {
-    const node = editor.producer(name)
-    const [input = '', second = ''] = node?.input ?? []
-    switch (node?.opType) {
-      case 'Concat': {
-        const state = concatState(editor, node)
-        return state === undefined ? undefined : { state, fresh: second, isRepeated, factor }
-      }
-      case 'Mul': {
-        const [variable, constant] = editor.fact(second).isConstant ? [input, second] : [second, input]
-        const number = await scalar(editor, constant)
-        if (number === undefined) return undefined
-        factor *= number
-        name = variable
-        break
-      }
-      case 'Expand': {
-        const dims = editor.fact(input).dims
-        if (dims?.length !== 5 || numberOf(dims[2]) !== 1) return undefined // heads repeated in another order
-        isRepeated = true
-        name = input
-        break
-      }
-      case 'Transpose':
-        if (!swapsLast(intsAttribute(node, 'perm'))) return undefined
-        name = input
-        break
-      case 'Cast':
-      case 'Reshape':
-      case 'Unsqueeze':
-      case 'Identity':
-        name = input
-        break
-      default:
-        return undefined
-    }
-  }
-  return undefined
-}
-
-function swapsLast(perm: readonly number[] | undefined): boolean {
-  return String(perm) === '0,1,3,2' || String(perm) === '0,2,1'
-}
-
-/** The state behind a Concat of `past_key_values.N.key` (or `.value`) and new rows along the axis of tokens. */
-function concatState(editor: GraphEditor, node: OnnxNode): string | undefined {
-  const [past = '', ...others] = node.input
-  const axis = intAttribute(node, 'axis')
-  const match = editor.isInput(past) ? /^(.*)[._](key|value)$/.exec(past) : null
-  return match && others.length === 1 && (axis === 2 || axis === -2) ? match[1] : undefined
-}
-
 /** The constant that a Tanh on the way to the Softmax is multiplied with. */
 async function softcapOf(editor: GraphEditor, softmax: OnnxNode): Promise<number | undefined> {
   const open = [softmax.input[0] ?? '']
@@ -189,23 +163,6 @@ async function softcapOf(editor: GraphEditor, softmax: OnnxNode): Promise<number
       return factor === undefined ? 1 : await scalar(editor, factor)
     }
     open.push(...node.input.filter((input) => !editor.fact(input).isConstant))
-  }
-  return undefined
-}
-
-/** A constant of one number. */
-async function scalar(editor: GraphEditor, name: string): Promise<number | undefined> {
-  const node = editor.producer(name)
-  const value = node?.attribute.find((attribute) => attribute.name === 'value')
-  const tensor = editor.initializer(name) ?? (node?.opType === 'Constant' ? value?.t : undefined)
-  if (tensor) {
-    const { values } = await readNumbers(tensor)
-    return values.length === 1 ? values[0] : undefined
-  }
-  const [input = ''] = node?.input ?? []
-  if (node?.opType === 'Sqrt' || node?.opType === 'Cast') {
-    const inner = await scalar(editor, input)
-    return inner === undefined ? undefined : node.opType === 'Sqrt' ? Math.sqrt(inner) : inner
   }
   return undefined
 }

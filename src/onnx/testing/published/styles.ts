@@ -2,6 +2,7 @@
 import { make } from '../../codec.ts'
 import { attributeTypes, dataTypes, type OnnxModel } from '../../schema.ts'
 import { contribAttention, groupQuery, multiHead, standard, stepInputs } from './fused.ts'
+import { bloomAttention, multiQueryAttention } from './fused-caches.ts'
 import { fusedDecoder, gptDecoder, plainDecoder } from './scaffold.ts'
 import { type DecoderSettings, PublishedWriter, smallDecoder } from './writer.ts'
 import { alibiAttention, gptAttention, llamaAttention, maskPositions, optAttention, rangePositions } from './written.ts'
@@ -49,6 +50,8 @@ export const styles = {
   'Gemma 2, written out': (w) =>
     plainDecoder(w, llamaAttention(w, { kind: 'eager', softcap: 5, evenWindow: 11, scale: 0.3 }), { softcap: 7 }),
   'ALiBi, written out': (w) => plainDecoder(w, alibiAttention(w)),
+  BLOOM: (w) => gptDecoder(w, bloomAttention(w), undefined),
+  'GPT-BigCode': (w) => gptDecoder(w, multiQueryAttention(w), maskPositions(w, 0)),
   'shared keys and values': (w) => plainDecoder(w, llamaAttention(w, { kind: 'eager', sharedFrom: 1 })),
   'merged decoder': (w) => plainDecoder(w, llamaAttention(w, { kind: 'eager' })),
 } as const satisfies Record<string, Style>
@@ -58,7 +61,7 @@ export type StyleName = keyof typeof styles
 export const styleNames = Object.keys(styles) as StyleName[]
 
 /** Styles whose attention has as many KV heads as heads. */
-const ungrouped = /MultiHead|GPT-2|ALiBi|OPT/
+const ungrouped = /MultiHead|GPT-2|ALiBi|OPT|BLOOM/
 
 /** A whole graph of a style. */
 export function createDecoder(name: StyleName, settings: Partial<DecoderSettings> = {}): OnnxModel {

@@ -248,14 +248,14 @@ export function optAttention(w: PublishedWriter): AttentionWriter {
 }
 
 /** Positions of OPT: the cumulated mask, less one, from the number of earlier tokens on. */
-export function maskPositions(w: PublishedWriter): string {
+export function maskPositions(w: PublishedWriter, offset = 2): string {
   const sum = w.node('CumSum', ['attention_mask', w.scalar(1)])
   const all = w.node('Sub', [w.node('Mul', [sum, 'attention_mask']), w.integers([1])])
   const { fresh, total } = stepLengths(w)
   const past = w.node('Unsqueeze', [w.node('Sub', [total, fresh]), w.integers([0])])
   const end = w.integers([Number.MAX_SAFE_INTEGER])
   const own = w.node('Slice', [all, past, end, w.integers([1]), w.integers([1])])
-  return w.node('Add', [own, w.integers([2])])
+  return w.node('Add', [own, w.integers([offset])])
 }
 
 /** x * cos + rotate_half(x) * sin. */

@@ -1,0 +1,190 @@
+/**
+ * Blobs in an LMDB environment: a memory map that several threads and processes read without locks, and whose writes
+ * are transactions. A process that is killed loses what waited, never what `flush` has acknowledged.
+ *
+ * Byte caps count entries, in whole pages. LMDB's file does not shrink; room that evictions free is used again.
+ */
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import type { Database, RootDatabase } from 'lmdb'
+import { KvasirError } from '../../tensor/error.ts'
+import type { BlobTier, DiskOptions, SealedEntry, TierStats } from './contract.ts'
+import { Counts } from './counts.ts'
+import { checkDiskFile } from './disk-check.ts'
+import { DiskUsage } from './disk-usage.ts'
+import { WriteQueue } from './write-queue.ts'
+
+const batchBytes = 4 * 2 ** 20
+/** Evictions free this share besides, so that not every write has to look for the oldest. */
+const spare = 1 / 16
+const touchesKept = 4096
+
+export class DiskTier implements BlobTier {
+  readonly name = 'disk'
+  readonly #environment: RootDatabase<Buffer, string>
+  readonly #entries: Database<Buffer, string>
+  readonly #usage: DiskUsage
+  readonly #queue: WriteQueue
+  readonly #counts = new Counts()
+  readonly #maxBytes: number
+  /** As of the last count, and what this process has written since. */
+  #bytes = 0
+  #isClosed = false
+
+  /**
+   * @throws KvasirError `invalid-file` for a broken file; `denied` where the folder can't be read and written;
+   * `unreachable` for anything else that keeps LMDB from opening it
+   */
+  static async open(options: DiskOptions): Promise<DiskTier> {
+    const { path } = options
+    try {
+      await mkdir(path, { recursive: true })
+      await checkDiskFile(join(path, 'data.mdb'))
+      const { open } = await import('lmdb')
+      const environment = open<Buffer, string>({ path, encoding: 'binary', maxDbs: 2, noMemInit: false })
+      return new DiskTier(environment, options)
+    } catch (cause) {
+      if (cause instanceof KvasirError) throw cause
+      const { code, message } = cause as NodeJS.ErrnoException
+      const isDenied = code === 'EACCES' || code === 'EPERM' || code === 'EROFS' || /denied|read-only/i.test(message)
+      const expected = `expected a folder that can be read and written for the disk tier, got ${path}: ${message}`
+      throw new KvasirError(isDenied ? 'denied' : 'unreachable', 'cache', expected, { cause })
+    }
+  }
+
+  private constructor(environment: RootDatabase<Buffer, string>, options: DiskOptions) {
+    const { maxBytes = 2 ** 30, maxQueuedBytes = 256 * 2 ** 20 } = options
+    this.#environment = environment
+    this.#entries = environment.openDB<Buffer, string>('entries', { encoding: 'binary' })
+    this.#usage = new DiskUsage(environment.openDB<Buffer, string>('uses', { encoding: 'binary' }))
+    this.#maxBytes = maxBytes
+    this.#count()
+    this.#queue = new WriteQueue({
+      maxBytes: maxQueuedBytes,
+      batchBytes,
+      write: (batch) => this.#write(batch),
+      onWritten: ({ length }) => {
+        this.#counts.written += length
+      },
+      onLost: ({ length }, cause) => {
+        this.#counts.dropped += length
+        if (cause !== undefined) this.#counts.failed(cause)
+      },
+    })
+  }
+
+  async get(keys: readonly string[]): Promise<readonly (Uint8Array | undefined)[]> {
+    return this.getNow(keys)
+  }
+
+  getNow(keys: readonly string[]): readonly (Uint8Array | undefined)[] {
+    if (this.#isClosed) return keys.map(() => undefined)
+    this.touch(keys)
+    return this.#counts.answered(keys.map((key) => this.#queue.peek(key) ?? this.#read(key)))
+  }
+
+  #read(key: string): Uint8Array | undefined {
+    try {
+      return this.#entries.getBinary(key)
+    } catch (error) {
+      this.#counts.failed(error)
+      return undefined
+    }
+  }
+
+  async has(keys: readonly string[]): Promise<readonly boolean[]> {
+    if (this.#isClosed) return keys.map(() => false)
+    return keys.map((key) => this.#queue.peek(key) !== undefined || this.#entries.doesExist(key))
+  }
+
+  put(entries: readonly SealedEntry[]): void {
+    if (!this.#isClosed) this.#queue.add(entries)
+  }
+
+  async delete(keys: readonly string[]): Promise<void> {
+    if (this.#isClosed) return
+    this.#queue.remove(keys)
+    await this.#batch(() => {
+      for (const key of keys) this.#remove(key)
+    }).catch((error: unknown) => this.#counts.failed(error))
+  }
+
+  touch(keys: readonly string[]): void {
+    this.#usage.touch(keys)
+    if (this.#usage.numTouched > touchesKept && !this.#isClosed) void this.#saveTouched()
+  }
+
+  async #saveTouched(): Promise<void> {
+    await this.#batch(() => this.#usage.writeTouched()).catch((error: unknown) => this.#counts.failed(error))
+  }
+
+  async #write(batch: readonly SealedEntry[]): Promise<void> {
+    await this.#batch(() => {
+      this.#usage.writeTouched()
+      for (const { key, bytes } of batch) {
+        void this.#entries.put(key, Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength))
+        this.#usage.record(key, bytes.byteLength)
+        this.#bytes += bytes.byteLength
+      }
+    })
+    await this.#makeRoom()
+  }
+
+  /**
+   * All or nothing, and on disk when it is over. Not LMDB's own queue of writes, which prints its errors and rejects
+   * promises that nobody has: a transaction of a few megabytes holds this thread for a few milliseconds.
+   */
+  async #batch(operations: () => void): Promise<void> {
+    await nextTurn()
+    this.#environment.transactionSync(operations)
+  }
+
+  async #makeRoom(): Promise<void> {
+    if (this.#bytes <= this.#maxBytes) return
+    const all = this.#count()
+    const gone: string[] = []
+    let rest = this.#bytes
+    for (const { key, use } of all) {
+      if (rest <= this.#maxBytes * (gone.length === 0 ? 1 : 1 - spare)) break
+      gone.push(key)
+      rest -= use.bytes
+    }
+    if (gone.length === 0) return
+    await this.#batch(() => {
+      for (const key of gone) this.#remove(key)
+    })
+    this.#counts.evicted += gone.length
+    this.#bytes = rest
+  }
+
+  #remove(key: string): void {
+    void this.#entries.remove(key)
+    this.#usage.remove(key)
+  }
+
+  /** Counts anew, what other processes wrote too. */
+  #count(): ReturnType<DiskUsage['list']> {
+    const all = this.#usage.list()
+    this.#bytes = all.reduce((sum, { use }) => sum + use.bytes, 0)
+    return all
+  }
+
+  async flush(): Promise<readonly string[]> {
+    const lost = await this.#queue.drain()
+    if (this.#usage.numTouched > 0 && !this.#isClosed) await this.#saveTouched()
+    return lost
+  }
+
+  stats(): TierStats {
+    const entries = this.#isClosed ? 0 : (this.#entries.getStats() as { entryCount: number }).entryCount
+    return this.#counts.toStats(this.name, { entries, bytes: this.#bytes, queuedBytes: this.#queue.queuedBytes })
+  }
+
+  async close(): Promise<void> {
+    if (this.#isClosed) return
+    await this.flush()
+    this.#isClosed = true
+    await this.#environment.close()
+  }
+}

@@ -1,0 +1,28 @@
+/**
+ * A process that uses a folder of blobs: `write FOLDER NAME COUNT LENGTH` puts blobs and prints the key of each when a
+ * flush has acknowledged it; `read FOLDER KEY LENGTH` prints whether the blob is there and right.
+ */
+import { writeSync } from 'node:fs'
+import { parentPort, workerData } from 'node:worker_threads'
+import { openTiers } from '../open-tiers.ts'
+import { blobOf, bodyOf } from './blobs.ts'
+
+const [mode, path = '', name = '', ...numbers] = (workerData ?? process.argv.slice(2)) as string[]
+const say = (line: string): void => {
+  if (parentPort) parentPort.postMessage(line)
+  else writeSync(1, `${line}\n`) // at once: the process may be killed right after
+}
+const store = await openTiers([{ kind: 'disk', path }])
+
+if (mode === 'write') {
+  const [count = 0, length = 0] = numbers.map(Number)
+  for (let i = 0; i < count; i++) {
+    const keys = [`${name}-${i}-a`, `${name}-${i}-b`]
+    store.put(keys.map((key) => blobOf(key, length)))
+    if ((await store.flush()).length === 0) say(keys.join('\n'))
+  }
+} else {
+  const [body] = await store.get([name])
+  say(body && Buffer.compare(body, bodyOf(name, Number(numbers[0]))) === 0 ? 'right' : 'missing')
+}
+await store.close()

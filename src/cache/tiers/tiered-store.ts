@@ -1,0 +1,113 @@
+/**
+ * Blobs in several tiers, fastest first. What is put goes to all of them, so that what one has to let go the next still
+ * has; what a slower one finds is put into the faster ones. Every entry is checked when it is read.
+ */
+import type { Blob, BlobTier, TierStats } from './contract.ts'
+import { openEntry, sealEntry } from './entry.ts'
+
+export class TieredStore {
+  readonly #tiers: readonly BlobTier[]
+  readonly #corrupt = new Map<BlobTier, number>()
+  /** Wrong entries that are being deleted. */
+  #cleaning: Promise<unknown> = Promise.resolve()
+
+  constructor(tiers: readonly BlobTier[]) {
+    this.#tiers = tiers
+  }
+
+  /** Blobs in the order of `keys`; undefined: make it anew. They must not be written to. */
+  async get(keys: readonly string[]): Promise<(Uint8Array | undefined)[]> {
+    const found = new Map<string, Uint8Array>()
+    for (const [i, tier] of this.#tiers.entries()) {
+      const missing = keys.filter((key) => !found.has(key))
+      if (missing.length === 0) break
+      this.#take(i, missing, await tier.get(missing), found)
+    }
+    this.#touch([...found.keys()])
+    return keys.map((key) => found.get(key))
+  }
+
+  /** The same, from those tiers that need not wait. */
+  getNow(keys: readonly string[]): (Uint8Array | undefined)[] {
+    const found = new Map<string, Uint8Array>()
+    for (const [i, tier] of this.#tiers.entries()) {
+      const missing = keys.filter((key) => !found.has(key))
+      if (missing.length > 0 && tier.getNow) this.#take(i, missing, tier.getNow(missing), found)
+    }
+    this.#touch([...found.keys()])
+    return keys.map((key) => found.get(key))
+  }
+
+  #take(
+    index: number,
+    keys: readonly string[],
+    read: readonly (Uint8Array | undefined)[],
+    found: Map<string, Uint8Array>,
+  ): void {
+    const tier = this.#tiers[index] as BlobTier
+    for (const [i, key] of keys.entries()) {
+      const bytes = read[i]
+      if (!bytes) continue
+      const body = openEntry(key, bytes)
+      if (body) {
+        found.set(key, body)
+        for (const faster of this.#tiers.slice(0, index)) faster.put([{ key, bytes }])
+      } else {
+        this.#corrupt.set(tier, (this.#corrupt.get(tier) ?? 0) + 1)
+        this.#cleaning = Promise.all([this.#cleaning, tier.delete([key])])
+      }
+    }
+  }
+
+  #touch(keys: readonly string[]): void {
+    if (keys.length > 0) for (const tier of this.#tiers.slice(1)) tier.touch?.(keys)
+  }
+
+  /** Whether some tier has each of them, as far as can be told without reading. */
+  async has(keys: readonly string[]): Promise<boolean[]> {
+    const has = keys.map(() => false)
+    for (const tier of this.#tiers) {
+      const open = keys.flatMap((_, i) => (has[i] ? [] : [i]))
+      if (open.length === 0) break
+      const answers = await tier.has(open.map((i) => keys[i] as string))
+      for (const [n, i] of open.entries()) has[i] = answers[n] === true
+    }
+    return has
+  }
+
+  /**
+   * Copies blobs; disk and Redis have them later.
+   * @throws KvasirError `invalid-argument` for a key that not every tier can have
+   */
+  put(blobs: readonly Blob[]): void {
+    const entries = blobs.map(sealEntry)
+    for (const tier of this.#tiers) tier.put(entries)
+  }
+
+  async delete(keys: readonly string[]): Promise<void> {
+    for (const tier of this.#tiers) await tier.delete(keys)
+  }
+
+  /**
+   * Waits until everything that was put before is durable in every tier that can be, or lost to it.
+   * @returns keys that some tier has lost since the last flush; empty: all is acknowledged
+   */
+  async flush(): Promise<string[]> {
+    await this.#cleaning
+    const lost = await Promise.all(this.#tiers.map((tier) => tier.flush()))
+    return [...new Set(lost.flat())]
+  }
+
+  stats(): TierStats[] {
+    return this.#tiers.map((tier) => {
+      const { hits, corrupt, misses, ...rest } = tier.stats()
+      const wrong = this.#corrupt.get(tier) ?? 0
+      return { ...rest, hits: hits - wrong, misses: misses + wrong, corrupt: corrupt + wrong }
+    })
+  }
+
+  async close(): Promise<void> {
+    await this.#cleaning
+    for (const tier of this.#tiers) await tier.close()
+  }
+}

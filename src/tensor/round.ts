@@ -1,0 +1,7 @@
+/** To the nearest integer; halves to the even one. */
+export function roundToEven(value: number): number {
+  const floor = Math.floor(value)
+  const rest = value - floor
+  if (rest !== 0.5) return Math.round(value)
+  return floor % 2 === 0 ? floor : floor + 1
+}
