@@ -49,8 +49,18 @@ describe('the tokenizer', () => {
     await writeFile(join(folder, 'generation_config.json'), '{')
     await expect(openTokenizer(folder, {})).rejects.toThrow('generation_config.json: expected JSON')
     await rm(join(folder, 'generation_config.json'))
-    await write('tokenizer.json', { model: { type: 'Nonsense' } })
+    await write('tokenizer.json', { model: { type: 'Nonsense', vocab: {} } })
     await expect(openTokenizer(folder, {})).rejects.toThrow('tokenizer.json: expected a tokenizer')
+    for (const [model, added, message] of [
+      [{ type: 'BPE' }, [], 'expected an object for model.vocab, got undefined'],
+      [{ type: 'BPE', vocab: { a: 2 ** 40 } }, [], 'expected an id in 0..16777215 for the token "a", got 1099511627776'],
+      [{ type: 'BPE', vocab: { a: '0' } }, [], 'for the token "a", got "0"'],
+      [{ type: 'Unigram', vocab: [['a']] }, [], 'expected a token and its score for model.vocab[0]'],
+      [{ type: 'BPE', vocab: {} }, [{ id: 0 }], 'expected a text for added_tokens[0].content'],
+    ] as const) {
+      await write('tokenizer.json', { model, added_tokens: added })
+      await expect(openTokenizer(folder, {})).rejects.toThrow(message)
+    }
     await write('tokenizer.json', null)
     await expect(openTokenizer(folder, {})).rejects.toMatchObject({ code: 'invalid-file' })
     await rm(join(folder, 'tokenizer.json'))

@@ -6,6 +6,7 @@ import { KvasirError } from '../tensor/error.ts'
 import { openChatTemplates } from './chat-template.ts'
 import type { TextTokenizer } from './contract.ts'
 import { type Json, readOptionalJson } from './json-file.ts'
+import { checkTokenizerFile } from './tokenizer-file.ts'
 import { readVocabulary } from './vocabulary.ts'
 
 /**
@@ -16,18 +17,19 @@ import { readVocabulary } from './vocabulary.ts'
 export async function openTokenizer(folder: string, config: Json): Promise<TextTokenizer> {
   const file = join(folder, 'tokenizer.json')
   const definition = await readJson(file)
+  checkTokenizerFile(definition, file)
   const settings = (await readOptionalJson(join(folder, 'tokenizer_config.json'))) ?? {}
   const generation = (await readOptionalJson(join(folder, 'generation_config.json'))) ?? {}
   const renderChat = await openChatTemplates(folder, settings)
   let tokenizer: Tokenizer
   try {
-    tokenizer = new Tokenizer(definition as object, settings)
+    tokenizer = new Tokenizer(definition, settings)
   } catch (cause) {
     throw new KvasirError('invalid-file', 'tokenizer', `${file}: expected a tokenizer, got something else`, { cause })
   }
   return {
     encode(text, { addSpecialTokens = true } = {}) {
-      const { ids, tokens } = tokenizer.encode(text, { add_special_tokens: addSpecialTokens })
+      const { ids, tokens } = attempt(file, () => tokenizer.encode(text, { add_special_tokens: addSpecialTokens }))
       const unknown = ids.findIndex((id: unknown) => !Number.isInteger(id))
       if (unknown < 0) return ids
       const piece = JSON.stringify(tokens[unknown])
@@ -36,11 +38,22 @@ export async function openTokenizer(folder: string, config: Json): Promise<TextT
     decode(tokens) {
       const known = tokens.filter((token) => tokenizer.id_to_token(token) !== undefined)
       if (known.length === 0) return ''
-      return tokenizer.decode(known, { skip_special_tokens: true, clean_up_tokenization_spaces: false })
+      const options = { skip_special_tokens: true, clean_up_tokenization_spaces: false }
+      return attempt(file, () => tokenizer.decode(known, options))
     },
     renderChat,
-    vocabulary: () => readVocabulary(definition as Json),
+    vocabulary: () => readVocabulary(definition),
     eosTokens: eosTokens(generation.eos_token_id ?? config.eos_token_id ?? settings.eos_token, tokenizer),
+  }
+}
+
+/** What a library throws while it works is the file's fault: texts and ids are checked. */
+function attempt<T>(file: string, work: () => T): T {
+  try {
+    return work()
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    throw new KvasirError('invalid-file', 'tokenizer', `${file}: its steps can't be followed: ${reason}`, { cause })
   }
 }
 

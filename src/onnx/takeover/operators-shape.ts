@@ -67,7 +67,7 @@ export const concat: Operator = {
   infer: (node, inputs) => {
     const [first = {}] = inputs
     const ints = inputs.every((input) => input.ints) ? inputs.flatMap((input) => input.ints!) : undefined
-    if (!inputs.every((input) => input.dims)) return [{ type: first.type, ints }]
+    if (inputs.length === 0 || !inputs.every((input) => input.dims)) return [{ type: first.type, ints }]
     const axis = axisOf(intAttribute(node, 'axis') ?? 0, first.dims!.length)
     const dims = first.dims!.map((dim, i) => {
       if (i !== axis) return inputs.reduce<Dim>((known, input) => known ?? input.dims![i], dim)
