@@ -24,6 +24,17 @@ export async function medianMs(run: () => void | Promise<void>, rounds = 15, lim
   return median(times)
 }
 
+/** A figure of several rounds. */
+export interface Spread {
+  readonly median: number
+  readonly low: number
+  readonly high: number
+}
+
+export function spreadOf(values: readonly number[]): Spread {
+  return { median: median(values), low: Math.min(...values), high: Math.max(...values) }
+}
+
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b)
   const middle = sorted.length >> 1

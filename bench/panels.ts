@@ -14,6 +14,8 @@ export interface Panel {
   readonly lines: readonly Line[]
   /** Ends of the x axis. */
   readonly range: { readonly min: number; readonly max: number }
+  /** Of the y axis, where it is not that of all panels. */
+  readonly y?: string
 }
 
 const size = { width: 400, height: 320, left: 64, right: 20, top: 56, bottom: 48 }
@@ -60,8 +62,8 @@ export async function drawPanels(panels: readonly Panel[], axes: Axes): Promise<
       ...{ gridIndex, name: axes.x },
       ...{ nameLocation: 'middle' as const, nameGap: 28, ...range },
     })),
-    yAxis: panels.map((_, gridIndex) => ({
-      ...{ gridIndex, name: axes.y },
+    yAxis: panels.map(({ y = axes.y }, gridIndex) => ({
+      ...{ gridIndex, name: y },
       ...(axes.isLinear
         ? { type: 'value' as const, min: 0, max: 1 }
         : { type: 'log' as const, min: (range: { min: number }) => 10 ** Math.floor(Math.log10(range.min)) }),

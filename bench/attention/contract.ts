@@ -1,7 +1,7 @@
 /** What `kvasir bench attention` measures and reports. Letters as in ARCHITECTURE.md; N is T = S of a prefill. */
 import type { FloatType } from '../../src/kernels/index.ts'
 import type { Machine } from '../machine.ts'
-import type { Limits } from '../measure.ts'
+import type { Limits, Spread } from '../measure.ts'
 
 /**
  * `decode`: one query a head over S cached tokens. `prefill`: N tokens over themselves, causal. `memory`: a prefill, of
@@ -52,13 +52,6 @@ export interface Work {
   readonly bytes: number
   /** Of the query-key pairs that the mask leaves: for a prefill the useful half. */
   readonly flops: number
-}
-
-/** A figure of several rounds. */
-export interface Spread {
-  readonly median: number
-  readonly low: number
-  readonly high: number
 }
 
 /** One contestant in one case. */

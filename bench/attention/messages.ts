@@ -1,5 +1,4 @@
 /** What the bench and the processes of its contestants say to each other. */
-import type { KvasirErrorCode } from '../../src/tensor/error.ts'
 import type { AttentionCase, CandidateName } from './contract.ts'
 import type { Measurement, SessionFacts } from './session.ts'
 
@@ -13,8 +12,4 @@ export type Request =
     }
   | { readonly kind: 'measure'; readonly budgetMs: number }
 
-export type Reply =
-  | ({ readonly kind: 'opened' } & SessionFacts)
-  | ({ readonly kind: 'measured' } & Measurement)
-  | { readonly kind: 'skipped'; readonly reason: string }
-  | { readonly kind: 'failed'; readonly code: KvasirErrorCode; readonly area: string; readonly message: string }
+export type Reply = ({ readonly kind: 'opened' } & SessionFacts) | ({ readonly kind: 'measured' } & Measurement)

@@ -1,16 +1,8 @@
 /** From what was measured in rounds to medians, shares and ratios. */
-import { type Limits, median } from '../measure.ts'
+import { type Limits, median, type Spread, spreadOf } from '../measure.ts'
 import { candidates } from './candidates.ts'
 import { countPairs, countWork } from './cases.ts'
-import type {
-  AttentionCase,
-  CandidateName,
-  CandidateResult,
-  CaseLimit,
-  MemoryResult,
-  Spread,
-  Work,
-} from './contract.ts'
+import type { AttentionCase, CandidateName, CandidateResult, CaseLimit, MemoryResult, Work } from './contract.ts'
 import type { Measurement, SessionFacts } from './session.ts'
 
 /** What each contestant measured in one round. */
@@ -88,6 +80,5 @@ function middle(rounds: readonly Round[], value: (round: Round) => number): numb
 const isMeasured = (value: number) => !Number.isNaN(value)
 
 function spread(all: readonly number[]): Spread {
-  const values = all.filter(isMeasured)
-  return { median: median(values), low: Math.min(...values), high: Math.max(...values) }
+  return spreadOf(all.filter(isMeasured))
 }

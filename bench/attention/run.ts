@@ -8,11 +8,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { checkInteger } from '../../src/tensor/check.ts'
+import { Contestant } from '../contestant.ts'
 import { describeMachine } from '../machine.ts'
 import { defaultCandidates, findCandidate } from './candidates.ts'
 import { attentionCases, type CaseOptions, countWork, describeCase } from './cases.ts'
-import { Contestant } from './contestant.ts'
 import type { AttentionCase, AttentionReport, CandidateName, CaseReport, Skipped } from './contract.ts'
+import type { Reply, Request } from './messages.ts'
 import { type Round, summarise, summariseMemory } from './report.ts'
 import type { SessionFacts } from './session.ts'
 
@@ -66,7 +67,7 @@ class Race {
   readonly #file: string
   readonly #signal: AbortSignal | undefined
   readonly #step: (steps: number, name: string) => void
-  readonly #running = new Map<CandidateName, Contestant>()
+  readonly #running = new Map<CandidateName, Contestant<Request, Reply>>()
   readonly #skipped: Skipped[] = []
 
   constructor(
@@ -127,7 +128,7 @@ class Race {
   }
 
   async #open(name: CandidateName): Promise<void> {
-    const contestant = new Contestant()
+    const contestant = new Contestant<Request, Reply>(import.meta.url)
     this.#running.set(name, contestant)
     const request = { kind: 'open', candidate: name, attentionCase: this.#case, file: this.#file } as const
     const reply = await contestant.ask(request, this.#signal)

@@ -1,5 +1,6 @@
 /** What `kvasir bench generate` measures and reports. */
 import type { Machine } from '../machine.ts'
+import type { Spread } from '../measure.ts'
 
 /** Whose shapes: the numbers of layers, heads and widths of published models, and a small one to see that all works. */
 export const shapeNames = ['smollm2-135m', 'qwen3-0.6b', 'tiny'] as const
@@ -19,13 +20,6 @@ export type CandidateName = (typeof candidateNames)[number]
 export interface GenerateTask {
   readonly kind: 'decode' | 'prefill'
   readonly tokens: number
-}
-
-/** A figure of several rounds. */
-export interface Spread {
-  readonly median: number
-  readonly low: number
-  readonly high: number
 }
 
 export interface CandidateResult {

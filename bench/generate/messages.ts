@@ -1,5 +1,4 @@
 /** What the bench and its processes say to each other: one request, one reply. */
-import type { KvasirErrorCode } from '../../src/tensor/error.ts'
 import type { OpenOptions } from './candidate.ts'
 import type { CandidateName, GenerateTask } from './contract.ts'
 
@@ -33,8 +32,3 @@ interface Facts {
 export type Answer =
   | (Facts & { readonly kind: 'measured'; readonly ms: number; readonly peakBytes: number })
   | (Facts & { readonly kind: 'agreed'; readonly tokens: readonly number[] })
-
-export type Reply =
-  | Answer
-  | { readonly kind: 'skipped'; readonly reason: string }
-  | { readonly kind: 'failed'; readonly code: KvasirErrorCode; readonly area: string; readonly message: string }

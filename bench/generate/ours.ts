@@ -1,10 +1,8 @@
 /** Our own runtime over the exported folder, as `loadModel` gives it. */
-import { BoundedCache } from '../../src/cache/bounded-cache.ts'
-import { FullCache } from '../../src/cache/full-cache.ts'
 import type { CacheOptions } from '../../src/cache/index.ts'
 import type { BatchEntry } from '../../src/runtime/contract.ts'
 import { loadModel } from '../../src/runtime/load-model.ts'
-import { KvasirError } from '../../src/tensor/error.ts'
+import { appendTo } from '../fill.ts'
 import { type OpenModel, type OpenOptions, randomValues } from './candidate.ts'
 
 /** Tokens that are put into a cache at once. */
@@ -38,14 +36,11 @@ function appendRandom(
   { numKvHeads, headDim, valueDim }: { numKvHeads: number; headDim: number; valueDim: number },
   tokens: number,
 ): void {
-  if (!(layer instanceof FullCache || layer instanceof BoundedCache)) {
-    throw new KvasirError('internal', 'bench', 'expected a cache that takes tokens without attending')
-  }
   const most = Math.min(chunk, tokens)
   const [key, value] = [randomValues(most * numKvHeads * headDim), randomValues(most * numKvHeads * valueDim)]
   for (let done = 0; done < tokens; done += most) {
     const numTokens = Math.min(most, tokens - done)
-    layer.append({
+    appendTo(layer, {
       numTokens,
       key: key.subarray(0, numTokens * numKvHeads * headDim),
       value: value.subarray(0, numTokens * numKvHeads * valueDim),

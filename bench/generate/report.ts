@@ -1,6 +1,6 @@
 /** From what was measured in rounds to medians and ratios. */
-import { median } from '../measure.ts'
-import type { CandidateName, CandidateResult, LoadResult, Spread } from './contract.ts'
+import { median, type Spread, spreadOf } from '../measure.ts'
+import type { CandidateName, CandidateResult, LoadResult } from './contract.ts'
 
 export interface Measurement {
   readonly ms: number
@@ -58,6 +58,5 @@ function middle(rounds: readonly Round[], figure: Figure): number | null {
 }
 
 function spread(rounds: readonly Round[], figure: Figure): Spread {
-  const values = measured(rounds, figure)
-  return { median: median(values), low: Math.min(...values), high: Math.max(...values) }
+  return spreadOf(measured(rounds, figure))
 }

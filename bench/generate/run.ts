@@ -8,9 +8,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { exportDtypes } from '../../src/onnx/index.ts'
 import { KvasirError } from '../../src/tensor/error.ts'
+import { askOnce } from '../contestant.ts'
 import { describeMachine } from '../machine.ts'
 import { checkAgreement, tolerances } from './agreement.ts'
-import { ask } from './ask.ts'
 import type { OpenOptions } from './candidate.ts'
 import type {
   Agreement,
@@ -23,7 +23,7 @@ import type {
   Skipped,
   WeightType,
 } from './contract.ts'
-import type { Answer, Task } from './messages.ts'
+import type { Answer, Request, Task } from './messages.ts'
 import { type BenchModel, prepareModel } from './models.ts'
 import { candidatesOf, type GenerateBenchOptions, neededBytes, type Plan, planBench } from './plan.ts'
 import { type Measurement, type Round, summarise, summariseLoad } from './report.ts'
@@ -128,7 +128,7 @@ class Bench {
   }
 
   async #visit(candidate: CandidateName, options: OpenOptions, task: Task) {
-    const answer = await ask({ candidate, options, task }, this.#options.signal)
+    const answer = await askOnce<Request, Answer>(import.meta.url, { candidate, options, task }, this.#options.signal)
     if (answer.kind !== 'skipped') this.#note(candidate, answer)
     return answer
   }

@@ -94,6 +94,15 @@ export class RankedCache implements LayerCache {
     if (!this.#options.shape.isShared) this.#compress(args)
   }
 
+  /** Takes tokens in without attending: rankings that look at queries see those of earlier calls only. */
+  append(input: Omit<LayerInput, 'query'>): void {
+    checkInput(this.#options, this.#hasImportance, input)
+    this.#axis?.use(input.rotary)
+    if (input.numTokens === 0) return
+    this.#append(input)
+    this.#compress()
+  }
+
   /** Whether tokens are passed over within the chunk, so that each query sees other ranks. */
   #changesRanks({ importance, numTokens }: LayerInput): boolean {
     if (!this.#axis?.isRank || !this.#hasImportance || numTokens === 1) return false
@@ -142,7 +151,7 @@ export class RankedCache implements LayerCache {
   }
 
   /** Stores new tokens behind what is there; those of importance -Infinity are passed over. Returns the old lengths. */
-  #append(input: LayerInput): Int32Array {
+  #append(input: Omit<LayerInput, 'query'>): Int32Array {
     const { importance, numTokens } = input
     const { shape } = this.#options
     const K = shape.numKvHeads
@@ -174,7 +183,7 @@ export class RankedCache implements LayerCache {
     return firsts
   }
 
-  #staticScores({ key, value, importance, numTokens }: LayerInput): Float32Array | undefined {
+  #staticScores({ key, value, importance, numTokens }: Omit<LayerInput, 'query'>): Float32Array | undefined {
     const { retention, shape, layer } = this.#options
     if (retention.kind !== 'static') return undefined
     if (retention.rankBy === 'importance') return importance
@@ -308,6 +317,7 @@ export class RankedCache implements LayerCache {
       return { values, count: this.#massQueries }
     }
     const numTokens = ring.count
+    if (numTokens === 0) return { values, count: 0 }
     const first = this.#seen - numTokens
     const capacity = this.#store.capacity
     const births = new Int32Array(values.length)

@@ -1,5 +1,6 @@
 /** Options that several commands share, and checks of numbers that say what was expected. */
 import { InvalidArgumentError, Option } from 'commander'
+import type { PolicyChoice } from '../cache/contract.ts'
 import { backendNames } from '../kernels/index.ts'
 import { onnxDtypes } from '../onnx/index.ts'
 import { importanceNames, type PresetName, policyNames, presets, readPolicy } from '../policies/index.ts'
@@ -72,6 +73,11 @@ function policy(text: string): LoadOptions['policy'] {
     )
   }
   return text as LoadOptions['policy']
+}
+
+/** Policies, one or more after one option, with spaces or commas between them. */
+export function policies(text: string, before: PolicyChoice[] = []): PolicyChoice[] {
+  return [...before, ...text.split(',').map((name) => policy(name) as PolicyChoice)]
 }
 
 const maxSeed = 2 ** 32 - 1

@@ -31,7 +31,8 @@ export { cacheDefaults } from './defaults.ts'
 export { importanceNames } from './importance.ts'
 export { type PresetName, presets } from './presets.ts'
 
-const storageTypes = ['f32', 'f16', 'bf16'] as const
+/** What K and V can be stored as. */
+export const storageTypes = ['f32', 'f16', 'bf16'] as const
 const safeguard = 0.2
 const defaultPageSize = 16
 

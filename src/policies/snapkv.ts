@@ -13,8 +13,10 @@ export function snapkv(observed: number): RescoringRetention {
     kind: 'rescoring',
     needs: { mass: observed },
     rescore(rows, scores) {
+      // None: tokens came without queries, and nothing is known of them.
+      const queries = Math.max(1, rows.massQueries) * rows.group
       for (const [k, row] of scores.entries()) {
-        const mass = Float64Array.from(rows.mass(k), (value) => value / (rows.massQueries * rows.group))
+        const mass = Float64Array.from(rows.mass(k), (value) => value / queries)
         const count = Math.max(0, mass.length - rows.recent)
         row.set(mass)
         row.set(averagePool(mass.subarray(0, count)))

@@ -1,5 +1,6 @@
 /** The tables of `kvasir bench attention` for people. */
-import type { AttentionReport, CandidateResult, CaseReport, Spread } from '../../../bench/attention/contract.ts'
+import type { AttentionReport, CandidateResult, CaseReport } from '../../../bench/attention/contract.ts'
+import type { Spread } from '../../../bench/measure.ts'
 import { formatBytes, formatCount } from '../format.ts'
 import type { Terminal } from '../terminal.ts'
 

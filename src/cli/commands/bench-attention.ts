@@ -1,21 +1,17 @@
 /** `kvasir bench attention`: our kernels beside ONNX Runtime's, and beside the roofline. */
-import { writeFile } from 'node:fs/promises'
 import { Command, Option } from 'commander'
 import {
-  type AttentionReport,
   type CandidateName,
   candidateNames,
   type Phase,
   phases,
   storageTypes,
 } from '../../../bench/attention/contract.ts'
-import type { AttentionBenchOptions } from '../../../bench/attention/run.ts'
 import type { FloatType } from '../../kernels/index.ts'
 import type { CliContext } from '../context.ts'
 import { examples, integer, integers, jsonOption, names, threadsOption } from '../options.ts'
-import { packageVersion } from '../package-root.ts'
-import { createTerminal, type Terminal } from '../terminal.ts'
 import { reportAttention } from './bench-attention-report.ts'
+import { runBench } from './bench-run.ts'
 
 interface AttentionFlags {
   readonly phase: Phase
@@ -76,27 +72,15 @@ export function benchAttentionCommand(context: CliContext): Command {
 }
 
 async function attention(context: CliContext, flags: AttentionFlags): Promise<void> {
-  const terminal = createTerminal(context, flags.json === true)
+  const { kvDtype, quick, plot, json, ...rest } = flags
   const { benchAttention } = await import('../../../bench/attention/run.ts')
-  let progress: ReturnType<Terminal['progress']> | undefined
-  const { kvDtype, quick, plot, json: _, ...rest } = flags
-  const options: AttentionBenchOptions = {
-    ...rest,
-    ...{ kvDtypes: kvDtype, isQuick: quick, signal: context.signal },
-    onProgress: (done, total, what) => {
-      progress ??= terminal.progress({ title: 'Measuring', total, unit: 'steps', hasRate: false })
-      progress.update(done, what)
+  await runBench(
+    context,
+    { json, plot },
+    {
+      measure: (running) => benchAttention({ ...rest, kvDtypes: kvDtype, isQuick: quick, ...running }),
+      draw: async (report) => (await import('../../../bench/attention/plot.ts')).plotAttention(report),
+      print: reportAttention,
     },
-  }
-  const measured = await benchAttention(options).finally(() => progress?.end())
-  const report: AttentionReport = { ...measured, versions: { kvasir: packageVersion(), ...measured.versions } }
-  if (plot !== undefined) await draw(report, plot, terminal)
-  if (terminal.isJson) terminal.json(report)
-  else reportAttention(report, terminal)
-}
-
-async function draw(report: AttentionReport, file: string, terminal: Terminal): Promise<void> {
-  const { plotAttention } = await import('../../../bench/attention/plot.ts')
-  await writeFile(file, await plotAttention(report))
-  terminal.note(`drawn: ${file}`)
+  )
 }

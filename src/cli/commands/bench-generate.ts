@@ -1,18 +1,10 @@
 /** `kvasir bench generate`: whole models of random weights, ours beside the uncut graph in ONNX Runtime. */
-import { writeFile } from 'node:fs/promises'
 import { Command, Option } from 'commander'
-import {
-  type GenerateReport,
-  type ShapeName,
-  shapeNames,
-  type WeightType,
-  weightTypes,
-} from '../../../bench/generate/contract.ts'
+import { type ShapeName, shapeNames, type WeightType, weightTypes } from '../../../bench/generate/contract.ts'
 import type { CliContext } from '../context.ts'
 import { examples, integer, integers, jsonOption, names, threadsOption } from '../options.ts'
-import { packageVersion } from '../package-root.ts'
-import { createTerminal, type Terminal } from '../terminal.ts'
 import { reportGenerate } from './bench-generate-report.ts'
+import { runBench } from './bench-run.ts'
 
 interface GenerateBenchFlags {
   readonly shape?: ShapeName[]
@@ -51,26 +43,15 @@ export function benchGenerateCommand(context: CliContext): Command {
 }
 
 async function generate(context: CliContext, flags: GenerateBenchFlags): Promise<void> {
-  const terminal = createTerminal(context, flags.json === true)
+  const { shape, quick, plot, json, ...rest } = flags
   const { benchGenerate } = await import('../../../bench/generate/run.ts')
-  let progress: ReturnType<Terminal['progress']> | undefined
-  const { shape, quick, plot, json: _, ...rest } = flags
-  const measured = await benchGenerate({
-    ...rest,
-    ...{ shapes: shape, isQuick: quick, signal: context.signal },
-    onProgress: (done, total, what) => {
-      progress ??= terminal.progress({ title: 'Measuring', total, unit: 'steps', hasRate: false })
-      progress.update(done, what)
+  await runBench(
+    context,
+    { json, plot },
+    {
+      measure: (running) => benchGenerate({ ...rest, shapes: shape, isQuick: quick, ...running }),
+      draw: async (report) => (await import('../../../bench/generate/plot.ts')).plotGenerate(report),
+      print: reportGenerate,
     },
-  }).finally(() => progress?.end())
-  const report: GenerateReport = { ...measured, versions: { kvasir: packageVersion(), ...measured.versions } }
-  if (plot !== undefined) await draw(report, plot, terminal)
-  if (terminal.isJson) terminal.json(report)
-  else reportGenerate(report, terminal)
-}
-
-async function draw(report: GenerateReport, file: string, terminal: Terminal): Promise<void> {
-  const { plotGenerate } = await import('../../../bench/generate/plot.ts')
-  await writeFile(file, await plotGenerate(report))
-  terminal.note(`drawn: ${file}`)
+  )
 }

@@ -2,6 +2,7 @@
 import { Command } from 'commander'
 import type { CliContext } from '../context.ts'
 import { benchAttentionCommand } from './bench-attention.ts'
+import { benchCacheCommand } from './bench-cache.ts'
 import { benchGenerateCommand } from './bench-generate.ts'
 import { benchLinearCommand } from './bench-linear.ts'
 import { benchStallsCommand } from './bench-stalls.ts'
@@ -10,6 +11,7 @@ export function benchCommand(context: CliContext): Command {
   return new Command('bench')
     .description("Measure speed next to the machine's limits and to ONNX Runtime.")
     .addCommand(benchAttentionCommand(context))
+    .addCommand(benchCacheCommand(context))
     .addCommand(benchGenerateCommand(context))
     .addCommand(benchLinearCommand(context))
     .addCommand(benchStallsCommand(context))

@@ -1,0 +1,43 @@
+/** What the commands of benches share: progress, versions, the picture, and a report for programs or people. */
+import { writeFile } from 'node:fs/promises'
+import type { CliContext } from '../context.ts'
+import { packageVersion } from '../package-root.ts'
+import { createTerminal, type Terminal } from '../terminal.ts'
+
+interface Report {
+  readonly versions: Readonly<Record<string, string>>
+}
+
+/** What a bench is told besides its options. */
+interface Running {
+  readonly signal: AbortSignal
+  readonly onProgress: (done: number, total: number, what: string) => void
+}
+
+interface BenchRun<R extends Report> {
+  readonly measure: (running: Running) => Promise<R>
+  /** The picture as SVG text. */
+  readonly draw: (report: R) => Promise<string>
+  readonly print: (report: R, terminal: Terminal) => void
+}
+
+export async function runBench<R extends Report>(
+  context: CliContext,
+  { json, plot }: { readonly json?: boolean; readonly plot?: string },
+  { measure, draw, print }: BenchRun<R>,
+): Promise<void> {
+  const terminal = createTerminal(context, json === true)
+  let progress: ReturnType<Terminal['progress']> | undefined
+  const onProgress = (done: number, total: number, what: string) => {
+    progress ??= terminal.progress({ title: 'Measuring', total, unit: 'steps', hasRate: false })
+    progress.update(done, what)
+  }
+  const measured = await measure({ signal: context.signal, onProgress }).finally(() => progress?.end())
+  const report = { ...measured, versions: { kvasir: packageVersion(), ...measured.versions } }
+  if (plot !== undefined) {
+    await writeFile(plot, await draw(report))
+    terminal.note(`drawn: ${plot}`)
+  }
+  if (terminal.isJson) terminal.json(report)
+  else print(report, terminal)
+}
