@@ -31,7 +31,10 @@ test('stories have their facts all over, and questions with the right answers', 
   expect(passages.map(({ continuations }) => continuations.length)).toEqual([8, 6])
   const [{ context, continuations }] = passages as [(typeof passages)[0]]
   const half = tokenizer.decode([...context.slice(context.length / 2)])
-  const values = continuations.map(({ answer }) => tokenizer.decode(answer).trim().split(' ').at(-1)!.replace('.', ''))
+  // "The brass key is in the blue drawer.": the last two words stand in the story where the fact does.
+  const values = continuations.map(({ answer }) =>
+    tokenizer.decode(answer).trim().split(' ').slice(-2).join(' ').replace('.', ''),
+  )
   const late = values.filter((value) => half.includes(value))
   expect(late.length).toBeGreaterThan(1)
   expect(late.length).toBeLessThan(values.length)

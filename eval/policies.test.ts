@@ -130,7 +130,9 @@ test('the default is every policy that removes something, linear by each importa
   expect(names).toEqual(expect.arrayContaining(['linear:model', 'linear:value-norm', 'h2o', 'adakv', 'window']))
   expect(names).not.toContain('full')
   expect(names).not.toContain('linear')
-  expect(allPolicies({ shape: { ...model.shape, hasImportance: false } })).not.toContain('linear:model')
+  expect(
+    allPolicies({ describe: () => model.describe(), shape: { ...model.shape, hasImportance: false } }),
+  ).not.toContain('linear:model')
 })
 
 test('unknown names, shares outside and an interrupt are refused', async () => {

@@ -58,9 +58,10 @@ interface NamedPolicy {
 }
 
 /** Everything in the table but `full`, and `linear` by each importance that the model has. */
-export function allPolicies(model: Pick<CausalLM, 'shape'>): string[] {
+export function allPolicies(model: Pick<CausalLM, 'shape' | 'describe'>): string[] {
   const others = policyNames.filter((name) => name !== 'full' && name !== 'linear')
-  const sources = importanceNames.filter((name) => name !== 'model' || model.shape.hasImportance)
+  const isThere = { model: model.shape.hasImportance, learned: model.describe().scorer !== undefined }
+  const sources = importanceNames.filter((name) => isThere[name as keyof typeof isThere] ?? true)
   return [...sources.map((source) => `linear:${source}`), ...others]
 }
 

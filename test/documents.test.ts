@@ -78,6 +78,7 @@ test('docs/cli.md names every option', async () => {
     ['eval', 'recall'],
     ['eval', 'memory'],
     ['eval', 'policies'],
+    ['train-scorer'],
     ['bench', 'attention'],
     ['bench', 'generate'],
     ['bench', 'linear'],

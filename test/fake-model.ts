@@ -91,6 +91,7 @@ export function createFakeModel(respond: Respond, options: LoadOptions = {}): Ca
       weightBytes: 48,
       segments: [{ name: 'segment 0', nodes: 3, weightBytes: 48 }],
       attention: [{ layer: 0, node: 'attention 0', numHeads: 1, numKvHeads: 1, headDim: 1 }],
+      weights: '0'.repeat(32),
       kvBytesPerToken: bytesPerToken,
       backend: 'nothing',
     }),

@@ -219,11 +219,14 @@ export type WrapperName = 'adakv' | 'pyramidkv'
 export type PolicyName = BasePolicyName | WrapperName
 export type PolicyChoice = PolicyName | `${WrapperName}(${string})`
 
-/** The model's own, or the norm of a token's value (higher stays) or key (lower stays). */
-export type ImportanceName = 'model' | 'value-norm' | 'key-norm'
+/**
+ * The model's own, or the norm of a token's value (higher stays) or key (lower stays), or what the scorer beside the model
+ * says (`kvasir train-scorer`).
+ */
+export type ImportanceName = 'model' | 'value-norm' | 'key-norm' | 'learned'
 
-/** By name, or a scorer of one's own. */
-export type ImportanceSource = ImportanceName | ScoreTokens
+/** By name, by the path of a scorer's file, or a scorer of one's own. */
+export type ImportanceSource = ImportanceName | { readonly scorer: string } | ScoreTokens
 
 /** New tokens of one layer, as a score sees them. */
 export interface NewTokens {
@@ -245,7 +248,13 @@ export interface NewTokens {
 /**
  * A score of tokens by themselves, which never changes: writes `scores` `[T, K]`. Higher stays; -Infinity is never kept.
  */
-export type ScoreTokens = (tokens: NewTokens, scores: Float32Array) => void
+export interface ScoreTokens {
+  (tokens: NewTokens, scores: Float32Array): void
+  /** Last tokens that stay whatever the score, up to a quarter of W, where the user does not say (default 0). */
+  readonly recent?: number
+  /** Of the file that the score was read from: what tells it from other scores. */
+  readonly digest?: string
+}
 
 /** Pages that several sequences of one model share. Freed when the last cache over it is disposed. */
 export interface KvPool {

@@ -3,31 +3,13 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { loadModel } from '../runtime/index.ts'
-import { runCli } from './program.ts'
+import { kvasir } from './testing/with-models.ts'
 
 let folder = ''
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'kvasir-eval-'))
 })
 afterAll(() => rm(folder, { recursive: true }))
-
-async function kvasir(line: string) {
-  const written = { stdout: '', stderr: '' }
-  const stream = (name: keyof typeof written) => ({
-    columns: 100,
-    write(text: string) {
-      written[name] += text
-      return true
-    },
-  })
-  const code = await runCli(line.split(' '), {
-    ...{ stdin: (async function* () {})(), stdout: stream('stdout'), stderr: stream('stderr'), env: {} },
-    signal: new AbortController().signal,
-    loadModel: (path, options) => loadModel(path, { worker: false, threads: 1, ...options }),
-  })
-  return { code, ...written }
-}
 
 const small = '--context 300 --questions 2 --per-document 2 --shares 0.5,0.9'
 

@@ -1,6 +1,6 @@
 /** Options that several commands share, and checks of numbers that say what was expected. */
 import { InvalidArgumentError, Option } from 'commander'
-import type { PolicyChoice } from '../cache/contract.ts'
+import type { ImportanceSource, PolicyChoice } from '../cache/contract.ts'
 import { backendNames } from '../kernels/index.ts'
 import { onnxDtypes } from '../onnx/index.ts'
 import { importanceNames, type PresetName, policyNames, presets, readPolicy } from '../policies/index.ts'
@@ -48,6 +48,15 @@ export function names<T extends string>(choices: readonly T[]): (text: string, b
     })
     return [...before, ...found]
   }
+}
+
+/** A name, or the path of a scorer's file: whatever looks like one. */
+function importance(text: string): ImportanceSource {
+  const name = importanceNames.find((known) => known === text)
+  if (name !== undefined) return name
+  if (/[/\\.]/.test(text)) return { scorer: text }
+  const choices = `${importanceNames.join(', ')} and files of scorers`
+  throw new InvalidArgumentError(`Allowed choices are ${choices}${didYouMean(text, importanceNames)}.`)
 }
 
 /** A number in [min, max], or (min, max] when `isOpen`. */
@@ -113,7 +122,10 @@ export const loadOptions = (): Option[] => [
   new Option('--kv-dtype <type>', 'storage of keys and values').choices(['f32', 'f16', 'bf16']),
   new Option('--kv-storage <how>', 'rows side by side, or in pages').choices(['contiguous', 'paged']),
   new Option('--positions <which>', 'of kept tokens: where they stood, or their rank').choices(['original', 'rank']),
-  new Option('--importance <what>', 'what linear ranks by').choices(importanceNames),
+  new Option(
+    '--importance <what>',
+    `what linear ranks by: ${importanceNames.join(', ')}, or the file of a scorer`,
+  ).argParser(importance),
   backendOption(),
   threadsOption(),
   new Option('--quantize <type>', 'weights of this width, built once and kept').choices(['int8', 'int4']),

@@ -39,7 +39,7 @@ export {
   quantizeModel,
 } from './quantize.ts'
 export { nodeEncodings } from './rotary-encodings.ts'
-export { readSafetensorsHeader, type SafetensorsDtype, type TensorEntry } from './safetensors.ts'
+export { parseSafetensors, readSafetensorsHeader, type SafetensorsDtype, type TensorEntry } from './safetensors.ts'
 export { type TensorPlan, writeSafetensors } from './safetensors-writer.ts'
 export type { OnnxGraph, OnnxModel, OnnxNode, OnnxTensor, OnnxValueInfo } from './schema.ts'
 export type { GraphTable, OpenGraph } from './takeover/index.ts'

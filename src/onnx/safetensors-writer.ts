@@ -20,13 +20,14 @@ export async function writeSafetensors(
   file: string,
   tensors: readonly TensorPlan[],
   data: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  metadata: Readonly<Record<string, string>> = { format: 'pt' },
 ): Promise<string> {
   const temporary = `${file}.${process.pid}.${Math.random().toString(36).slice(2)}.tmp`
   const handle = await open(temporary, 'wx')
   const hash = createHash('sha256')
   try {
     try {
-      const header = headerOf(tensors)
+      const header = headerOf(tensors, metadata)
       hash.update(header)
       await handle.writeFile(header)
       let index = 0
@@ -49,8 +50,8 @@ export async function writeSafetensors(
 }
 
 /** Padded with spaces to a multiple of eight bytes. */
-function headerOf(tensors: readonly TensorPlan[]): Uint8Array {
-  const entries: [string, unknown][] = [['__metadata__', { format: 'pt' }]]
+function headerOf(tensors: readonly TensorPlan[], metadata: Readonly<Record<string, string>>): Uint8Array {
+  const entries: [string, unknown][] = [['__metadata__', metadata]]
   let end = 0
   for (const { name, dtype, shape } of tensors) {
     const begin = end

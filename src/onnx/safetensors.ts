@@ -64,10 +64,24 @@ export async function readSafetensorsHeader(file: string): Promise<Map<string, T
     const length = headerLength(prefix.subarray(0, bytesRead), size, file)
     const header = new Uint8Array(length)
     const read = await handle.read(header, 0, length, 8)
-    return parseSafetensorsHeader(header.subarray(0, read.bytesRead), size, file)
+    return parseSafetensorsHeader(header.subarray(0, read.bytesRead), size, file).tensors
   } finally {
     await handle.close()
   }
+}
+
+interface SafetensorsHeader {
+  readonly tensors: Map<string, TensorEntry>
+  readonly metadata: Readonly<Record<string, string>>
+}
+
+/**
+ * Reads the header of a file that is in memory as a whole.
+ * @throws KvasirError `invalid-file` naming the tensor that is wrong
+ */
+export function parseSafetensors(bytes: Uint8Array, file: string): SafetensorsHeader {
+  const length = headerLength(bytes.subarray(0, 8), bytes.length, file)
+  return parseSafetensorsHeader(bytes.subarray(8, 8 + length), bytes.length, file)
 }
 
 /**
@@ -88,11 +102,12 @@ function headerLength(prefix: Uint8Array, fileSize: number, file: string): numbe
  * Checks a header (without its length prefix) of a file of `fileSize` bytes.
  * @returns the tensors in the order of their bytes
  */
-function parseSafetensorsHeader(header: Uint8Array, fileSize: number, file: string): Map<string, TensorEntry> {
+function parseSafetensorsHeader(header: Uint8Array, fileSize: number, file: string): SafetensorsHeader {
   const dataStart = 8 + header.length
   const entries: TensorEntry[] = []
+  let metadata: Record<string, string> = {}
   for (const [name, value] of Object.entries(parseObject(header, file))) {
-    if (name === '__metadata__') checkMetadata(value, file)
+    if (name === '__metadata__') metadata = readMetadata(value, file)
     else entries.push(parseEntry(name, value, dataStart, file))
   }
   entries.sort((a, b) => a.offset - b.offset || a.byteLength - b.byteLength)
@@ -102,7 +117,7 @@ function parseSafetensorsHeader(header: Uint8Array, fileSize: number, file: stri
     end = offset + byteLength
   }
   if (end !== fileSize) throw refuse(file, `expected tensors up to the end at byte ${fileSize}, got ${end}`)
-  return new Map(entries.map((entry) => [entry.name, entry]))
+  return { tensors: new Map(entries.map((entry) => [entry.name, entry])), metadata }
 }
 
 function parseObject(header: Uint8Array, file: string): Record<string, unknown> {
@@ -116,14 +131,15 @@ function parseObject(header: Uint8Array, file: string): Record<string, unknown> 
   return value
 }
 
-function checkMetadata(metadata: unknown, file: string): void {
-  if (metadata === null) return
+function readMetadata(metadata: unknown, file: string): Record<string, string> {
+  if (metadata === null) return {}
   if (!isObject(metadata)) throw refuse(file, `expected an object for __metadata__, got ${describe(metadata)}`)
   for (const [key, value] of Object.entries(metadata)) {
     if (typeof value !== 'string') {
       throw refuse(file, `expected a string for __metadata__ key ${describe(key)}, got ${describe(value)}`)
     }
   }
+  return metadata as Record<string, string>
 }
 
 function parseEntry(name: string, value: unknown, dataStart: number, file: string): TensorEntry {

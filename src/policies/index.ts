@@ -23,12 +23,12 @@ import { invalidArgument } from '../tensor/error.ts'
 import { maxWindow, planWindows } from './budget.ts'
 import { type ChosenPolicy, policyNames, readPolicy } from './choice.ts'
 import { cacheDefaults } from './defaults.ts'
-import { importanceNames } from './importance.ts'
+import { checkImportanceSource } from './importance.ts'
 import type { PolicyEntry, Protection } from './table.ts'
 
 export { policyNames, readPolicy } from './choice.ts'
 export { cacheDefaults } from './defaults.ts'
-export { importanceNames } from './importance.ts'
+export { checkImportanceSource, importanceNames } from './importance.ts'
 export { type PresetName, presets } from './presets.ts'
 
 /** What K and V can be stored as. */
@@ -146,7 +146,8 @@ function createLayer(
 /** What the user says, else what the policy has, as far as it fits the window. */
 function protectionOf({ entry }: ChosenPolicy, options: CacheOptions, window: number): Protection {
   const sinks = Math.min(options.sinks ?? entry.sinks, options.sinks === undefined ? Math.max(0, window - 1) : window)
-  const usual = Math.min(entry.recent.tokens, Math.floor(entry.recent.share * window))
+  const own = typeof entry.recent === 'function' ? entry.recent(options) : entry.recent
+  const usual = Math.min(own.tokens, Math.floor(own.share * window))
   const recent = Math.min(options.recent ?? usual, window - sinks)
   return { window, sinks, recent }
 }
@@ -167,7 +168,7 @@ function leastRows({ entry }: ChosenPolicy, { sinks = 0, recent = 0, leastWindow
 
 function checkImportance({ name, entry }: ChosenPolicy, shape: CacheShape, options: CacheOptions): void {
   if (shape.hasImportance || !entry.needsImportance(options)) return
-  const instead = name === 'linear' ? '; "importance" may be "value-norm" or "key-norm" instead' : ''
+  const instead = name === 'linear' ? '; "importance" may be "value-norm", "key-norm" or "learned" instead' : ''
   throw invalidArgument(
     'cache',
     `policy "${name}" with a window ranks tokens by importance, which this model does not compute${instead}`,
@@ -213,9 +214,7 @@ function checkStorage({ kvDtype, pageSize, kvBudget, storage }: Partial<CacheOpt
 function checkRest(options: CacheOptions): void {
   const { positions, importance, interval, leastWindow, keepMass, seed, evictionLog, window = maxWindow } = options
   if (positions !== undefined) checkChoice('cache', 'positions', positions, ['original', 'rank'])
-  if (importance !== undefined && typeof importance !== 'function') {
-    checkChoice('cache', 'importance', importance, importanceNames)
-  }
+  if (importance !== undefined) checkImportanceSource(importance)
   if (interval !== undefined) checkInteger('cache', 'interval', interval, 1, maxWindow)
   if (leastWindow !== undefined) checkInteger('cache', 'leastWindow', leastWindow, 1, window)
   if (seed !== undefined) checkInteger('cache', 'seed', seed, 0, 2 ** 32 - 1)

@@ -4,7 +4,7 @@ import type { Retention } from '../cache/retention.ts'
 import { cacheDefaults } from './defaults.ts'
 import { expectedAttention } from './expected-attention.ts'
 import { h2o } from './h2o.ts'
-import { importanceOf } from './importance.ts'
+import { importanceOf, recentOf } from './importance.ts'
 import { keydiff } from './keydiff.ts'
 import { lagkv } from './lagkv.ts'
 import { randomScores } from './random.ts'
@@ -19,6 +19,11 @@ export interface Protection {
   readonly recent: number
 }
 
+interface Recent {
+  readonly tokens: number
+  readonly share: number
+}
+
 export interface PolicyEntry {
   /** W, or kvBudget, must be given. */
   readonly needsWindow: boolean
@@ -26,7 +31,7 @@ export interface PolicyEntry {
   /** First tokens that stay where the user does not say. */
   readonly sinks: number
   /** Last tokens that stay where the user does not say: so many, but at most `share` of W. */
-  readonly recent: { readonly tokens: number; readonly share: number }
+  readonly recent: Recent | ((options: CacheOptions) => Recent)
   /** Decoding steps between two rankings where the user does not say: so many, but at most `share` of W. */
   readonly interval: { readonly tokens: number; readonly share: number }
   /** Absent: everything stays. */
@@ -56,6 +61,7 @@ export const basePolicies = {
   linear: {
     ...bounded,
     needsImportance: ({ importance = cacheDefaults.importance }) => importance === 'model',
+    recent: recentOf,
     retention: ({ importance }) => importanceOf(importance),
   },
   h2o: { ...bounded, recent: { tokens: Infinity, share: 0.5 }, interval: often, retention: () => h2o },

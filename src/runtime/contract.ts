@@ -187,6 +187,10 @@ export interface ModelDescription {
   }[]
   /** The ONNX file that was taken, of several in a folder. */
   readonly file?: string
+  /** Of config.json and the weights: who keeps something that was learned from a model tells by it whether it fits. */
+  readonly weights: string
+  /** The file of the scorer beside the model, where there is one: what `importance: 'learned'` ranks by. */
+  readonly scorer?: string
   /** Bytes of K and V that one more token costs in a cache that keeps everything. */
   readonly kvBytesPerToken: number
   readonly backend: string

@@ -12,7 +12,7 @@ export function describeModel(
   { layers }: CacheShape,
   kernels: Kernels,
   kvDtype: CacheOptions['kvDtype'],
-): ModelDescription {
+): Omit<ModelDescription, 'weights' | 'scorer'> {
   const parts = [...cut.segments, cut.head]
   // Tied embeddings are an initializer of two segments, but one set of weights.
   const weights = new Map<string, OnnxTensor>()

@@ -37,6 +37,19 @@ export async function modelFingerprint({ model, config }: ModelSource, root: str
   return hash.digest('hex').slice(0, 32)
 }
 
+/**
+ * What tells config and weights of a model from others, however they are quantized for use and whatever graph is built of
+ * them: what was learned from a model holds for it in all widths.
+ */
+export async function weightsIdentity({ plain, config }: ModelSource, root: string): Promise<string> {
+  const identities: string[] = []
+  for (const location of new Set(plain.graph!.initializer.map(locationOf))) {
+    if (location !== undefined) identities.push(await fileIdentity(join(root, location)))
+  }
+  const hash = createHash('sha256').update(JSON.stringify(config))
+  return hash.update(identities.sort().join('\n')).digest('hex').slice(0, 32)
+}
+
 function locationOf({ externalData }: OnnxTensor): string | undefined {
   return externalData.find(({ key }) => key === 'location')?.value
 }

@@ -11,11 +11,12 @@ import { cacheShape } from './cache-shape.ts'
 import { readsInPieces } from './check-steps.ts'
 import type { CausalLM, LoadOptions } from './contract.ts'
 import { describeModel } from './describe-model.ts'
-import { modelFingerprint } from './fingerprint.ts'
+import { modelFingerprint, weightsIdentity } from './fingerprint.ts'
 import { readGenerationDefaults } from './generation-config.ts'
 import { LoadedModel } from './model.ts'
 import { type ModelSource, openSource } from './model-source.ts'
 import { Runner } from './runner.ts'
+import { Scorers } from './scorers.ts'
 import { SegmentSession } from './session.ts'
 import { openTokenizer } from './tokenizer.ts'
 
@@ -61,12 +62,18 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
     throw error
   }
   const runner = new Runner({ spec, cut, sessions, kernels, rotary, ends })
-  const description = describeModel(source, cut, shape, kernels, cacheOptions.kvDtype)
   let known: Promise<string> | undefined
   const fingerprint = (): Promise<string> => (known ??= modelFingerprint(source, externalRoot(path)))
-  const about = { spec, shape, description, fingerprint, chosen, generationDefaults }
-  const parts = { ...about, tokenizer, kernels, runner, release }
   try {
+    const identity = await weightsIdentity(source, externalRoot(path))
+    const scorers = new Scorers(path, { shape, identity })
+    scorers.resolve(cacheOptions) // refused now rather than with the first cache
+    const description = {
+      ...describeModel(source, cut, shape, kernels, cacheOptions.kvDtype),
+      ...{ weights: identity, ...(scorers.own !== undefined && { scorer: scorers.own }) },
+    }
+    const about = { spec, shape, description, fingerprint, chosen, generationDefaults }
+    const parts = { ...about, tokenizer, kernels, runner, scorers, release }
     const limit = await safeChunkSize(new LoadedModel({ ...parts, chunkSize, chosen: {} }), source)
     return new LoadedModel({ ...parts, chunkSize: Math.min(chunkSize, limit) })
   } catch (error) {

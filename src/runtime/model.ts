@@ -33,6 +33,7 @@ import { tokenizePrompt } from './prompt.ts'
 import { TaskQueue } from './queue.ts'
 import type { Runner } from './runner.ts'
 import { checkPath, onlyOne, reportOf, SavedCaches } from './saved-caches.ts'
+import type { Scorers } from './scorers.ts'
 import { StatefulCache } from './stateful-cache.ts'
 
 export interface ModelParts {
@@ -43,6 +44,7 @@ export interface ModelParts {
   readonly runner: Runner
   readonly chunkSize: number
   readonly chosen: Partial<CacheOptions>
+  readonly scorers: Scorers
   readonly description: ModelDescription
   /** See fingerprint.ts. */
   readonly fingerprint: () => Promise<string>
@@ -81,7 +83,7 @@ export class LoadedModel implements CausalLM {
   }
 
   #createCache(options: CacheOptions): KvCache {
-    const cache = createKvCache(this.#parts.kernels, this.shape, options)
+    const cache = createKvCache(this.#parts.kernels, this.shape, this.#parts.scorers.resolve(options))
     return this.#parts.runner.states?.wrap(cache) ?? cache
   }
 

@@ -1,5 +1,5 @@
 /** What a model does with files of its caches: writes them, reads them back, and refuses what is not its own. */
-import type { CacheOptions, KvCache } from '../cache/contract.ts'
+import type { CacheOptions, ImportanceSource, KvCache } from '../cache/contract.ts'
 import { checkKeys, describe } from '../tensor/check.ts'
 import { invalidArgument, KvasirError } from '../tensor/error.ts'
 import { withCacheFile, writeCaches } from './cache-file.ts'
@@ -39,7 +39,8 @@ export class SavedCaches {
         )
       }
       const asked = { ...this.#parts.chosen, ...options }
-      const agreed = saved.map((cache) => agreedOptions(cache.options, asked))
+      const resolve = (importance: ImportanceSource) => this.#parts.scorers.resolveImportance(importance)
+      const agreed = saved.map((cache) => agreedOptions(cache.options, asked, resolve))
       const caches = await read((_, index) => this.#create(agreed[index]!))
       const { vocabSize } = this.#parts.spec
       const tokens = caches.map((cache) => Int32Array.from(cache.tokens!))

@@ -2,9 +2,9 @@
 import { type Command, Option } from 'commander'
 import { type Passage, storyPassages, textPassages } from '../../../eval/passages.ts'
 import type { CausalLM } from '../../runtime/contract.ts'
-import { integer, loadOptions, modelOption, seedOption } from '../options.ts'
+import { integer, modelOption, seedOption } from '../options.ts'
 import { readTextFile } from '../text-file.ts'
-import { defaultSeed, type EvalFlags } from './eval-flags.ts'
+import { addModelOptions, defaultSeed, type EvalFlags } from './eval-flags.ts'
 
 export interface PassageFlags extends EvalFlags {
   readonly text?: string
@@ -14,9 +14,6 @@ export interface PassageFlags extends EvalFlags {
   readonly predict: number
   readonly passages: number
 }
-
-/** Options of a model that say nothing of what its cache keeps. */
-const kept = ['backend', 'threads', 'quantize', 'dtype', 'revision', 'chunkSize']
 
 export function addPassageOptions(command: Command): Command {
   command
@@ -28,8 +25,7 @@ export function addPassageOptions(command: Command): Command {
     .addOption(new Option('--predict <tokens>', 'of a text, compared after reading').argParser(integer(1)).default(256))
     .addOption(new Option('--passages <number>', 'most parts of a text').argParser(integer(1)).default(4))
     .addOption(seedOption('seed of the first story; the next ones count up', defaultSeed))
-  for (const option of loadOptions()) if (kept.includes(option.attributeName())) command.addOption(option)
-  return command
+  return addModelOptions(command)
 }
 
 export async function readPassages({ tokenizer }: CausalLM, flags: PassageFlags): Promise<Passage[]> {

@@ -29,6 +29,6 @@ export function reportPolicies(
 }
 
 /** 0.875 is 87.5% */
-function formatShare(share: number): string {
+export function formatShare(share: number): string {
   return `${Number((share * 100).toFixed(2))}%`
 }

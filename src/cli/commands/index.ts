@@ -10,6 +10,7 @@ import { evalCommand } from './eval.ts'
 import { generateCommand } from './generate.ts'
 import { inspectCommand } from './inspect.ts'
 import { planCommand } from './plan.ts'
+import { trainScorerCommand } from './train-scorer.ts'
 
 export const commands = {
   chat: chatCommand,
@@ -20,5 +21,6 @@ export const commands = {
   download: downloadCommand,
   inspect: inspectCommand,
   plan: planCommand,
+  'train-scorer': trainScorerCommand,
   demo: demoCommand,
 } as const satisfies Record<string, (context: CliContext) => Command>
