@@ -3,7 +3,7 @@ import type { PolicyChoice } from '../cache/contract.ts'
 import { policyNames, readPolicy } from '../policies/index.ts'
 import type { CausalLM, Conversation, ConversationOptions, TurnResult } from '../runtime/contract.ts'
 import { checkChoice, describe } from '../tensor/check.ts'
-import { invalidArgument } from '../tensor/error.ts'
+import { invalidArgument, isKvasirError } from '../tensor/error.ts'
 import { formatBytes, formatCount, formatPlural, ratePerSecond } from './format.ts'
 import { loadTranscript, saveTranscript } from './transcript.ts'
 
@@ -29,10 +29,11 @@ const commands = {
   help: { help: 'this list', run: () => helpText() },
   save: {
     argument: '<file>',
-    help: 'write the conversation to a file',
+    help: 'write the conversation to a file, its cache beside it',
     async run({ name, conversation }, file) {
       await saveTranscript(need(file, 'a file'), name, conversation.messages)
-      return `${formatPlural(conversation.messages.length, 'message')} in ${file}`
+      const cache = await saveCache(conversation, cacheFile(file))
+      return `${formatPlural(conversation.messages.length, 'message')} in ${file}${cache}`
     },
   },
   load: {
@@ -40,9 +41,10 @@ const commands = {
     help: 'go on with a conversation from a file',
     async run({ conversation, name }, file) {
       const { messages, model } = await loadTranscript(need(file, 'a file'))
+      const cache = await restoreCache(conversation, cacheFile(file))
       conversation.messages = messages
       const other = model === name ? '' : ` (it was held with ${model})`
-      return `${formatPlural(messages.length, 'message')} from ${file}${other}`
+      return `${formatPlural(messages.length, 'message')} from ${file}${other}${cache}`
     },
   },
   policy: {
@@ -101,6 +103,31 @@ function helpText(): string {
     return `  ${`/${name} ${argument}`.padEnd(18)} ${help}`
   })
   return [...lines, '  A line that ends with \\ goes on in the next.'].join('\n')
+}
+
+function cacheFile(transcript: string): string {
+  return `${transcript}.cache`
+}
+
+/** The transcript is what counts: without the cache it is read again. */
+async function saveCache(conversation: Conversation, file: string): Promise<string> {
+  try {
+    const { bytes } = await conversation.save(file)
+    return `, the cache in ${file} (${formatBytes(bytes)})`
+  } catch (error) {
+    if (!isKvasirError(error)) throw error
+    return ` without its cache: ${error.message}`
+  }
+}
+
+async function restoreCache(conversation: Conversation, file: string): Promise<string> {
+  try {
+    await conversation.restore(file)
+    return `; the cache holds ${formatPlural(conversation.getCacheInfo().seenTokens, 'token')}`
+  } catch (error) {
+    if (!isKvasirError(error)) throw error
+    return `; it will be read again${error.code === 'not-found' ? '' : `: ${error.message}`}`
+  }
 }
 
 /** A cache can't change its policy: the messages are read again by another one. */

@@ -1,5 +1,6 @@
 /** `kvasir generate`: continues a text. */
 import { Command, Option } from 'commander'
+import type { KvCache } from '../../cache/contract.ts'
 import type { CausalLM, GenerateOptions, GenerateResult, Prompt } from '../../runtime/contract.ts'
 import { KvasirError } from '../../tensor/error.ts'
 import type { CliContext } from '../context.ts'
@@ -30,6 +31,8 @@ interface GenerateFlags extends ModelFlags, SamplingFlags {
   readonly lengthPenalty?: number
   readonly earlyStopping?: 'true' | 'false' | 'never'
   readonly stream?: boolean
+  readonly loadCache?: string
+  readonly saveCache?: string
   readonly json?: boolean
 }
 
@@ -53,6 +56,8 @@ export function generateCommand(context: CliContext): Command {
   command.addOption(policyOption()).addOption(windowOption())
   for (const option of loadOptions()) command.addOption(option)
   return command
+    .addOption(new Option('--load-cache <file>', 'go on after what a saved cache has read'))
+    .addOption(new Option('--save-cache <file>', 'write the cache to a file afterwards'))
     .addOption(new Option('--stream', 'print the text as it comes').conflicts('json'))
     .addOption(jsonOption())
     .addHelpText(
@@ -70,7 +75,11 @@ async function generate(context: CliContext, flags: GenerateFlags): Promise<void
   const terminal = createTerminal(context, flags.json === true)
   const prompt = toPrompt(await readPrompt(context, flags), flags)
   await withModel(context, flags, async (model) => {
-    const result = await run(model, prompt, flags, context.signal, terminal)
+    const { loadCache, saveCache } = flags
+    const cache = loadCache === undefined ? model.createCache() : await model.restoreCache(loadCache)
+    const result = await run(model, prompt, flags, context.signal, terminal, cache)
+    if (saveCache !== undefined) await model.saveCache(cache, saveCache)
+    cache.dispose()
     if (terminal.isJson) terminal.json(toJson(model, result, flags))
     else report(result, flags, terminal)
     if (result.finishReason === 'aborted') throw new KvasirError('aborted', 'cli', 'interrupted')
@@ -83,11 +92,13 @@ async function run(
   flags: GenerateFlags,
   signal: AbortSignal,
   terminal: Terminal,
+  cache: KvCache,
 ): Promise<GenerateResult> {
   const options: GenerateOptions = {
     ...(await toSampling(flags)),
     ...toSearch(flags),
     signal,
+    cache,
     ...watchReading(terminal),
   }
   if (!flags.stream) return await model.generate(prompt, options)

@@ -1,6 +1,9 @@
-/** `kvasir inspect`: what a model consists of, and what its cache costs. */
-import { Command } from 'commander'
+/** `kvasir inspect`: what a model consists of, and what its cache costs; or what a file of caches holds. */
+import { Command, Option } from 'commander'
 import type { ModelDescription } from '../../runtime/contract.ts'
+import { inspectCacheFile } from '../../runtime/index.ts'
+import { invalidArgument } from '../../tensor/error.ts'
+import { cacheFileJson, reportCacheFile } from '../cache-report.ts'
 import type { CliContext } from '../context.ts'
 import { formatBytes, formatCount } from '../format.ts'
 import { type ModelFlags, modelName, withModel } from '../model.ts'
@@ -8,6 +11,7 @@ import { examples, jsonOption, loadOptions } from '../options.ts'
 import { createTerminal, type Terminal } from '../terminal.ts'
 
 interface InspectFlags extends ModelFlags {
+  readonly cache?: string
   readonly json?: boolean
 }
 
@@ -21,13 +25,24 @@ export function inspectCommand(context: CliContext): Command {
     command.addOption(option)
   }
   return command
+    .addOption(new Option('--cache <file>', 'show what a saved cache holds instead of a model'))
     .addOption(jsonOption())
-    .addHelpText('after', examples('kvasir inspect', 'kvasir inspect path/to/model --json'))
+    .addHelpText(
+      'after',
+      examples('kvasir inspect', 'kvasir inspect path/to/model --json', 'kvasir inspect --cache story.cache'),
+    )
     .action((model: string | undefined, flags: InspectFlags) => inspect(context, { ...flags, model }))
 }
 
 async function inspect(context: CliContext, flags: InspectFlags): Promise<void> {
   const terminal = createTerminal(context, flags.json === true)
+  if (flags.cache !== undefined) {
+    if (flags.model !== undefined) throw invalidArgument('cli', 'expected a model or --cache, got both')
+    const found = await inspectCacheFile(flags.cache)
+    if (terminal.isJson) terminal.json(cacheFileJson(flags.cache, found))
+    else reportCacheFile(flags.cache, found, terminal)
+    return
+  }
   const description = await withModel(context, flags, async (model) => model.describe())
   if (terminal.isJson) terminal.json({ model: modelName(flags), ...description })
   else report(modelName(flags), description, terminal)

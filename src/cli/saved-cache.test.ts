@@ -1,0 +1,115 @@
+/** Saved caches on the command line, with the bundled model: chat, generate and inspect. */
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { loadModel } from '../runtime/index.ts'
+import { picture, rangesOf } from './cache-report.ts'
+import type { CliContext } from './context.ts'
+import { runCli } from './program.ts'
+
+let folder = ''
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'kvasir-saved-'))
+})
+afterAll(() => rm(folder, { recursive: true }))
+
+async function kvasir(args: readonly string[], lines: readonly string[] = []) {
+  const output = { stdout: '', stderr: '' }
+  const stream = (name: keyof typeof output) => ({
+    columns: 100,
+    write: (text: string) => {
+      output[name] += text
+      return true
+    },
+  })
+  const context: CliContext = {
+    stdin: (async function* () {
+      yield lines.map((line) => `${line}\n`).join('')
+    })(),
+    stdout: stream('stdout'),
+    stderr: stream('stderr'),
+    env: {},
+    signal: new AbortController().signal,
+    loadModel: (path, options) => loadModel(path, { threads: 1, ...options }),
+  }
+  return { code: await runCli(args, context), ...output }
+}
+
+const story = 'Mara put the brass key in the blue drawer. The sky was grey over the hills.'
+const question = '\nWhere is the brass key?'
+
+test('chat: after /load nothing is read again', async () => {
+  const file = join(folder, 'talk.json')
+  const chat = async (...lines: string[]) => {
+    const { stdout, stderr } = await kvasir(['chat', '--json', '--max-tokens', '12'], lines)
+    return { stderr, turns: JSON.parse(stdout).turns as Record<'promptTokens' | 'reusedTokens' | 'text', never>[] }
+  }
+  const first = await chat(story, `/save ${file}`, 'Where is the brass key?')
+  expect(first.stderr).toMatch(/2 messages in .*talk\.json, the cache in .*talk\.json\.cache \(/)
+  const second = await chat(`/load ${file}`, 'Where is the brass key?')
+  expect(second.stderr).toMatch(/2 messages from .*talk\.json; the cache holds \d+ tokens/)
+  expect(second.turns[0]!.reusedTokens).toBeGreaterThan(15)
+  const { promptTokens, reusedTokens, text } = first.turns[1]!
+  expect(second.turns[0]).toMatchObject({ promptTokens, reusedTokens, text })
+
+  const cache = await readFile(`${file}.cache`)
+  await writeFile(`${file}.cache`, cache.subarray(0, 1000))
+  const torn = await chat(`/load ${file}`, 'Where is the brass key?')
+  expect(torn.stderr).toMatch(/2 messages .* it will be read again: .*the file is not whole/)
+  expect(torn.turns[0]).toMatchObject({ promptTokens, reusedTokens: 0 })
+  await rm(`${file}.cache`)
+  expect((await chat(`/load ${file}`)).stderr).toMatch(/2 messages from .*; it will be read again$/m)
+})
+
+test('generate goes on after a saved cache, which inspect shows', async () => {
+  const file = join(folder, 'story.cache')
+  const written = await kvasir([
+    'generate',
+    '--prompt',
+    story,
+    '--max-tokens',
+    '1',
+    '--window',
+    '12',
+    '--save-cache',
+    file,
+  ])
+  expect(written.code).toBe(0)
+  const read = await kvasir(['generate', '--prompt', question, '--load-cache', file, '--max-tokens', '12', '--json'])
+  expect(JSON.parse(read.stdout).kv).toMatchObject({ keptTokens: 12 })
+  expect(JSON.parse(read.stdout).kv.seenTokens).toBeGreaterThan(JSON.parse(read.stdout).promptTokens + 12)
+  const refused = await kvasir(['generate', '--prompt', question, '--load-cache', file, '--policy', 'streaming'])
+  expect(refused).toMatchObject({ code: 2, stderr: expect.stringMatching(/policy "streaming", got "linear"/) })
+
+  const { stdout } = await kvasir(['inspect', '--cache', file, '--json'])
+  const { caches, model, bytes } = JSON.parse(stdout)
+  expect([caches.length, model.architecture, bytes]).toEqual([1, 'doge', (await readFile(file)).length])
+  expect(caches[0]).toMatchObject({ options: { policy: 'linear', window: 12 }, keptTokens: 12 })
+  expect(caches[0].tokens.length).toBe(caches[0].seenTokens)
+  for (const { heads, evicted } of caches[0].layers) {
+    for (const { kept, ranges } of heads) {
+      expect(kept).toBe(12)
+      expect(ranges.reduce((sum: number, [first, last]: number[]) => sum + last! - first! + 1, 0)).toBe(12)
+    }
+    expect(evicted.length).toBe(2 * (caches[0].seenTokens - 12))
+  }
+  const text = (await kvasir(['inspect', '--cache', file])).stdout
+  expect(text).toMatch(/1 cache of doge [0-9a-f]{32}/)
+  expect(text).toMatch(/12 of \d+ tokens/)
+  expect(text).toMatch(/·+[░▒▓█]/)
+  expect(text).toMatch(/left layer \d head \d after \d+ tokens: position \d+/)
+  expect((await kvasir(['inspect', 'a-model', '--cache', file])).stderr).toMatch(/a model or --cache, got both/)
+  expect((await kvasir(['inspect', '--cache', join(folder, 'none')])).stderr).toMatch(/can't read/)
+})
+
+test('positions are told in stretches and drawn over the sequence', () => {
+  expect(rangesOf([0, 1, 2, 7, 9, 10])).toEqual([
+    [0, 2],
+    [7, 7],
+    [9, 10],
+  ])
+  expect(picture([0, 3], 4)).toBe('█··█')
+  expect(picture(Array.from({ length: 80 }, (_, i) => i).slice(40), 80)).toBe('·'.repeat(20) + '█'.repeat(20))
+  expect(picture([79], 160)).toBe(`${'·'.repeat(19)}░${'·'.repeat(20)}`)
+})
