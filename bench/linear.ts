@@ -9,6 +9,7 @@
 import { BoundedCache } from '../src/cache/bounded-cache.ts'
 import type { LayerCache, LayerInput } from '../src/cache/contract.ts'
 import { FullCache } from '../src/cache/full-cache.ts'
+import { rowTypesOf } from '../src/cache/row-types.ts'
 import { createRandom, normal } from '../src/kernels/cases.ts'
 import { type BackendName, type FloatType, type Kernels, openKernels } from '../src/kernels/index.ts'
 import { KvasirError } from '../src/tensor/error.ts'
@@ -144,7 +145,11 @@ export async function benchFlatness(options: LinearBenchOptions = {}): Promise<F
 }
 
 function layerConfig({ kernels, heads, headDim, dtype }: Setup) {
-  return { kernels, kvDtype: dtype, shape: { numHeads: heads, numKvHeads: heads, headDim, valueDim: headDim } }
+  return {
+    kernels,
+    ...rowTypesOf({ kvDtype: dtype }),
+    shape: { numHeads: heads, numKvHeads: heads, headDim, valueDim: headDim },
+  }
 }
 
 function createLinear(setup: Setup): BoundedCache {

@@ -1,7 +1,8 @@
 /** From options to the cases that are measured. */
 import { availableParallelism } from 'node:os'
 import type { PolicyChoice } from '../../src/cache/contract.ts'
-import { policyNames, readPolicy, storageTypes } from '../../src/policies/index.ts'
+import { storageTypes } from '../../src/kernels/index.ts'
+import { policyNames, readPolicy } from '../../src/policies/index.ts'
 import { checkChoice, checkInteger, checkKeys } from '../../src/tensor/check.ts'
 import type { CacheCase, CacheType, LayerSizes } from './contract.ts'
 

@@ -10,7 +10,7 @@ import { KeptHistory } from './kept-history.ts'
 import { createPlan, KeptState, type RetainPlan } from './kept-state.ts'
 import {
   attentionOf,
-  bytesPerToken,
+  bytesOfTokens,
   checkInput,
   createStore,
   headMajor,
@@ -20,7 +20,7 @@ import {
   visitConfig,
 } from './layout.ts'
 import { PositionAxis } from './position-axis.ts'
-import { appendedRows, type RowStore } from './row-store.ts'
+import { appendedRows, type RowFacts, type RowStore } from './row-store.ts'
 import type { StateVisitor } from './snapshot/state.ts'
 
 export interface BoundedCacheOptions extends LayerConfig {
@@ -135,8 +135,8 @@ export class BoundedCache implements LayerCache {
   }
 
   #attendKept(input: Queries, output: Float32Array): void {
-    const segment = { ...this.#segment(this.#state.view.lengths), ...this.#distances(this.#seen - 1) }
-    this.#runAttention(input, output, [segment], this.#axis?.forLast(1))
+    const segments = this.#segments(this.#state.view.lengths, this.#seen - 1, this.#distances(this.#seen - 1))
+    this.#runAttention(input, output, segments, this.#axis?.forLast(1))
   }
 
   attendAgain(input: Queries, output: Float32Array): void {
@@ -168,26 +168,29 @@ export class BoundedCache implements LayerCache {
     const distances = this.#distances(this.#seen)
     const plan = createPlan(shape.numKvHeads, window, numTokens)
     const turn = this.#axis?.forNext(numTokens)
-    const chunk = createStore({ ...this.#options, pool: undefined, isRanked: false }, numTokens)
+    const chunk = createStore(
+      { ...this.#options, pool: undefined, residualPool: undefined, isRanked: false },
+      numTokens,
+    )
     try {
       const rows = appendedRows(new Int32Array(shape.numKvHeads), numTokens)
       chunk.write(input, rows, turn)
       this.#retain(input, plan)
-      const fresh = {
-        ...chunk.segment(rows.counts),
-        bias: this.#bias && headMajor(input.importance, shape.numKvHeads, numTokens),
-        ...{ firstPosition: 0, births: rows.tokens, deaths: plan.tokenDeaths },
-      }
-      const old = { ...this.#segment(this.#lengths), ...distances, deaths: plan.rowDeaths }
-      this.#runAttention(input, output, [old, fresh], turn)
+      const bias = this.#bias && headMajor(input.importance, shape.numKvHeads, numTokens)
+      const lives = { births: rows.tokens, deaths: plan.tokenDeaths }
+      const fresh = chunk.segments(rows.counts, { bias, firstPosition: 0, ...lives, origin: 0 })
+      const first = this.#seen - numTokens
+      const old = this.#segments(this.#lengths, first, { ...distances, deaths: plan.rowDeaths })
+      this.#runAttention(input, output, [...old, ...fresh], turn)
     } finally {
       chunk.free()
     }
     this.#commit(input, plan)
   }
 
-  #segment(lengths: Int32Array): KeyValueSegment {
-    return { ...this.#store.segment(lengths), capacity: this.#options.window, bias: this.#bias?.f32 }
+  /** @param origin position of the first query */
+  #segments(lengths: Int32Array, origin: number, facts: Partial<RowFacts>): KeyValueSegment[] {
+    return this.#store.segments(lengths, { bias: this.#bias?.f32, ...facts, origin })
   }
 
   #retain(input: NewInput, plan: RetainPlan): void {
@@ -230,6 +233,7 @@ export class BoundedCache implements LayerCache {
     }
     this.#history?.record(this.#state.view, plan, { firstPosition, numTokens }, this.#axis)
     this.#axis?.apply(this.#store, this.#state.view.lengths)
+    this.#store.settle()
   }
 
   #runAttention(
@@ -238,8 +242,8 @@ export class BoundedCache implements LayerCache {
     segments: KeyValueSegment[],
     rotation: Rotation | undefined,
   ): void {
-    const { kernels, shape } = this.#options
-    kernels.attend({ query, output, numTokens, ...attentionOf(shape), firstPosition: 0, rotation, segments })
+    const { kernels } = this.#options
+    kernels.attend({ query, output, numTokens, ...attentionOf(this.#options), firstPosition: 0, rotation, segments })
   }
 
   positions(head: number): number[] {
@@ -255,7 +259,7 @@ export class BoundedCache implements LayerCache {
       seenTokens: this.#seen,
       capacityUtilization: keptTokens / this.#options.window,
       bytes: this.#store.bytes + (this.#bias?.byteLength ?? 0),
-      fullBytes: this.#seen * bytesPerToken(this.#options, this.#bias !== undefined),
+      fullBytes: bytesOfTokens(this.#options, this.#seen, this.#bias !== undefined),
       evictedTokens: this.#seen - keptTokens,
     }
   }
@@ -298,6 +302,7 @@ export class BoundedCache implements LayerCache {
   reset(): void {
     this.#state.reset()
     this.#store.release(this.#state.view.lengths)
+    this.#store.rewind(0)
     this.#axis?.reset()
     this.#history?.clear()
     this.#seen = 0

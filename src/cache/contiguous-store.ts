@@ -1,6 +1,8 @@
 /** Rows of each head side by side, `[K, C, D]` and `[K, C, E]`: the layout for a single sequence. */
-import type { KeyValueSegment, Memory, FloatArray as StorageArray } from '../kernels/index.ts'
-import { bytesOf, type RowPlanes, RowStore, type StoreOptions } from './row-store.ts'
+import type { KeyValueSegment } from '../kernels/index.ts'
+import { copyRows, planeList, type RowPlanes } from './plane.ts'
+import { PlaneStore, type StoreOptions } from './plane-store.ts'
+import { createPlanes } from './row-types.ts'
 
 export interface ContiguousOptions extends StoreOptions {
   /** Rows a head at the start ... */
@@ -9,22 +11,16 @@ export interface ContiguousOptions extends StoreOptions {
   readonly settles?: boolean
 }
 
-interface Planes {
-  readonly keys: Memory
-  readonly values: Memory
-  readonly originals: Memory | undefined
-}
-
-export class ContiguousStore extends RowStore {
+export class ContiguousStore extends PlaneStore {
   readonly #options: ContiguousOptions
   #capacity: number
-  #memory: Planes
+  #planes: RowPlanes
 
   constructor(options: ContiguousOptions, capacity = options.capacity) {
     super(options)
     this.#options = options
     this.#capacity = capacity
-    this.#memory = this.#alloc(capacity)
+    this.#planes = this.#create(capacity)
   }
 
   get capacity(): number {
@@ -32,13 +28,11 @@ export class ContiguousStore extends RowStore {
   }
 
   get bytes(): number {
-    const { keys, values, originals } = this.#memory
-    return keys.byteLength + values.byteLength + (originals?.byteLength ?? 0)
+    return planeList(this.#planes).reduce((sum, plane) => sum + plane.bytes, 0)
   }
 
   protected get planes(): RowPlanes {
-    const { keys, values, originals } = this.#memory
-    return { keys: this.#view(keys), values: this.#view(values), originals: originals && this.#view(originals) }
+    return this.#planes
   }
 
   protected get numFlat(): number {
@@ -66,66 +60,39 @@ export class ContiguousStore extends RowStore {
     if (capacity < this.#capacity) this.#relocate(capacity, capacity)
   }
 
-  segment(lengths: Int32Array): KeyValueSegment {
-    const { keys, values } = this.#memory
-    const arrays = { keys: this.#view(keys), values: this.#view(values), storage: this.options.kvDtype }
-    return { ...arrays, capacity: this.#capacity, lengths }
+  protected places(): Pick<KeyValueSegment, 'capacity'> {
+    return { capacity: this.#capacity }
   }
 
   fork(lengths: Int32Array): ContiguousStore {
     const capacity = Math.max(this.#options.capacity, ...lengths)
     const copy = new ContiguousStore(this.#options, capacity)
-    copyPlanes(this.planes, this.#capacity, copy.planes, capacity, lengths, this.options)
+    copyHeads(this.#planes, this.#capacity, copy.#planes, capacity, lengths)
     return copy
   }
 
   free(): void {
-    for (const plane of [this.#memory.keys, this.#memory.values, this.#memory.originals]) plane?.free()
+    for (const plane of planeList(this.#planes)) plane.free()
   }
 
   /** Moves the first `rows` rows of each head to memory for `capacity` of them. */
   #relocate(capacity: number, rows: number): void {
-    const memory = this.#alloc(capacity)
-    const old = this.planes
-    const oldCapacity = this.#capacity
-    this.free()
-    this.#memory = memory
-    this.#capacity = capacity
+    const planes = this.#create(capacity)
     const lengths = new Int32Array(this.options.numKvHeads).fill(rows)
-    copyPlanes(old, oldCapacity, this.planes, capacity, lengths, this.options)
+    copyHeads(this.#planes, this.#capacity, planes, capacity, lengths)
+    this.free()
+    this.#planes = planes
+    this.#capacity = capacity
   }
 
-  #view(memory: Memory): StorageArray {
-    return this.options.kvDtype === 'f32' ? memory.f32 : memory.u16
-  }
-
-  #alloc(capacity: number): Planes {
-    const { kernels, numKvHeads, headDim, valueDim, kvDtype, hasOriginals } = this.options
-    const bytes = numKvHeads * capacity * bytesOf[kvDtype]
-    return {
-      keys: kernels.alloc(bytes * headDim),
-      values: kernels.alloc(bytes * valueDim),
-      originals: hasOriginals ? kernels.alloc(bytes * headDim) : undefined,
-    }
+  #create(capacity: number): RowPlanes {
+    return createPlanes(this.options.kernels, this.options, this.options.numKvHeads * capacity)
   }
 }
 
 /** Copies the first lengths[k] rows of each head. */
-function copyPlanes(
-  from: RowPlanes,
-  fromCapacity: number,
-  to: RowPlanes,
-  toCapacity: number,
-  lengths: Int32Array,
-  { headDim, valueDim }: StoreOptions,
-): void {
-  const copy = (target: StorageArray, source: StorageArray, k: number, dim: number) => {
-    const start = k * fromCapacity * dim
-    target.set(source.subarray(start, start + (lengths[k] as number) * dim), k * toCapacity * dim)
-  }
+function copyHeads(from: RowPlanes, capacity: number, to: RowPlanes, newCapacity: number, lengths: Int32Array): void {
   for (let k = 0; k < lengths.length; k++) {
-    copy(to.keys, from.keys, k, headDim)
-    copy(to.values, from.values, k, valueDim)
-    if (from.originals && to.originals) copy(to.originals, from.originals, k, headDim)
+    copyRows(from, k * capacity, to, k * newCapacity, lengths[k] as number)
   }
 }

@@ -1,5 +1,6 @@
 /** What a model needs of a KV cache: append the new tokens of one layer and attend, in one call. */
 
+import type { StorageType } from '../kernels/index.ts'
 import type { Stateful, StateVisitor } from './snapshot/state.ts'
 
 /**
@@ -163,6 +164,9 @@ export interface CacheShape {
   readonly hasImportance: boolean
 }
 
+/** How rows of K and V are stored. */
+export type KvDtype = StorageType
+
 /** How a sequence is cached; what a user chooses. Storage, retention and positions are independent of each other. */
 export interface CacheOptions {
   /** What stays: a name of `policies`, or a wrapper around one: `adakv(keydiff)`, `pyramidkv(adakv(h2o))`. */
@@ -173,8 +177,14 @@ export interface CacheOptions {
   readonly sinks?: number
   /** Last tokens that always stay (default: as the policy has it). */
   readonly recent?: number
-  /** Storage of K and V (default f32). */
-  readonly kvDtype?: 'f32' | 'f16' | 'bf16'
+  /** Storage of K and V (default f32): with int8, fp8 and int4 each row has a scale of its own. */
+  readonly kvDtype?: KvDtype
+  /** Storage of K alone (default `kvDtype`), which is the more sensitive of the two. */
+  readonly kvDtypeK?: KvDtype
+  /** Storage of V alone (default `kvDtype`). */
+  readonly kvDtypeV?: KvDtype
+  /** The last so many tokens are left in f16 (default 128 with int4, else 0). */
+  readonly residual?: number
   /** Bytes that K and V of all layers may take: W becomes what fits, or `window` where that is less. */
   readonly kvBudget?: number
   /** `contiguous` (default, but for `adakv`) is for single sequences; `paged` shares memory between heads, forks and sequences. */

@@ -2,6 +2,8 @@
 import type { StorageArray, StorageType } from '../kernels/index.ts'
 import { bf16ToF32 } from '../tensor/bfloat16.ts'
 import { f16ToF32 } from '../tensor/float16.ts'
+import { hadamard } from '../tensor/hadamard.ts'
+import { dequantizeRow, isQuantized, quantizedRowBytes } from '../tensor/quantized-row.ts'
 
 /** Every f16 widened, made when first needed: a look-up is several times faster than the arithmetic. */
 let halves: Float32Array | undefined
@@ -11,14 +13,28 @@ function widenedHalves(): Float32Array {
   return halves
 }
 
-/** Rows of `[rows, D]`, one after the other: `into` is `[rows.length, D]`. */
-export function decodeRows(plane: StorageArray, dtype: StorageType, rows: Int32Array, into: Float32Array): void {
-  const dim = into.length / rows.length
+export interface RowFormat {
+  /** D */
+  readonly dim: number
+  readonly storage: StorageType
+  /** Rows are stored transformed (src/tensor/hadamard.ts). */
+  readonly hadamard: boolean
+}
+
+/** Rows of `[rows, D]`, one after the other and as they were before any transform: `into` is `[rows.length, D]`. */
+export function decodeRows(plane: StorageArray, format: RowFormat, rows: Int32Array, into: Float32Array): void {
+  const { dim, storage } = format
   for (let n = 0; n < rows.length; n++) {
-    const start = (rows[n] as number) * dim
-    if (dtype === 'f32') into.set((plane as Float32Array).subarray(start, start + dim), n * dim)
-    else if (dtype === 'f16') widenF16(plane as Uint16Array, start, into, n * dim, dim)
-    else widenBf16(plane as Uint16Array, start, into, n * dim, dim)
+    const row = rows[n] as number
+    const start = row * dim
+    if (storage === 'f32') into.set((plane as Float32Array).subarray(start, start + dim), n * dim)
+    else if (storage === 'f16') widenF16(plane as Uint16Array, start, into, n * dim, dim)
+    else if (storage === 'bf16') widenBf16(plane as Uint16Array, start, into, n * dim, dim)
+    else if (isQuantized(storage)) {
+      const at = row * quantizedRowBytes(dim, storage)
+      dequantizeRow(plane as Uint8Array, at, storage, into.subarray(n * dim, (n + 1) * dim))
+    }
+    if (format.hadamard) hadamard(into.subarray(n * dim, (n + 1) * dim))
   }
 }
 

@@ -7,7 +7,7 @@ import type { KeyValueSegment } from '../kernels/index.ts'
 import type { CacheInfo, LayerCache, LayerExplanation, LayerInput } from './contract.ts'
 import {
   attentionOf,
-  bytesPerToken,
+  bytesOfTokens,
   checkInput,
   createStore,
   type LayerConfig,
@@ -15,7 +15,7 @@ import {
   visitConfig,
 } from './layout.ts'
 import { RowColumn } from './row-column.ts'
-import { appendedRows, type RowStore } from './row-store.ts'
+import { appendedRows, type RowFacts, type RowStore } from './row-store.ts'
 import type { StateVisitor } from './snapshot/state.ts'
 
 export interface FullCacheOptions extends LayerConfig {
@@ -47,6 +47,7 @@ export class FullCache implements LayerCache {
     this.#write(input)
     this.#attendFrom(this.#seen, input, output)
     this.#seen += input.numTokens
+    if (!this.#options.shape.isShared) this.#store.settle()
   }
 
   attendAgain(input: Queries, output: Float32Array): void {
@@ -64,11 +65,12 @@ export class FullCache implements LayerCache {
     checkInput(this.#options, this.#hasImportance, input)
     this.#write(input)
     this.#seen += input.numTokens
+    this.#store.settle()
   }
 
   /** A row's place is its position: row j is seen by queries from position j on. */
   #attendAll(first: number, input: Queries, output: Float32Array): void {
-    this.#run(input, output, this.#segment(this.#lengths(first + input.numTokens)), first)
+    this.#run(input, output, this.#segments(this.#lengths(first + input.numTokens)), first)
   }
 
   /** Query by query: rows 0..i are ranked anew and the best W chosen. */
@@ -84,38 +86,41 @@ export class FullCache implements LayerCache {
       kernels.select({ scores, numKvHeads, capacity, numRows, window, rows, lengths })
       const query = input.query.subarray(t * numHeads * headDim, (t + 1) * numHeads * headDim)
       const out = output.subarray(t * numHeads * valueDim, (t + 1) * numHeads * valueDim)
-      const segment = pool ? this.#hiding(rows, lengths, numRows) : { ...this.#segment(lengths), rows }
-      this.#run({ query, numTokens: 1 }, out, segment, first + t)
+      const segments = pool ? this.#hiding(rows, lengths, numRows) : this.#segments(lengths, { rows })
+      this.#run({ query, numTokens: 1 }, out, segments, first + t)
     }
   }
 
   /** Kernels take either a list of rows or pages: over pages, rows that are not in the list get a bias that hides. */
-  #hiding(rows: Int32Array, lengths: Int32Array, numRows: number): KeyValueSegment {
-    const segment = this.#segment(this.#lengths(numRows))
+  #hiding(rows: Int32Array, lengths: Int32Array, numRows: number): KeyValueSegment[] {
+    const { capacity } = this.#store
     const bias = new Float32Array(rows.length).fill(Number.NEGATIVE_INFINITY)
     for (const [k, length] of lengths.entries()) {
       for (let n = 0; n < length; n++) {
-        const at = k * segment.capacity + (rows[k * segment.capacity + n] as number)
-        bias[at] = segment.bias?.[at] ?? 0
+        const at = k * capacity + (rows[k * capacity + n] as number)
+        bias[at] = this.#bias?.[at] ?? 0
       }
     }
-    return { ...segment, bias }
+    return this.#segments(this.#lengths(numRows), { bias })
+  }
+
+  get #bias(): Float32Array | undefined {
+    return this.#options.addImportance === false ? undefined : this.#scores?.values
   }
 
   #lengths(numRows: number): Int32Array {
     return new Int32Array(this.#options.shape.numKvHeads).fill(numRows)
   }
 
-  #segment(lengths: Int32Array): KeyValueSegment {
-    const bias = this.#options.addImportance === false ? undefined : this.#scores?.values
-    return { ...this.#store.segment(lengths), firstPosition: 0, bias }
+  #segments(lengths: Int32Array, facts: Partial<RowFacts> = {}): KeyValueSegment[] {
+    return this.#store.segments(lengths, { firstPosition: 0, origin: 0, bias: this.#bias, ...facts })
   }
 
-  #run({ query, numTokens }: Queries, output: Float32Array, segment: KeyValueSegment, firstPosition: number): void {
+  #run({ query, numTokens }: Queries, output: Float32Array, segments: KeyValueSegment[], firstPosition: number): void {
     const { kernels, shape } = this.#options
     const left = shape.window === undefined ? undefined : shape.window - 1
-    const seen = { firstPosition, left, right: 0, segments: [segment] }
-    kernels.attend({ query, output, numTokens, ...attentionOf(shape), ...seen })
+    const seen = { firstPosition, left, right: 0, segments }
+    kernels.attend({ query, output, numTokens, ...attentionOf(this.#options), ...seen })
   }
 
   #write(input: Omit<LayerInput, 'query'>): void {
@@ -144,7 +149,7 @@ export class FullCache implements LayerCache {
       seenTokens: this.#seen,
       capacityUtilization: this.#seen / this.#store.capacity,
       bytes: this.#store.bytes + (this.#scores?.bytes ?? 0),
-      fullBytes: this.#seen * bytesPerToken(this.#options, this.#hasImportance),
+      fullBytes: bytesOfTokens(this.#options, this.#seen, this.#hasImportance),
       evictedTokens: 0,
     }
   }
@@ -176,6 +181,7 @@ export class FullCache implements LayerCache {
 
   truncate(length: number): void {
     this.#seen = Math.min(this.#seen, length)
+    this.#store.rewind(this.#seen)
     this.#store.release(this.#lengths(this.#seen))
   }
 

@@ -1,12 +1,12 @@
 /** The pages of all sequences of a model under one number of bytes: a page pool for each shape of row. */
-import type { Kernels, FloatType as StorageType } from '../kernels/index.ts'
+import type { Kernels } from '../kernels/index.ts'
 import type { KvPool } from './contract.ts'
 import { PagePool } from './page-pool.ts'
-import type { RowShape } from './row-store.ts'
+import type { RowShape, RowTypes } from './row-types.ts'
 
 export interface SharedPoolOptions {
   readonly kernels: Kernels
-  readonly kvDtype: StorageType
+  readonly types: RowTypes
   readonly pageSize: number
   readonly maxBytes: number
 }
@@ -14,13 +14,13 @@ export interface SharedPoolOptions {
 export class SharedPool implements KvPool {
   readonly maxBytes: number
   readonly pageSize: number
-  readonly kvDtype: StorageType
+  readonly types: RowTypes
   readonly #kernels: Kernels
   readonly #pools = new Map<string, PagePool>()
 
-  constructor({ kernels, kvDtype, pageSize, maxBytes }: SharedPoolOptions) {
+  constructor({ kernels, types, pageSize, maxBytes }: SharedPoolOptions) {
     this.#kernels = kernels
-    this.kvDtype = kvDtype
+    this.types = types
     this.pageSize = pageSize
     this.maxBytes = maxBytes
   }
@@ -31,9 +31,10 @@ export class SharedPool implements KvPool {
     return bytes
   }
 
-  poolOf({ headDim, valueDim, hasOriginals = false }: RowShape): PagePool {
-    const key = `${headDim} ${valueDim} ${hasOriginals}`
-    const pool = this.#pools.get(key) ?? this.#create({ headDim, valueDim, hasOriginals })
+  poolOf(shape: RowShape): PagePool {
+    const { headDim, valueDim, keyType, valueType, hasOriginals = false } = shape
+    const key = [headDim, valueDim, keyType, valueType, hasOriginals].join(' ')
+    const pool = this.#pools.get(key) ?? this.#create({ headDim, valueDim, keyType, valueType, hasOriginals })
     this.#pools.set(key, pool)
     return pool
   }
@@ -41,8 +42,8 @@ export class SharedPool implements KvPool {
   #create(shape: RowShape): PagePool {
     const isLimited = this.maxBytes < Number.POSITIVE_INFINITY
     const freeBytes = isLimited ? () => this.maxBytes - this.usedBytes : undefined
-    const { kvDtype, pageSize } = this
-    return new PagePool({ ...shape, kernels: this.#kernels, kvDtype, pageSize, freeBytes })
+    const { hadamard } = this.types
+    return new PagePool({ ...shape, hadamard, kernels: this.#kernels, pageSize: this.pageSize, freeBytes })
   }
 
   checkIntegrity(): void {

@@ -1,21 +1,25 @@
 /** What the caches of all policies share: the shape of a layer, its store, and checks of what comes in. */
-import type { Kernels, FloatType as StorageType } from '../kernels/index.ts'
+import type { Kernels } from '../kernels/index.ts'
 import { checkInteger, describe } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
 import { ContiguousStore } from './contiguous-store.ts'
 import type { LayerInput, LayerShape } from './contract.ts'
 import type { PagePool } from './page-pool.ts'
 import { PagedStore } from './paged-store.ts'
-import { type RowStore, rowBytes } from './row-store.ts'
+import type { PlaneStore, StoreOptions } from './plane-store.ts'
+import { ResidualStore } from './residual-store.ts'
+import type { RowStore } from './row-store.ts'
+import { bytesOfRow, type RowTypes, residualTypes } from './row-types.ts'
 import type { StateVisitor } from './snapshot/state.ts'
 
 /** One layer: its shape, how its rows are stored and where its keys stand. */
-export interface LayerConfig {
+export interface LayerConfig extends RowTypes {
   readonly kernels: Kernels
   readonly shape: LayerShape
-  readonly kvDtype: StorageType
   /** Rows lie in its pages; absent: side by side in memory of their own. */
   readonly pool?: PagePool
+  /** The same for the newest tokens, of which there are `residual`. */
+  readonly residualPool?: PagePool
   /** The cache rotates queries and keys (default: they come rotated). */
   readonly rotates?: boolean
   /** By rank among the kept tokens; only with `rotates`. */
@@ -25,9 +29,10 @@ export interface LayerConfig {
 }
 
 /** What every kernel call for a layer needs: its sizes and what becomes of its logits. */
-export function attentionOf({ numHeads, numKvHeads, headDim, valueDim, ...rest }: LayerShape) {
+export function attentionOf({ shape, hadamard }: LayerConfig) {
+  const { numHeads, numKvHeads, headDim, valueDim, ...rest } = shape
   const { scale = 1 / Math.sqrt(headDim), softcap, sinkLogits, alibiSlopes } = rest
-  return { numHeads, numKvHeads, headDim, valueDim, scale, softcap, sinkLogits, alibiSlopes }
+  return { numHeads, numKvHeads, headDim, valueDim, scale, softcap, sinkLogits, alibiSlopes, hadamard }
 }
 
 /**
@@ -35,16 +40,30 @@ export function attentionOf({ numHeads, numKvHeads, headDim, valueDim, ...rest }
  * @param settles whether it gives back what it had to grow by
  */
 export function createStore(config: LayerConfig, capacity: number, settles = false): RowStore {
-  const { kernels, shape, kvDtype, pool, isRanked } = config
+  const main = createPlaneStore(config, capacity, settles)
+  if (config.residual === 0) return main
+  const ring = { ...residualTypes(config), pool: config.residualPool }
+  const createRing = () => createPlaneStore(ring, config.residual)
+  return new ResidualStore({ ...storeOptions(config), createRing }, main)
+}
+
+function createPlaneStore(config: LayerConfig, capacity: number, settles = false): PlaneStore {
+  const options = { ...storeOptions(config), capacity, settles }
+  return config.pool ? new PagedStore({ ...options, pool: config.pool }) : new ContiguousStore(options)
+}
+
+function storeOptions({ kernels, shape, keyType, valueType, hadamard, residual, isRanked }: LayerConfig): StoreOptions {
   const { numKvHeads, headDim, valueDim } = shape
-  const options = { kernels, kvDtype, numKvHeads, headDim, valueDim, hasOriginals: isRanked === true, capacity }
-  return pool ? new PagedStore({ ...options, settles, pool }) : new ContiguousStore({ ...options, settles })
+  const sizes = { numKvHeads, headDim, valueDim, hasOriginals: isRanked === true }
+  return { kernels, ...sizes, keyType, valueType, hadamard, residual }
 }
 
 /** What a state must have been written with to fit a layer. */
-export function visitConfig(visitor: StateVisitor, { shape, kvDtype, rotates = false }: LayerConfig): void {
+export function visitConfig(visitor: StateVisitor, { shape, rotates = false, ...types }: LayerConfig): void {
   const { numKvHeads, headDim, valueDim } = shape
-  for (const [name, value] of Object.entries({ kvDtype, numKvHeads, headDim, valueDim, rotates })) {
+  const { keyType: kvDtypeK, valueType: kvDtypeV, hadamard } = types
+  const settings = { kvDtypeK, kvDtypeV, hadamard, numKvHeads, headDim, valueDim, rotates }
+  for (const [name, value] of Object.entries(settings)) {
     visitor.fixed(name, value)
   }
 }
@@ -121,7 +140,10 @@ export function headMajor(values: Float32Array | undefined, numKvHeads: number, 
   )
 }
 
-/** Bytes of K, V and, for models with importance, the bias of one token of one layer. */
-export function bytesPerToken({ shape, kvDtype, isRanked }: LayerConfig, hasBias: boolean): number {
-  return shape.numKvHeads * (rowBytes({ ...shape, hasOriginals: isRanked === true }, kvDtype) + (hasBias ? 4 : 0))
+/** Bytes of K, V and, for models with importance, the bias of so many tokens of one layer, when all are kept. */
+export function bytesOfTokens(config: LayerConfig, numTokens: number, hasBias: boolean): number {
+  const { shape, residual } = config
+  const row = bytesOfRow(storeOptions(config)) + (hasBias ? 4 : 0)
+  const copies = Math.min(numTokens, residual) * bytesOfRow(storeOptions(residualTypes(config)))
+  return shape.numKvHeads * (numTokens * row + copies)
 }

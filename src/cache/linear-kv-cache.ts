@@ -2,12 +2,13 @@
  * The linear cache as an object of its own: for each sequence and KV head, the W most important tokens of everything
  * it was given, at a cost that does not depend on how much that was.
  */
-import { defaultKernels, type Kernels } from '../kernels/index.ts'
+import { defaultKernels, type Kernels, storageTypes } from '../kernels/index.ts'
 import { checkChoice, checkFinite, checkInteger, checkKeys } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
 import { BoundedCache } from './bounded-cache.ts'
-import type { CacheInfo, LayerInput } from './contract.ts'
+import type { CacheInfo, KvDtype, LayerInput } from './contract.ts'
 import { checkImportance } from './layout.ts'
+import { boundedTypes, rowTypesOf } from './row-types.ts'
 
 export interface LinearKVCacheOptions {
   /** W: tokens kept for each KV head (default 2048). */
@@ -21,7 +22,7 @@ export interface LinearKVCacheOptions {
   /** B: sequences, all of one length (default 1). */
   readonly batchSize?: number
   /** Storage of K and V (default f32). */
-  readonly dtype?: 'f32' | 'f16'
+  readonly dtype?: KvDtype
   /** Where attention runs; only the CPU so far. */
   readonly device?: 'cpu'
   /** First tokens that always stay (default 0). */
@@ -78,7 +79,7 @@ export class LinearKVCache {
     checkInteger('cache', 'recent', recent, 0, keepWindowSize - sinks)
     if (softmaxScale !== undefined) checkFinite('cache', 'softmaxScale', softmaxScale)
     if (typeof addImportance !== 'boolean') throw invalidArgument('cache', 'expected true or false for addImportance')
-    checkChoice('cache', 'dtype', options.dtype ?? 'f32', ['f32', 'f16'])
+    checkChoice('cache', 'dtype', options.dtype ?? 'f32', storageTypes)
     checkChoice('cache', 'device', options.device ?? 'cpu', ['cpu'])
     if (numHeads % numKvHeads !== 0) {
       throw invalidArgument(
@@ -94,7 +95,7 @@ export class LinearKVCache {
     const config = {
       kernels: options.kernels ?? defaultKernels(),
       shape: { numHeads, numKvHeads, headDim, valueDim: headDim, scale: softmaxScale },
-      kvDtype: options.dtype ?? 'f32',
+      ...boundedTypes(rowTypesOf({ kvDtype: options.dtype }), keepWindowSize),
       ...{ window: keepWindowSize, sinks, recent, rankBy: 'importance' as const, addImportance },
     }
     this.#sequences = Array.from({ length: batchSize }, () => new BoundedCache(config, true))

@@ -2,13 +2,13 @@
  * Pages of P rows of K and V that the heads, layers and sequences of one shape of row share: reference counts, a free
  * list, growth by doubling or a fixed number of pages. Who holds a page may be many (forks); who writes must be alone.
  */
-import type { Kernels, Memory, FloatArray as StorageArray, FloatType as StorageType } from '../kernels/index.ts'
+import type { Kernels } from '../kernels/index.ts'
 import { KvasirError } from '../tensor/error.ts'
-import { bytesOf, type RowPlanes, type RowShape, rowBytes } from './row-store.ts'
+import { copyRows, planeList, type RowPlanes } from './plane.ts'
+import { bytesOfRow, createPlanes, type RowShape, type RowTypes } from './row-types.ts'
 
-export interface PagePoolOptions extends RowShape {
+export interface PagePoolOptions extends RowShape, Pick<RowTypes, 'hadamard'> {
   readonly kernels: Kernels
-  readonly kvDtype: StorageType
   /** P */
   readonly pageSize: number
   /** Bytes that may still be taken; absent: as many as memory holds. */
@@ -22,17 +22,11 @@ export interface PageHolder {
 
 const firstPages = 64
 
-interface Planes {
-  readonly keys: Memory
-  readonly values: Memory
-  readonly originals: Memory | undefined
-}
-
 export class PagePool {
   readonly pageSize: number
   readonly #options: PagePoolOptions
   readonly #holders = new Set<PageHolder>()
-  #planes: Planes | undefined
+  #planes: RowPlanes | undefined
   #numPages = 0
   #counts = new Int32Array(0)
   /** A stack: the page that was freed last is used first, while it is still near. */
@@ -44,7 +38,7 @@ export class PagePool {
   }
 
   get pageBytes(): number {
-    return this.pageSize * rowBytes(this.#options, this.#options.kvDtype)
+    return this.pageSize * bytesOfRow(this.#options)
   }
 
   /** Rows of all pages there are. */
@@ -62,15 +56,9 @@ export class PagePool {
     return freeBytes ? Math.floor(freeBytes() / this.pageBytes) : Number.POSITIVE_INFINITY
   }
 
-  /** Views of all rows of all pages: good until a page is taken. */
+  /** All rows of all pages: good until a page is taken. */
   get planes(): RowPlanes {
-    const planes = this.#planes ?? this.#grow(0)
-    const view = (memory: Memory): StorageArray => (this.#options.kvDtype === 'f32' ? memory.f32 : memory.u16)
-    return {
-      keys: view(planes.keys),
-      values: view(planes.values),
-      originals: planes.originals && view(planes.originals),
-    }
+    return this.#planes ?? this.#grow(0)
   }
 
   join(holder: PageHolder): void {
@@ -119,13 +107,7 @@ export class PagePool {
   /** Gives up one reference to a shared page for a copy of one's own. */
   separate(page: number): number {
     const copy = this.take()
-    const { keys, values, originals } = this.planes
-    for (const plane of [keys, values, originals]) {
-      if (!plane) continue
-      const size = plane === values ? this.#options.valueDim : this.#options.headDim
-      const length = this.pageSize * size
-      plane.copyWithin(copy * length, page * length, (page + 1) * length)
-    }
+    copyRows(this.planes, page * this.pageSize, this.planes, copy * this.pageSize, this.pageSize)
     this.release(page)
     return copy
   }
@@ -152,22 +134,11 @@ export class PagePool {
     if (free.size + owned + shared !== this.#numPages) throw broken('free + owned + shared pages are not all pages')
   }
 
-  #grow(least: number): Planes {
-    const { kernels, kvDtype, headDim, valueDim, hasOriginals } = this.#options
+  #grow(least: number): RowPlanes {
     const numPages = Math.min(this.usedPages + this.freePages, Math.max(least, 2 * this.#numPages, firstPages))
-    const numRows = numPages * this.pageSize * bytesOf[kvDtype]
-    const planes: Planes = {
-      keys: kernels.alloc(numRows * headDim),
-      values: kernels.alloc(numRows * valueDim),
-      originals: hasOriginals ? kernels.alloc(numRows * headDim) : undefined,
-    }
-    const old = this.#planes
-    if (old) {
-      planes.keys.f32.set(old.keys.f32)
-      planes.values.f32.set(old.values.f32)
-      if (old.originals) planes.originals?.f32.set(old.originals.f32)
-    }
-    free(old)
+    const planes = createPlanes(this.#options.kernels, this.#options, numPages * this.pageSize)
+    if (this.#planes) copyRows(this.#planes, 0, planes, 0, this.numRows)
+    free(this.#planes)
     const counts = new Int32Array(numPages)
     counts.set(this.#counts)
     this.#counts = counts
@@ -188,10 +159,8 @@ export class PagePool {
   }
 }
 
-function free(planes: Planes | undefined): void {
-  planes?.keys.free()
-  planes?.values.free()
-  planes?.originals?.free()
+function free(planes: RowPlanes | undefined): void {
+  for (const plane of planes ? planeList(planes) : []) plane.free()
 }
 
 function broken(message: string): KvasirError {

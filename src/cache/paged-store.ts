@@ -2,9 +2,10 @@
  * Rows in pages of a pool, found through a table for each KV head: heads may have different lengths and hold no more
  * than that, forks share pages until one of them writes.
  */
-import type { KeyValueSegment } from '../kernels/index.ts'
 import type { PageHolder, PagePool } from './page-pool.ts'
-import { type RowPlanes, RowStore, rowBytes, type StoreOptions } from './row-store.ts'
+import type { RowPlanes } from './plane.ts'
+import { PlaneStore, type StoreOptions } from './plane-store.ts'
+import { bytesOfRow } from './row-types.ts'
 
 export interface PagedOptions extends StoreOptions {
   readonly pool: PagePool
@@ -14,7 +15,7 @@ export interface PagedOptions extends StoreOptions {
   readonly settles?: boolean
 }
 
-export class PagedStore extends RowStore implements PageHolder {
+export class PagedStore extends PlaneStore implements PageHolder {
   readonly #options: PagedOptions
   readonly #pool: PagePool
   #capacity: number
@@ -41,7 +42,7 @@ export class PagedStore extends RowStore implements PageHolder {
 
   get bytes(): number {
     const rows = this.#counts.reduce((a, b) => a + b, 0) * this.#pool.pageSize
-    return rows * rowBytes(this.options, this.options.kvDtype)
+    return rows * bytesOfRow(this.options)
   }
 
   protected get planes(): RowPlanes {
@@ -131,11 +132,10 @@ export class PagedStore extends RowStore implements PageHolder {
     if (this.#pool.isShared(page)) this.#pages[at] = this.#pool.separate(page)
   }
 
-  segment(lengths: Int32Array): KeyValueSegment {
-    const { keys, values } = this.planes
+  protected places() {
     const { pageSize } = this.#pool
     const table = { layout: 'shared' as const, pages: this.#pages, pageSize, pagesStride: this.#stride }
-    return { keys, values, storage: this.options.kvDtype, ...table, capacity: this.#capacity, lengths }
+    return { ...table, capacity: this.#capacity }
   }
 
   fork(lengths: Int32Array): PagedStore {

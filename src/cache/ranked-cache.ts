@@ -8,7 +8,7 @@ import type { CacheInfo, LayerCache, LayerExplanation, LayerInput } from './cont
 import { EvictionLog, scoreOf } from './eviction-log.ts'
 import {
   attentionOf,
-  bytesPerToken,
+  bytesOfTokens,
   checkInput,
   checkScores,
   createStore,
@@ -21,7 +21,7 @@ import { PositionAxis } from './position-axis.ts'
 import { QueryRing, QuerySampler } from './query-ring.ts'
 import { RankedRows } from './ranked-rows.ts'
 import type { KeptRows, Retention } from './retention.ts'
-import type { RowList, RowStore } from './row-store.ts'
+import { type RowList, type RowStore, weighRows } from './row-store.ts'
 import { RowsView } from './rows-view.ts'
 import { type DynamicWindow, massBudgets, type SelectionRules, selectRows } from './selection.ts'
 import type { StateVisitor } from './snapshot/state.ts'
@@ -91,7 +91,9 @@ export class RankedCache implements LayerCache {
     if (this.#options.shape.isShared) this.#compress()
     if (numTokens === 0) return
     const args = this.#changesRanks(input) ? this.#attendSingly(input, output) : this.#attendChunk(input, output)
-    if (!this.#options.shape.isShared) this.#compress(args)
+    if (this.#options.shape.isShared) return
+    this.#compress(args)
+    this.#store.settle()
   }
 
   /** Takes tokens in without attending: rankings that look at queries see those of earlier calls only. */
@@ -127,7 +129,7 @@ export class RankedCache implements LayerCache {
     // Arguments are made for each call: one call may move the memory that the views of the next one are of.
     const args = (): AttendArgs => this.#attendArgs(input, output, firsts, lse)
     this.#options.kernels.attend(args())
-    if (this.#rows.mass) this.#options.kernels.weigh({ ...args(), masses: [this.#rows.mass.values] })
+    if (this.#rows.mass) weighRows(this.#options.kernels, this.#store, args(), this.#rows.mass.values)
     return args
   }
 
@@ -203,22 +205,22 @@ export class RankedCache implements LayerCache {
 
   /** The last T tokens over all rows: those from firsts[k] on are seen from their own token on. */
   #attendArgs({ query, numTokens }: Queries, output: Float32Array, firsts: Int32Array, lse?: Float32Array): AttendArgs {
-    const { shape } = this.#options
-    const segment = this.#segment(this.#seen - numTokens)
-    const births = numTokens > 1 ? this.#births(firsts, numTokens, segment.capacity) : undefined
-    const common = { query, output, lse, numTokens, ...attentionOf(shape), firstPosition: 0 }
-    return { ...common, rotation: this.#axis?.forLast(numTokens), segments: [{ ...segment, births }] }
+    const births = numTokens > 1 ? this.#births(firsts, numTokens, this.#store.capacity) : undefined
+    const segments = this.#segments(this.#seen - numTokens, births)
+    const common = { query, output, lse, numTokens, ...attentionOf(this.#options), firstPosition: 0 }
+    return { ...common, rotation: this.#axis?.forLast(numTokens), segments }
   }
 
   /** @param first position of the first query, for ALiBi's distances */
-  #segment(first: number): KeyValueSegment {
-    const segment = { ...this.#store.segment(this.#rows.lengths), bias: this.#rows.bias?.values }
-    if (!this.#options.shape.alibiSlopes) return segment
-    const positions = new Int32Array(this.#rows.lengths.length * segment.capacity)
+  #segments(first: number, births: Int32Array | undefined): KeyValueSegment[] {
+    const facts = { origin: first, births, bias: this.#rows.bias?.values }
+    if (!this.#options.shape.alibiSlopes) return this.#store.segments(this.#rows.lengths, facts)
+    const { capacity } = this.#store
+    const positions = new Int32Array(this.#rows.lengths.length * capacity)
     this.#each((k, row) => {
-      positions[k * segment.capacity + row] = this.#rows.position(k, row) - first
+      positions[k * capacity + row] = this.#rows.position(k, row) - first
     })
-    return { ...segment, positions }
+    return this.#store.segments(this.#rows.lengths, { ...facts, positions })
   }
 
   #births(firsts: Int32Array, numTokens: number, capacity: number): Int32Array {
@@ -313,7 +315,8 @@ export class RankedCache implements LayerCache {
     const values = new Float32Array(this.#rows.lengths.length * this.#store.capacity)
     const args = last?.()
     if (args && args.numTokens >= this.#massQueries) {
-      kernels.weigh({ ...args, firstToken: args.numTokens - this.#massQueries, masses: [values] })
+      const firstToken = args.numTokens - this.#massQueries
+      weighRows(kernels, this.#store, { ...args, firstToken }, values)
       return { values, count: this.#massQueries }
     }
     const numTokens = ring.count
@@ -326,11 +329,11 @@ export class RankedCache implements LayerCache {
     })
     const scratch = {
       ...{ query: ring.latest(), output: new Float32Array(numTokens * shape.numHeads * shape.valueDim), numTokens },
-      ...{ lse: new Float32Array(numTokens * shape.numHeads), ...attentionOf(shape), firstPosition: 0 },
+      ...{ lse: new Float32Array(numTokens * shape.numHeads), ...attentionOf(this.#options), firstPosition: 0 },
       rotation: this.#axis?.forLast(numTokens),
     }
-    kernels.attend({ ...scratch, segments: [{ ...this.#segment(first), births }] })
-    kernels.weigh({ ...scratch, segments: [{ ...this.#segment(first), births }], masses: [values] })
+    kernels.attend({ ...scratch, segments: this.#segments(first, births) })
+    weighRows(kernels, this.#store, { ...scratch, segments: this.#segments(first, births) }, values)
     return { values, count: numTokens }
   }
 
@@ -360,7 +363,7 @@ export class RankedCache implements LayerCache {
       capacityUtilization:
         this.#rows.lengths.reduce((a, b) => a + b, 0) / (this.#rows.lengths.length * this.#options.window),
       bytes: this.#store.bytes + this.#rows.bytes,
-      fullBytes: this.#seen * bytesPerToken(this.#options, this.#hasImportance),
+      fullBytes: bytesOfTokens(this.#options, this.#seen, this.#hasImportance),
       evictedTokens: this.#seen - keptTokens,
     }
   }
@@ -401,6 +404,7 @@ export class RankedCache implements LayerCache {
   reset(): void {
     this.#rows.clear()
     this.#store.release(this.#rows.lengths)
+    this.#store.rewind(0)
     this.#resize()
     this.#axis?.reset()
     this.#ring?.clear()

@@ -12,7 +12,7 @@ import { openWasm, probeWasm } from './wasm.ts'
 
 export type * from './contract.ts'
 export { NEVER } from './contract.ts'
-export { rowBytes } from './storage.ts'
+export { rowBytes, storageTypes } from './storage.ts'
 
 export interface KernelOptions {
   readonly backend?: BackendName

@@ -1,6 +1,6 @@
 /** From bytes or tokens to the rows of each layer: the one place where budgets are worked out. */
 import type { CacheOptions, CacheShape, LayerShape } from '../cache/contract.ts'
-import { rowBytes } from '../cache/row-store.ts'
+import { boundedTypes, bytesOfRow, residualTypes, rowTypesOf } from '../cache/row-types.ts'
 import { invalidArgument } from '../tensor/error.ts'
 import type { ChosenPolicy } from './choice.ts'
 import { pyramidBudgets } from './pyramidkv.ts'
@@ -46,14 +46,17 @@ interface Facts {
 function layerBytes(
   { numKvHeads, headDim, valueDim }: LayerShape,
   window: number,
-  { kvDtype = 'f32', positions }: CacheOptions,
+  options: CacheOptions,
   { hasBias, pageSize, isShared, isRanked }: Facts,
 ): number {
-  const row = rowBytes({ headDim, valueDim, hasOriginals: positions === 'rank' }, kvDtype)
+  const types = boundedTypes(rowTypesOf(options), window)
+  const shape = { headDim, valueDim, hasOriginals: options.positions === 'rank' }
+  const whole = (rows: number) => (pageSize ? Math.ceil(rows / pageSize) * pageSize : rows)
   // A cache that ranks rows anew has one to spare for the token that comes; pages come and go.
   let rows = window + (isRanked ? 1 : 0)
-  if (pageSize) rows = isShared ? window + pageSize - 1 : Math.ceil(window / pageSize) * pageSize
-  return numKvHeads * (rows * row + (hasBias ? 4 * window : 0))
+  if (pageSize) rows = isShared ? window + pageSize - 1 : whole(window)
+  const copies = whole(types.residual) * bytesOfRow({ ...shape, ...residualTypes(types) })
+  return numKvHeads * (rows * bytesOfRow({ ...shape, ...types }) + copies + (hasBias ? 4 * window : 0))
 }
 
 /**

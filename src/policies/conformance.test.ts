@@ -42,19 +42,23 @@ const choices: CacheOptions[] = [
 ]
 
 /** Logic shows with any type; each of the others reads and writes rows in a way of its own. */
-const types = (['f32', 'f16', 'bf16'] as const).map((kvDtype, offset) => ({
-  ...{ kvDtype, offset, numRuns: kvDtype === 'f32' ? 3 : 1 },
-}))
+const types: Partial<CacheOptions>[] = [
+  ...[{ kvDtype: 'f32' as const }, { kvDtype: 'f16' as const }, { kvDtype: 'bf16' as const }],
+  ...[{ kvDtype: 'int8' as const }, { kvDtype: 'fp8-e4m3' as const }, { kvDtype: 'fp8-e5m2' as const }],
+  { kvDtype: 'int4', residual: 5 },
+  { kvDtypeK: 'int8', kvDtypeV: 'int4', residual: 0 },
+]
 
 const kernels = openKernels({ threads: 1 })
 const seed = Number(process.env.KVASIR_SEED ?? 1)
 
 describe.each(choices)('%j', (choice) => {
   describe.each(['contiguous', 'paged'] as const)('%s', (storage) => {
-    test.each(types)('original and by rank, $kvDtype', ({ kvDtype, numRuns, offset }) => {
+    test.each(types)('original and by rank, %j', (type) => {
+      const [numRuns, offset] = [type.kvDtype === 'f32' ? 3 : 1, types.indexOf(type)]
       for (const positions of ['original', 'rank'] as const) {
         if (positions === 'rank' && choice.policy === 'full') continue
-        const options: CacheOptions = { ...choice, storage, pageSize: 4, kvDtype, positions }
+        const options: CacheOptions = { ...choice, ...type, storage, pageSize: 4, positions }
         const property = fc.property(steps, fc.integer({ min: 0, max: 1000 }), (list, own) => {
           const sequences = new Sequences(kernels, options, own)
           for (const step of list) sequences.step(step)

@@ -1,8 +1,9 @@
 /** What a cache option is when nobody says, where that does not depend on the policy. */
 import type { CacheOptions } from '../cache/contract.ts'
+import { usualType } from '../cache/row-types.ts'
 
 export const cacheDefaults = {
-  kvDtype: 'f32',
+  kvDtype: usualType,
   positions: 'original',
   importance: 'model',
   keepMass: 0.95,

@@ -16,8 +16,9 @@ import { FullCache } from '../cache/full-cache.ts'
 import { SharedPool } from '../cache/kv-pool.ts'
 import type { LayerConfig } from '../cache/layout.ts'
 import { RankedCache } from '../cache/ranked-cache.ts'
+import { boundedTypes, type RowTypes, residualTypes, rowTypesOf } from '../cache/row-types.ts'
 import { SequenceCache } from '../cache/sequence-cache.ts'
-import type { Kernels, FloatType as StorageType } from '../kernels/index.ts'
+import { type Kernels, storageTypes } from '../kernels/index.ts'
 import { checkChoice, checkFinite, checkInteger, checkKeys, describe } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
 import { maxWindow, planWindows } from './budget.ts'
@@ -31,13 +32,12 @@ export { cacheDefaults } from './defaults.ts'
 export { checkImportanceSource, importanceNames } from './importance.ts'
 export { type PresetName, presets } from './presets.ts'
 
-/** What K and V can be stored as. */
-export const storageTypes = ['f32', 'f16', 'bf16'] as const
 const safeguard = 0.2
 const defaultPageSize = 16
 
 const optionNames = [
-  ...['policy', 'window', 'sinks', 'recent', 'kvDtype', 'kvBudget', 'storage', 'pageSize', 'pool', 'positions'],
+  ...['policy', 'window', 'sinks', 'recent', 'kvDtype', 'kvDtypeK', 'kvDtypeV', 'residual'],
+  ...['kvBudget', 'storage', 'pageSize', 'pool', 'positions'],
   ...['importance', 'interval', 'leastWindow', 'keepMass', 'seed', 'evictionLog'],
 ]
 
@@ -69,12 +69,12 @@ export function createKvCache(kernels: Kernels, shape: CacheShape, options: Cach
  */
 export function createKvPool(
   kernels: Kernels,
-  options: Pick<CacheOptions, 'kvDtype' | 'pageSize' | 'kvBudget'> = {},
+  options: Pick<CacheOptions, 'kvDtype' | 'kvDtypeK' | 'kvDtypeV' | 'residual' | 'pageSize' | 'kvBudget'> = {},
 ): KvPool {
-  checkKeys('cache', 'a pool', options, ['kvDtype', 'pageSize', 'kvBudget'])
+  checkKeys('cache', 'a pool', options, ['kvDtype', 'kvDtypeK', 'kvDtypeV', 'residual', 'pageSize', 'kvBudget'])
   checkStorage(options)
-  const { kvDtype = cacheDefaults.kvDtype, pageSize = defaultPageSize, kvBudget = Number.POSITIVE_INFINITY } = options
-  return new SharedPool({ kernels, kvDtype, pageSize, maxBytes: kvBudget })
+  const { pageSize = defaultPageSize, kvBudget = Number.POSITIVE_INFINITY } = options
+  return new SharedPool({ kernels, types: rowTypesOf(options), pageSize, maxBytes: kvBudget })
 }
 
 /** Heads of different lengths need pages; side by side, all would take what the longest takes. */
@@ -89,12 +89,14 @@ function pagesFor({ sharesHeads }: ChosenPolicy, { storage, pool, kvBudget }: Ca
 }
 
 function poolOf(kernels: Kernels, options: CacheOptions): SharedPool {
-  const { pool, kvDtype = cacheDefaults.kvDtype, pageSize = defaultPageSize } = options
-  if (pool === undefined) return new SharedPool({ kernels, kvDtype, pageSize, maxBytes: Number.POSITIVE_INFINITY })
+  const { pool, pageSize = defaultPageSize } = options
+  const types = rowTypesOf(options)
+  if (pool === undefined) return new SharedPool({ kernels, types, pageSize, maxBytes: Number.POSITIVE_INFINITY })
   if (!(pool instanceof SharedPool))
     throw invalidArgument('cache', `expected a pool of createKvPool, got ${describe(pool)}`)
-  if (pool.kvDtype !== kvDtype) {
-    throw invalidArgument('cache', `expected kvDtype "${pool.kvDtype}", as in the pool, got "${kvDtype}"`)
+  for (const [name, own] of Object.entries({ keyType: 'kvDtypeK', valueType: 'kvDtypeV', hadamard: 'int4' } as const)) {
+    const [expected, got] = [pool.types[name as keyof RowTypes], types[name as keyof RowTypes]]
+    if (expected !== got) throw invalidArgument('cache', `expected ${own} "${expected}", as in the pool, got "${got}"`)
   }
   return pool
 }
@@ -102,31 +104,36 @@ function poolOf(kernels: Kernels, options: CacheOptions): SharedPool {
 function configOf(
   kernels: Kernels,
   shape: LayerShape,
-  { kvDtype = cacheDefaults.kvDtype, positions, evictionLog = cacheDefaults.evictionLog }: CacheOptions,
+  options: CacheOptions,
   { entry }: ChosenPolicy,
   pool: SharedPool | undefined,
 ): LayerConfig {
+  const { positions, evictionLog = cacheDefaults.evictionLog } = options
   const isRanked = positions === 'rank'
   const retention = entry.retention?.({ policy: 'full' }, { window: 1, sinks: 0, recent: 0 })
   const looksAtQueries = retention?.kind === 'rescoring' && retention.needs.queries !== undefined
+  const types = rowTypesOf(options)
   const { headDim, valueDim } = shape
+  const rows = { headDim, valueDim, hasOriginals: isRanked }
   return {
-    ...{ kernels, shape, kvDtype: kvDtype as StorageType, isRanked, rotates: isRanked || looksAtQueries, evictionLog },
-    pool: pool?.poolOf({ headDim, valueDim, hasOriginals: isRanked }),
+    ...{ kernels, shape, ...types, isRanked, rotates: isRanked || looksAtQueries, evictionLog },
+    pool: pool?.poolOf({ ...rows, ...types }),
+    residualPool: pool?.poolOf({ ...rows, ...residualTypes(types) }),
   }
 }
 
 type Config = LayerConfig & { readonly layer: number }
 
 function createLayer(
-  config: Config,
+  whole: Config,
   options: CacheOptions,
   policy: ChosenPolicy,
   window: number,
   hasImportance: boolean,
 ): LayerCache {
   const { entry } = policy
-  if (!entry.retention) return new FullCache({ ...config, window: options.window }, hasImportance)
+  if (!entry.retention) return new FullCache({ ...whole, window: options.window }, hasImportance)
+  const config = { ...whole, ...boundedTypes(whole, window) }
   // A layer that never looks further back than its own window keeps just that, whatever ranks the others.
   if (config.shape.window !== undefined) {
     return new BoundedCache({ ...config, window, sinks: 0, recent: 0, rankBy: 'recency' }, hasImportance)
@@ -204,8 +211,12 @@ function checkUnbounded(options: CacheOptions): void {
   }
 }
 
-function checkStorage({ kvDtype, pageSize, kvBudget, storage }: Partial<CacheOptions>): void {
-  if (kvDtype !== undefined) checkChoice('cache', 'kvDtype', kvDtype, storageTypes)
+function checkStorage(options: Partial<CacheOptions>): void {
+  const { kvDtype, kvDtypeK, kvDtypeV, residual, pageSize, kvBudget, storage } = options
+  for (const [name, type] of Object.entries({ kvDtype, kvDtypeK, kvDtypeV })) {
+    if (type !== undefined) checkChoice('cache', name, type, storageTypes)
+  }
+  if (residual !== undefined) checkInteger('cache', 'residual', residual, 0, maxWindow)
   if (storage !== undefined) checkChoice('cache', 'storage', storage, ['contiguous', 'paged'])
   if (pageSize !== undefined) checkInteger('cache', 'pageSize', pageSize, 1, 65536)
   if (kvBudget !== undefined) checkInteger('cache', 'kvBudget', kvBudget, 1)

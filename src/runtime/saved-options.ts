@@ -13,8 +13,8 @@ const ownScore = 'a function'
 export type SavedOptions = Readonly<Record<string, unknown>>
 
 const free = ['storage', 'pageSize', 'pool']
-/** Their defaults follow from the policy: the state of each layer tells whether they agree. */
-const derived = ['window', 'sinks', 'recent', 'interval', 'leastWindow', 'kvBudget']
+/** Their defaults follow from others: the state of each layer tells whether they agree. */
+const derived = ['window', 'sinks', 'recent', 'interval', 'leastWindow', 'kvBudget', 'kvDtypeK', 'kvDtypeV', 'residual']
 
 export function savedOptions(options: CacheOptions): SavedOptions {
   const entries = Object.entries(options).filter(([name, value]) => name !== 'pool' && value !== undefined)

@@ -30,7 +30,8 @@ function expectSame(restored: KvCache, original: KvCache): void {
 }
 
 const settings = fc.record({
-  kvDtype: fc.constantFrom('f32', 'f16', 'bf16'),
+  kvDtype: fc.constantFrom('f32', 'f16', 'bf16', 'int8', 'fp8-e4m3', 'int4'),
+  residual: fc.constantFrom(0, 5),
   positions: fc.constantFrom('original', 'rank'),
   storage: fc.constantFrom('contiguous', 'paged'),
   pageSize: fc.constantFrom(4, 16),
@@ -102,7 +103,7 @@ describe('refusals', () => {
   test.each<[Partial<CacheOptions>, RegExp]>([
     [{ window: 13 }, /expected window 13, got "window 12"/],
     [{ sinks: 2 }, /expected sinks 2, got "sinks 4"/],
-    [{ kvDtype: 'f16' }, /expected kvDtype f16, got "kvDtype f32"/],
+    [{ kvDtype: 'f16' }, /expected kvDtypeK f16, got "kvDtypeK f32"/],
     [{ policy: 'linear' }, /expected ranked by importance, got "ranked by recency"/],
     [{ policy: 'h2o' }, /expected cache ranked, got "cache bounded"/],
     [{ policy: 'full', window: undefined } as Partial<CacheOptions>, /expected cache full, got "cache bounded"/],

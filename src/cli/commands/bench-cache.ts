@@ -2,7 +2,7 @@
 import { Command, Option } from 'commander'
 import type { CacheType } from '../../../bench/cache/contract.ts'
 import type { PolicyChoice } from '../../cache/contract.ts'
-import { storageTypes } from '../../policies/index.ts'
+import { storageTypes } from '../../kernels/index.ts'
 import type { CliContext } from '../context.ts'
 import { examples, integer, integers, jsonOption, names, policies, threadsOption } from '../options.ts'
 import { reportCache } from './bench-cache-report.ts'

@@ -3,11 +3,11 @@
  * says what attention gives, which tokens stay and what their scores are, from the definitions in docs/caches.md.
  */
 import type { LayerInput, LayerShape } from '../../cache/contract.ts'
-import type { FloatType as StorageType } from '../../kernels/index.ts'
+import type { StorageType } from '../../kernels/index.ts'
 import type { NaiveRules } from './naive-rules.ts'
 import { type NaiveView, rescores, staticScore } from './naive-scores.ts'
 import { dynamicBudgets, keepBest, keepTogether, sum } from './naive-selection.ts'
-import { dot, type Frequencies, type NaiveToken, stored, turn } from './naive-token.ts'
+import { dot, type Frequencies, type NaiveFormat, type NaiveToken, stored, turn } from './naive-token.ts'
 
 export interface NaiveOptions {
   readonly shape: LayerShape
@@ -16,6 +16,10 @@ export interface NaiveOptions {
   readonly seed: number
   readonly keyStorage: StorageType
   readonly valueStorage: StorageType
+  /** Rows go through a Hadamard transform. */
+  readonly isTransformed: boolean
+  /** Queries see the last so many tokens in f16. */
+  readonly residual: number
   /** Absent: keys and queries come rotated, or never are. */
   readonly frequencies?: Frequencies
   readonly isRank: boolean
@@ -90,11 +94,13 @@ export class NaiveLayer {
     const outputs: Float64Array[] = []
     for (let t = 0; t < numTokens; t += size) {
       this.#add(input, t, size)
+      if (size === 1) this.#leave()
       if (rules.interval === 0) this.#keepStatic()
       else this.#renumber()
       for (let n = this.seen - size; n < this.seen; n++) outputs.push(...this.#attendAs(n))
     }
     if (rules.interval > 0) this.#compress()
+    this.#leave()
     return Float64Array.from(outputs.flatMap((output) => [...output]))
   }
 
@@ -108,7 +114,13 @@ export class NaiveLayer {
       for (let k = 0; k < K; k++) {
         const token: NaiveToken = {
           ...{ position: this.seen, key: part(key, t * K + k, D), value: part(value, t * K + k, E), mass: 0 },
-          ...{ bias: importance?.[t * K + k] ?? 0, score: Number.NaN, number: this.#next, hasMoved: false },
+          ...{
+            bias: importance?.[t * K + k] ?? 0,
+            score: Number.NaN,
+            number: this.#next,
+            hasMoved: false,
+            hasLeft: false,
+          },
         }
         if (this.#options.rules.passesOver && token.bias === Number.NEGATIVE_INFINITY) continue
         if (!(this.#options.rules.score in rescores)) {
@@ -143,14 +155,30 @@ export class NaiveLayer {
     }
   }
 
-  #key({ key, number, hasMoved }: NaiveToken): Float64Array {
-    const { keyStorage, frequencies } = this.#options
-    if (!frequencies) return stored(key, keyStorage)
-    return stored(turn(hasMoved ? stored(key, keyStorage) : key, frequencies, number), keyStorage)
+  /** Of a token as the query at `position` sees it. */
+  #format(token: NaiveToken, position: number, storage: StorageType): NaiveFormat {
+    const { isTransformed, residual } = this.#options
+    const isRecent = position < token.position + residual && !token.hasLeft
+    return { storage: isRecent ? 'f16' : storage, isTransformed }
   }
 
-  #value({ value }: NaiveToken): Float64Array {
-    return stored(value, this.#options.valueStorage)
+  #key(token: NaiveToken, position: number): Float64Array {
+    const { keyStorage, frequencies } = this.#options
+    const { key, number, hasMoved } = token
+    const format = this.#format(token, position, keyStorage)
+    if (!frequencies) return stored(key, format)
+    return stored(turn(hasMoved ? stored(key, format) : key, frequencies, number), format)
+  }
+
+  #value(token: NaiveToken, position: number): Float64Array {
+    return stored(token.value, this.#format(token, position, this.#options.valueStorage))
+  }
+
+  /** With room for the last R tokens, one that is so far back is overwritten. */
+  #leave(): void {
+    for (const tokens of this.#history) {
+      for (const token of tokens) token.hasLeft ||= token.position + this.#options.residual < this.seen
+    }
   }
 
   /** All heads of the query at a position, over what they hold. */
@@ -162,7 +190,7 @@ export class NaiveLayer {
       const output = new Float64Array(shape.valueDim)
       for (const [n, token] of tokens.entries()) {
         token.mass += rules.score === 'h2o' ? (weights[n] as number) : 0
-        const value = this.#value(token)
+        const value = this.#value(token, position)
         for (let e = 0; e < output.length; e++) output[e]! += (weights[n] as number) * (value[e] as number)
       }
       return output
@@ -183,7 +211,9 @@ export class NaiveLayer {
     const open = new Set(tokens.filter((_, n) => isOpen[n]))
     const visible = rules.masks ? new Set(keepBest(hideless(open), rules.window, rules)) : open
     const logits = tokens.map((token) => {
-      return visible.has(token) ? scale * dot(this.#key(token), turned) + token.bias : Number.NEGATIVE_INFINITY
+      return visible.has(token)
+        ? scale * dot(this.#key(token, position), turned) + token.bias
+        : Number.NEGATIVE_INFINITY
     })
     const most = Math.max(...logits)
     if (most === Number.NEGATIVE_INFINITY) return logits.map(() => 0)
@@ -224,8 +254,8 @@ export class NaiveLayer {
     const { shape, rules, frequencies } = this.#options
     return {
       ...{ heads: this.heads, numHeads: shape.numHeads, seen: this.seen, rules },
-      keys: (head) => this.heads[head]!.map((token) => this.#key(token)),
-      values: (head) => this.heads[head]!.map((token) => this.#value(token)),
+      keys: (head) => this.heads[head]!.map((token) => this.#key(token, this.seen - 1)),
+      values: (head) => this.heads[head]!.map((token) => this.#value(token, this.seen - 1)),
       recentMass: (count) => this.#recentMass(count),
       sample: (head) => this.#sample().map((queries) => queries[head] as Float64Array),
       ahead: (query) => {

@@ -1,6 +1,7 @@
 /** Tokens of the naive layer: what came, what storage made of it, and where the key stands. */
-import type { FloatType as StorageType } from '../../kernels/index.ts'
-import { storageCodecs } from '../../kernels/storage.ts'
+import type { StorageType } from '../../kernels/index.ts'
+import { allocateRows, readRow, writeRow } from '../../kernels/storage.ts'
+import { hadamard } from '../../tensor/hadamard.ts'
 
 export interface NaiveToken {
   readonly position: number
@@ -16,15 +17,27 @@ export interface NaiveToken {
   number: number
   /** Its key has been rotated anew since it came. */
   hasMoved: boolean
+  /** Its copy in f16 is gone. */
+  hasLeft: boolean
 }
 
 /** Radians a position, `[R]`; pairs (i, i + R). */
 export type Frequencies = readonly number[]
 
+export interface NaiveFormat {
+  readonly storage: StorageType
+  readonly isTransformed: boolean
+}
+
 /** What storage makes of a row. */
-export function stored(row: Float64Array, storage: StorageType): Float64Array {
-  const { read, write } = storageCodecs[storage]
-  return row.map((value) => read(write(value)))
+export function stored(row: Float64Array, { storage, isTransformed }: NaiveFormat): Float64Array {
+  const values = row.slice()
+  if (isTransformed) hadamard(values)
+  const place = allocateRows(1, row.length, storage)
+  writeRow(place, storage, 0, values)
+  const read = readRow(place, storage, 0, row.length)
+  if (isTransformed) hadamard(read)
+  return read
 }
 
 export function turn(vector: Float64Array, frequencies: Frequencies, position: number): Float64Array {

@@ -1,5 +1,6 @@
 /** Kernels whose memory begins as NaN, and where what lies past the rows of a head turns to NaN before each attention. */
-import type { AttendArgs, Kernels, KeyValueSegment, StorageArray } from '../../kernels/index.ts'
+import type { AttendArgs, Kernels, KeyValueSegment, StorageArray, StorageType } from '../../kernels/index.ts'
+import { rowLength, storagesOf } from '../../kernels/storage.ts'
 
 /** All bits set: NaN as f32, f16, bf16 and in the scale of a quantized row. */
 const poison = 0xff
@@ -27,13 +28,14 @@ export function poisoned(kernels: Kernels, mayShare: () => boolean): Kernels {
 function spoil({ segments, numKvHeads, headDim, valueDim }: AttendArgs, mayShare: boolean): void {
   for (const segment of segments) {
     const { capacity, lengths, layout, rows, bias } = segment
+    const { keyStorage, valueStorage } = storagesOf(segment)
     for (let k = 0; k < numKvHeads && !rows; k++) {
       const length = lengths[k] as number
       bias?.fill(Number.NaN, k * capacity + length, (k + 1) * capacity)
       const [first, count] = layout === 'shared' ? restOfPage(segment, k) : [k * capacity + length, capacity - length]
       if (layout === 'shared' && mayShare) continue
-      spoilRows(segment.keys, headDim, first, count)
-      spoilRows(segment.values, valueDim, first, count)
+      spoilRows(segment.keys, keyStorage, headDim, first, count)
+      spoilRows(segment.values, valueStorage, valueDim, first, count)
     }
   }
 }
@@ -50,8 +52,8 @@ function restOfPage(
   return [page * pageSize + used, pageSize - used]
 }
 
-function spoilRows(plane: StorageArray, dim: number, first: number, count: number): void {
+function spoilRows(plane: StorageArray, storage: StorageType, dim: number, first: number, count: number): void {
   const bytes = new Uint8Array(plane.buffer, plane.byteOffset, plane.byteLength)
-  const row = dim * plane.BYTES_PER_ELEMENT
+  const row = rowLength(dim, storage) * plane.BYTES_PER_ELEMENT
   bytes.fill(poison, first * row, (first + count) * row)
 }

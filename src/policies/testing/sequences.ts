@@ -2,7 +2,7 @@
 import { expect } from 'vitest'
 import type { CacheOptions, KvCache, KvPool, LayerInput, LayerRotary, LayerShape } from '../../cache/contract.ts'
 import { createRandom, normal } from '../../kernels/cases.ts'
-import type { Kernels, FloatType as StorageType } from '../../kernels/index.ts'
+import type { Kernels, StorageType } from '../../kernels/index.ts'
 import { createKvCache, createKvPool } from '../index.ts'
 import { NaiveLayer } from './naive-layer.ts'
 import { rulesOf } from './naive-rules.ts'
@@ -42,7 +42,10 @@ const roundingError = 3e-5
  * Numbers that the cache rotates lie a little beside those of f64 before they are rounded, so that one in thousands
  * goes to the neighbour: what that may change an output by.
  */
-const neighbour = { f32: 0, f16: 2e-3, bf16: 1.5e-2 } as const satisfies Record<StorageType, number>
+const neighbour = {
+  ...{ f32: 0, f16: 2e-3, bf16: 1.5e-2 },
+  ...{ int8: 2e-2, 'fp8-e4m3': 0.15, 'fp8-e5m2': 0.3, int4: 0.3 },
+} as const satisfies Record<StorageType, number>
 
 export class Sequences {
   readonly #options: CacheOptions
@@ -57,8 +60,9 @@ export class Sequences {
     const isMask = options.policy === 'full' && options.window !== undefined
     const guarded = poisoned(kernels, () => isMask || this.#sequences.length > 1)
     const isPyramid = options.policy.includes('pyramidkv')
-    const { pageSize, kvDtype } = options
-    this.#pool = options.storage === 'paged' ? createKvPool(guarded, { pageSize, kvDtype }) : undefined
+    const { pageSize, kvDtype, kvDtypeK, kvDtypeV, residual } = options
+    const pooled = { pageSize, kvDtype, kvDtypeK, kvDtypeV, residual }
+    this.#pool = options.storage === 'paged' ? createKvPool(guarded, pooled) : undefined
     this.#options = options
     this.#random = createRandom(seed)
     this.#sequences = []
@@ -66,20 +70,24 @@ export class Sequences {
     const layers = Array.from({ length: numLayers }, () => shape)
     const cache = createKvCache(guarded, { numLayers, layers, hasImportance: true }, { ...options, pool: this.#pool })
     this.#rotates = cache.layer(0).rotates === true
-    this.#tolerance = roundingError + (this.#rotates ? neighbour[this.#storage] : 0)
+    this.#tolerance = roundingError + (this.#rotates ? Math.max(...this.#types.map((type) => neighbour[type])) : 0)
     const naive = windowsOf(options.window, isPyramid).map((window, layer) => this.#naiveLayer(window, layer))
     this.#sequences.push({ cache, naive })
   }
 
-  get #storage(): StorageType {
-    return this.#options.kvDtype ?? 'f32'
+  /** Of keys and values. */
+  get #types(): [StorageType, StorageType] {
+    const { kvDtype = 'f32', kvDtypeK = kvDtype, kvDtypeV = kvDtype } = this.#options
+    return [kvDtypeK, kvDtypeV]
   }
 
   #naiveLayer(window: number | undefined, layer: number): NaiveLayer {
     const options = this.#options
     return new NaiveLayer({
       ...{ shape, layer, rules: rulesOf(options, window), seed: options.seed ?? 0 },
-      ...{ keyStorage: this.#storage, valueStorage: this.#storage },
+      ...{ keyStorage: this.#types[0], valueStorage: this.#types[1] },
+      isTransformed: this.#types.includes('int4'),
+      residual: Math.min(options.residual ?? (this.#types.includes('int4') ? 128 : 0), window ?? Infinity),
       ...{ isRank: options.positions === 'rank', ...(this.#rotates && { frequencies }) },
     })
   }

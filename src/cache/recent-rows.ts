@@ -1,0 +1,110 @@
+/**
+ * Copies of the newest tokens in a store of their own: which row of the main store each is a copy of, and what a cache
+ * says of that row, entry by entry.
+ */
+import { NEVER } from '../kernels/index.ts'
+import type { RowFacts, RowList } from './row-store.ts'
+
+const nowhere = -1
+
+export class RecentRows {
+  /** N: entries of each head. */
+  readonly size: number
+  /** `[K, N]` */
+  readonly rows: Int32Array
+  readonly #numKvHeads: number
+
+  constructor(numKvHeads: number, size: number) {
+    this.size = size
+    this.#numKvHeads = numKvHeads
+    this.rows = new Int32Array(numKvHeads * size).fill(nowhere)
+  }
+
+  /** Token t, if a head keeps it, is what entry entryOf(t) is a copy of; of others entries become copies of nothing. */
+  place(
+    { counts, tokens, slots, stride }: RowList,
+    firstToken: number,
+    numTokens: number,
+    entryOf: (t: number) => number,
+  ) {
+    for (let k = 0; k < this.#numKvHeads; k++) {
+      for (let t = firstToken; t < numTokens; t++) this.rows[k * this.size + entryOf(t)] = nowhere
+      for (let n = k * stride; n < k * stride + (counts[k] as number); n++) {
+        const token = tokens[n] as number
+        if (token >= firstToken) this.rows[k * this.size + entryOf(token)] = slots[n] as number
+      }
+    }
+  }
+
+  /** Rows of a head now hold something else. */
+  forget(head: number, rows: Int32Array): void {
+    const own = this.#own(head)
+    for (const row of rows) {
+      const entry = own.indexOf(row)
+      if (entry >= 0) own[entry] = nowhere
+    }
+  }
+
+  /** Rows were copied over others of the same head: from[n] over to[n]. */
+  move(head: number, from: Int32Array, to: Int32Array): void {
+    this.forget(head, to)
+    const own = this.#own(head)
+    for (const [n, row] of from.entries()) {
+      const entry = own.indexOf(row)
+      if (entry >= 0) own[entry] = to[n] as number
+    }
+  }
+
+  /** Rows past lengths[k] are no more. */
+  release(lengths: Int32Array): void {
+    for (const [k, length] of lengths.entries()) {
+      const own = this.#own(k)
+      for (let entry = 0; entry < own.length; entry++) if ((own[entry] as number) >= length) own[entry] = nowhere
+    }
+  }
+
+  #own(head: number): Int32Array {
+    return this.rows.subarray(head * this.size, (head + 1) * this.size)
+  }
+
+  /** The entry that is a copy of a row, or -1. */
+  entryOf(head: number, row: number): number {
+    return this.#own(head).indexOf(row)
+  }
+
+  each(visit: (head: number, entry: number, row: number) => void): void {
+    for (let k = 0; k < this.#numKvHeads; k++) {
+      for (let entry = 0; entry < this.size; entry++) {
+        const row = this.rows[k * this.size + entry] as number
+        if (row !== nowhere) visit(k, entry, row)
+      }
+    }
+  }
+
+  /**
+   * The facts by entry. Copies are seen until `deathOf` their entry, on the axis of births.
+   * @param capacity of the arrays by row
+   */
+  facts(facts: RowFacts, capacity: number, deathOf: (entry: number) => number, listed?: Uint8Array): RowFacts {
+    const { bias, births, deaths, positions, firstPosition, origin } = facts
+    const count = this.rows.length
+    const own = {
+      bias: bias && new Float32Array(count),
+      births: new Int32Array(count).fill(NEVER),
+      deaths: new Int32Array(count),
+      positions: positions || firstPosition !== undefined ? new Int32Array(count) : undefined,
+    }
+    this.each((k, entry, row) => {
+      const [at, from] = [k * this.size + entry, k * capacity + row]
+      if (own.bias) own.bias[at] = bias?.[from] as number
+      if (!listed || listed[from]) own.births[at] = births?.[from] ?? -NEVER
+      own.deaths[at] = Math.min(deaths?.[from] ?? NEVER, deathOf(entry))
+      if (own.positions) own.positions[at] = positions?.[from] ?? (firstPosition as number) + row
+    })
+    return { ...own, origin }
+  }
+
+  copyFrom(other: RecentRows): void {
+    this.rows.set(other.rows)
+  }
+}

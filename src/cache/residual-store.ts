@@ -1,0 +1,269 @@
+/**
+ * Rows of few bits, of which the last R tokens of the stream are stored in f16 besides: a query sees those from there.
+ * Each token is written to both at once, so nothing is converted later: it is a matter of lifetimes. The copy of the
+ * token at position p is seen by queries before p + R, its row in the main store by those from there on; a chunk of
+ * tokens thus gives what its tokens give one at a time. While a chunk is attended all of its tokens have copies.
+ */
+import { type KeyValueSegment, NEVER, type Rotation } from '../kernels/index.ts'
+import { ContiguousStore } from './contiguous-store.ts'
+import type { PlaneStore, StoreOptions } from './plane-store.ts'
+import { RecentRows } from './recent-rows.ts'
+import { appendedRows, type NewRows, type RowFacts, type RowList, type RowStore } from './row-store.ts'
+import { residualTypes } from './row-types.ts'
+import { invalidState, type StateVisitor } from './snapshot/state.ts'
+
+export interface ResidualOptions extends StoreOptions {
+  /** A store for R rows a head in f16. */
+  readonly createRing: () => PlaneStore
+}
+
+/** Tokens that have copies: entry e is the one at positionOf(e). */
+interface Copies {
+  readonly store: PlaneStore
+  readonly recent: RecentRows
+  readonly positionOf: (entry: number) => number
+  /** Entries in use, of each head. */
+  readonly count: number
+}
+
+export class ResidualStore implements RowStore {
+  readonly #options: ResidualOptions
+  readonly #main: PlaneStore
+  /** R entries, token p in entry p mod R. Made with the first token. */
+  #ring: PlaneStore | undefined
+  readonly #ringRows: RecentRows
+  /** The last chunk, until it is settled. */
+  #chunk: { readonly store: PlaneStore; readonly recent: RecentRows; readonly first: number } | undefined
+  #seen = 0
+  /** `[K, C]`: those of rows that have no copy are always visible. */
+  #births = new Int32Array(0)
+  /** Entries of `#births` that are not as they were made. */
+  #touched: number[] = []
+
+  constructor(options: ResidualOptions, main: PlaneStore) {
+    this.#options = options
+    this.#main = main
+    this.#ringRows = new RecentRows(options.numKvHeads, options.residual)
+  }
+
+  get capacity(): number {
+    return this.#main.capacity
+  }
+
+  get bytes(): number {
+    return this.#main.bytes + (this.#ring?.bytes ?? 0) + (this.#chunk?.store.bytes ?? 0)
+  }
+
+  get #ringLengths(): Int32Array {
+    return new Int32Array(this.#options.numKvHeads).fill(Math.min(this.#seen, this.#options.residual))
+  }
+
+  /** What has copies; the ring first, where it is not yet what the chunk will make it. */
+  #copies(): Copies[] {
+    const { residual } = this.#options
+    const before = this.#chunk?.first ?? this.#seen
+    const copies: Copies[] = []
+    if (this.#ring) {
+      const positionOf = (entry: number) => before - 1 - ((((before - 1 - entry) % residual) + residual) % residual)
+      copies.push({ store: this.#ring, recent: this.#ringRows, positionOf, count: Math.min(before, residual) })
+    }
+    if (this.#chunk) {
+      const { store, recent, first } = this.#chunk
+      copies.push({ store, recent, positionOf: (entry) => first + entry, count: recent.size })
+    }
+    return copies
+  }
+
+  reserve(lengths: Int32Array, numWrites: number): void {
+    const { residual, numKvHeads, createRing } = this.#options
+    if (numWrites > 0) {
+      this.#ring ??= createRing()
+      const rows = Math.min(residual, this.#seen + numWrites)
+      this.#ring.reserve(new Int32Array(numKvHeads).fill(rows), Math.min(residual, numWrites))
+    }
+    this.#main.reserve(lengths, numWrites)
+  }
+
+  release(lengths: Int32Array): void {
+    this.#main.release(lengths)
+    for (const { recent } of this.#copies()) recent.release(lengths)
+  }
+
+  write(input: NewRows, rows: RowList, turn?: Rotation): void {
+    this.settle()
+    const { numTokens } = input
+    const { numKvHeads, residual } = this.#options
+    for (let k = 0; k < numKvHeads; k++) {
+      const first = k * rows.stride
+      this.#ringRows.forget(k, rows.slots.subarray(first, first + (rows.counts[k] as number)))
+    }
+    this.#main.write(input, rows, turn)
+    const first = this.#seen
+    if (numTokens === 1) {
+      const entry = first % residual
+      this.#ringRows.place(rows, 0, 1, () => entry)
+      this.#ring?.write(input, appendedRows(new Int32Array(numKvHeads).fill(entry), 1), turn)
+    } else {
+      const store = new ContiguousStore({ ...residualTypes(this.#options), capacity: numTokens })
+      const recent = new RecentRows(numKvHeads, numTokens)
+      recent.place(rows, 0, numTokens, (t) => t)
+      store.write(input, appendedRows(new Int32Array(numKvHeads), numTokens), turn)
+      this.#chunk = { store, recent, first }
+    }
+    this.#seen += numTokens
+  }
+
+  /** The last R tokens of the chunk go into the ring. */
+  settle(): void {
+    const chunk = this.#chunk
+    if (!chunk) return
+    const { residual, numKvHeads } = this.#options
+    const { size, rows } = chunk.recent
+    for (let k = 0; k < numKvHeads; k++) {
+      for (let t = Math.max(0, size - residual); t < size; t++) {
+        const entry = (chunk.first + t) % residual
+        this.#ring?.take(chunk.store, k, t, entry)
+        this.#ringRows.rows[k * residual + entry] = rows[k * size + t] as number
+      }
+    }
+    chunk.store.free()
+    this.#chunk = undefined
+  }
+
+  rewind(seen: number): void {
+    this.settle()
+    this.#seen = seen
+  }
+
+  turn(heads: ArrayLike<number>, rows: ArrayLike<number>, turned: Rotation): void {
+    this.#main.turn(heads, rows, turned)
+    const { rotaryPairs: pairs } = turned
+    for (const { store, recent } of this.#copies()) {
+      const found = Array.from(rows, (row, n) => ({ n, head: heads[n] as number, row }))
+        .map(({ n, head, row }) => ({ n, head, entry: recent.entryOf(head, row) }))
+        .filter(({ entry }) => entry >= 0)
+      const part = (table: Float32Array) => {
+        const parts = new Float32Array(found.length * pairs)
+        for (const [i, { n }] of found.entries()) parts.set(table.subarray(n * pairs, (n + 1) * pairs), i * pairs)
+        return parts
+      }
+      const rotation = { ...turned, cos: part(turned.cos), sin: part(turned.sin) }
+      store.turn(
+        found.map(({ head }) => head),
+        found.map(({ entry }) => entry),
+        rotation,
+      )
+    }
+  }
+
+  move(head: number, from: Int32Array, to: Int32Array): void {
+    this.#main.move(head, from, to)
+    for (const { recent } of this.#copies()) recent.move(head, from, to)
+  }
+
+  read(which: 'keys' | 'values', head: number, rows: Int32Array): Float32Array {
+    const all = this.#main.read(which, head, rows)
+    const dim = rows.length > 0 ? all.length / rows.length : 0
+    const places = new Map<number, number>()
+    for (const [n, row] of rows.entries()) places.set(row, n)
+    for (const { store, recent, positionOf } of this.#copies()) {
+      recent.each((k, entry, row) => {
+        const n = places.get(row)
+        if (k !== head || n === undefined || positionOf(entry) + this.#options.residual < this.#seen) return
+        all.set(store.read(which, head, Int32Array.of(entry)), n * dim)
+      })
+    }
+    return all
+  }
+
+  segments(lengths: Int32Array, facts: RowFacts): KeyValueSegment[] {
+    const copies = this.#copies()
+    const births = this.#mainBirths(copies, facts)
+    const listed = facts.rows && this.#listed(lengths, facts.rows)
+    const others = copies.map(({ store, recent, positionOf, count }) => {
+      const deathOf = (entry: number) => this.#leaves(positionOf(entry), facts)
+      const own = recent.facts(facts, this.capacity, deathOf, listed)
+      return store.segments(new Int32Array(lengths.length).fill(count), own)[0]
+    })
+    return [this.#main.segments(lengths, { ...facts, births })[0], ...others]
+  }
+
+  /** When a query no longer sees the copy of a token, on the axis of births. */
+  #leaves(position: number, { origin }: RowFacts): number {
+    return position + this.#options.residual - origin
+  }
+
+  /** Rows with a copy are born when that goes; of a step without other births only these are written. */
+  #mainBirths(copies: readonly Copies[], facts: RowFacts): Int32Array {
+    const { capacity } = this
+    const size = this.#options.numKvHeads * capacity
+    if (this.#births.length !== size) {
+      this.#births = new Int32Array(size).fill(-NEVER)
+      this.#touched = []
+    }
+    for (const at of this.#touched) this.#births[at] = -NEVER
+    this.#touched = []
+    const births = facts.births?.slice() ?? this.#births
+    for (const { recent, positionOf } of copies) {
+      recent.each((k, entry, row) => {
+        const at = k * capacity + row
+        births[at] = Math.max(births[at] as number, this.#leaves(positionOf(entry), facts))
+        if (!facts.births) this.#touched.push(at)
+      })
+    }
+    return births
+  }
+
+  /** `[K, C]`: 1 for rows of a list. */
+  #listed(lengths: Int32Array, rows: Int32Array): Uint8Array {
+    const { capacity } = this
+    const flags = new Uint8Array(rows.length)
+    for (const [k, length] of lengths.entries()) {
+      for (let n = 0; n < length; n++) flags[k * capacity + (rows[k * capacity + n] as number)] = 1
+    }
+    return flags
+  }
+
+  collect(parts: readonly Float32Array[], into: Float32Array): void {
+    for (const [n, { recent }] of this.#copies().entries()) {
+      recent.each((k, entry, row) => {
+        const at = k * this.capacity + row
+        into[at] = (into[at] as number) + (parts[n]?.[k * recent.size + entry] as number)
+      })
+    }
+  }
+
+  visitRows(visitor: StateVisitor, lengths: Int32Array): void {
+    this.settle()
+    visitor.fixed('residual', this.#options.residual)
+    this.#main.visitRows(visitor, lengths)
+    this.#seen = visitor.integer('tokens of the store', this.#seen, 0)
+    if (this.#seen === 0) return
+    if (visitor.isReading) this.#ring ??= this.#options.createRing()
+    this.#ring?.visitRows(visitor, this.#ringLengths)
+    visitor.integers('residual rows', this.#ringRows.rows, -1)
+    this.#ringRows.each((k, _, row) => {
+      if (row >= (lengths[k] as number)) throw invalidState(`expected a copy of one of ${lengths[k]} rows, got ${row}`)
+    })
+  }
+
+  fork(lengths: Int32Array): ResidualStore {
+    this.settle()
+    const copy = new ResidualStore(this.#options, this.#main.fork(lengths))
+    copy.#ring = this.#ring?.fork(this.#ringLengths)
+    copy.#ringRows.copyFrom(this.#ringRows)
+    copy.#seen = this.#seen
+    return copy
+  }
+
+  checkIntegrity(): void {
+    this.#main.checkIntegrity()
+    this.#ring?.checkIntegrity()
+  }
+
+  free(): void {
+    this.#main.free()
+    this.#ring?.free()
+    this.#chunk?.store.free()
+  }
+}
