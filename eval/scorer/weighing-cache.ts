@@ -107,7 +107,7 @@ export class WeighingLayer implements LayerCache {
       ...{ lengths: new Int32Array(numKvHeads).fill(this.#seen), bias: this.importance, firstPosition: 0 },
     }
     const args: AttendArgs = {
-      ...{ query, output, lse, numTokens: T, ...attentionOf(this.shape), firstPosition: first, rotation },
+      ...{ query, output, lse, numTokens: T, ...attentionOf({ shape: this.shape }), firstPosition: first, rotation },
       ...{ left: window === undefined ? undefined : window - 1, right: 0, segments: [segment] },
     }
     this.#kernels.attend(args)

@@ -29,7 +29,7 @@ export interface LayerConfig extends RowTypes {
 }
 
 /** What every kernel call for a layer needs: its sizes and what becomes of its logits. */
-export function attentionOf({ shape, hadamard }: LayerConfig) {
+export function attentionOf({ shape, hadamard }: Pick<LayerConfig, 'shape'> & Partial<LayerConfig>) {
   const { numHeads, numKvHeads, headDim, valueDim, ...rest } = shape
   const { scale = 1 / Math.sqrt(headDim), softcap, sinkLogits, alibiSlopes } = rest
   return { numHeads, numKvHeads, headDim, valueDim, scale, softcap, sinkLogits, alibiSlopes, hadamard }
