@@ -21,11 +21,14 @@ export interface Forgetting {
 /** What counts of attention: squared, so that what a few queries need weighs more than what all glance at. */
 const power = 2
 
-/** A token. The steepest forgets as a sliding window does. */
-const slopes: readonly number[] = [0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 1, 10]
+/**
+ * A token. The steepest forgets as a sliding window does; gentler ones than these change little over a text here, and
+ * everything over a much longer one.
+ */
+const slopes: readonly number[] = [0, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 1, 10]
 const recents: readonly number[] = [0, 8, 16, 32, 64]
 /** A steeper slope must keep so much more: texts of use may be far longer than those here. */
-const worthwhile = 1.002
+const worthwhile = 1.02
 
 /** Of the window: what recent tokens take at most. */
 export const recentShare = 0.25
