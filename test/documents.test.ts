@@ -78,6 +78,7 @@ test('docs/cli.md names every option', async () => {
     ['eval', 'recall'],
     ['eval', 'memory'],
     ['eval', 'policies'],
+    ['eval', 'dtypes'],
     ['train-scorer'],
     ['bench', 'attention'],
     ['bench', 'generate'],

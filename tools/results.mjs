@@ -1,5 +1,5 @@
 /**
- * Measures what the README and bench/README.md claim and writes it there: `node tools/results.mjs`, best on an idle
+ * Measures what the README, bench/README.md and docs/evaluation.md claim and writes it there: `node tools/results.mjs`, best on an idle
  * machine. With names (`node tools/results.mjs attention`) only that is measured anew; with `--render` nothing is.
  * Whole models (`generate`) are measured only when named: they take hours and gigabytes.
  *
@@ -13,6 +13,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { prepare, root } from './prepare.mjs'
 import { renderAttentionInFull } from './render-attention.mjs'
+import { renderEvaluation } from './render-evaluation.mjs'
 import { renderGenerate } from './render-generate.mjs'
 import { renderResults, replaceBetweenMarks } from './render-results.mjs'
 import { say } from './steps.mjs'
@@ -21,6 +22,7 @@ const folder = join(root, 'docs/results')
 const files = {
   results: join(folder, 'results.json'),
   attention: join(folder, 'attention.json'),
+  evaluation: join(folder, 'evaluation.json'),
   generate: join(folder, 'generate.json'),
 }
 
@@ -41,9 +43,19 @@ const commands = {
     'bench attention --phase memory --plot docs/results/scratch.svg',
     'bench attention --phase decode --kv-dtype f32 --heads 8,32 --lengths 2048,32768 --threads 1 --candidates native-avx2,wasm',
   ],
+  evaluation: [
+    'eval policies --plot docs/results/policies.svg',
+    'eval policies --sinks 4 --recent 32 --policies linear:model,linear:learned,linear:value-norm,linear:key-norm,random,window',
+    'eval recall --context 65536 --questions 100 --policy linear --importance learned',
+    'eval recall --context 65536 --questions 20 --policy linear --importance value-norm',
+    'eval recall --context 65536 --questions 20 --policy linear --importance key-norm',
+    'eval recall --context 65536 --questions 20 --policy random',
+    'train-scorer --passages 40 --out models/kvasir-tiny/scorer.safetensors',
+    'eval dtypes',
+  ],
   generate: ['bench generate --plot docs/results/generate.svg'],
 }
-const separate = ['attention', 'generate']
+const separate = ['attention', 'evaluation', 'generate']
 const usual = Object.keys(commands).filter((name) => name !== 'generate')
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) process.exitCode = await main(process.argv.slice(2))
@@ -93,6 +105,7 @@ function render() {
   const attention = read(files.attention, [])
   insert('README.md', renderResults(read(files.results, {}), attention))
   const full = [renderAttentionInFull(attention), renderGenerate(read(files.generate, []))]
+  insert('docs/evaluation.md', renderEvaluation(read(files.evaluation, [])))
   insert('bench/README.md', full.filter(Boolean).join('\n\n'))
 }
 

@@ -34,3 +34,14 @@ export async function readPassages({ tokenizer }: CausalLM, flags: PassageFlags)
   const tokens = tokenizer.encode(await readTextFile('the text', text))
   return textPassages(tokens, { contextTokens, predictTokens: flags.predict, passages: flags.passages })
 }
+
+/** The same, and where that is stories, also how stories themselves go on: most of what a model writes is no answer. */
+export async function readRunningPassages(model: CausalLM, flags: PassageFlags): Promise<Passage[]> {
+  const passages = await readPassages(model, flags)
+  if (flags.text !== undefined) return passages
+  const { predict: predictTokens } = flags
+  return passages.flatMap((passage) => [
+    passage,
+    ...textPassages([...passage.context], { contextTokens: passage.context.length, predictTokens, passages: 1 }),
+  ])
+}

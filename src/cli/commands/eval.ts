@@ -1,6 +1,7 @@
 /** `kvasir eval`: measures what a model remembers and what that costs. */
 import { Command } from 'commander'
 import type { CliContext } from '../context.ts'
+import { evalDtypesCommand } from './eval-dtypes.ts'
 import { evalMemoryCommand } from './eval-memory.ts'
 import { evalPoliciesCommand } from './eval-policies.ts'
 import { evalRecallCommand } from './eval-recall.ts'
@@ -11,4 +12,5 @@ export function evalCommand(context: CliContext): Command {
     .addCommand(evalRecallCommand(context))
     .addCommand(evalMemoryCommand(context))
     .addCommand(evalPoliciesCommand(context))
+    .addCommand(evalDtypesCommand(context))
 }
