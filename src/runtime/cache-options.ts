@@ -3,7 +3,8 @@ import type { CacheOptions, PolicyChoice } from '../cache/contract.ts'
 import type { ModelSpec } from '../onnx/index.ts'
 
 export const cacheKeys = [
-  ...(['policy', 'window', 'sinks', 'recent', 'kvDtype', 'kvBudget', 'storage', 'pageSize', 'pool'] as const),
+  ...(['policy', 'window', 'sinks', 'recent', 'kvDtype', 'kvDtypeK', 'kvDtypeV', 'residual'] as const),
+  ...(['kvBudget', 'storage', 'pageSize', 'pool'] as const),
   ...(['positions', 'importance', 'interval', 'leastWindow', 'keepMass', 'seed', 'evictionLog'] as const),
 ] as const satisfies (keyof CacheOptions)[]
 
