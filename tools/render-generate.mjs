@@ -10,7 +10,7 @@ export function renderGenerate(runs) {
 }
 
 function renderRun(run) {
-  const { machine, versions, threads, repeat, models } = run.result
+  const { machine, versions, threads, repeat, models, absent = [] } = run.result
   const packages = Object.entries(versions).map(([name, version]) => `${name} ${version}`)
   const text =
     `${machine.processor}, ${machine.cores} cores, ${machine.memoryGiB} GiB. ${packages.join(', ')}. ` +
@@ -18,7 +18,8 @@ function renderRun(run) {
     'Decode: ms a token; prefill: ms in all. Speed-up, memory and load: beside onnxruntime.'
   const file = run.command.match(/--plot (\S+)/)?.[1]
   const picture = file && `![ms a token over the context](../${file})`
-  const skipped = models.flatMap(skippedLines).join('\n')
+  const missing = absent.map(({ candidate, skipped: reason }) => `- \`${candidate}\` did not take part: ${reason}`)
+  const skipped = [...missing, ...models.flatMap(skippedLines)].join('\n')
   return section(
     'Whole models',
     text,

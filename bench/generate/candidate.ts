@@ -7,11 +7,13 @@ export interface OpenModel {
   /** Packages that take part: `{ 'onnxruntime-node': '1.30.0' }` */
   readonly versions: Readonly<Record<string, string>>
   /** Makes the cache of the sequence hold random keys and values for this many tokens, whatever it held. */
-  fill(tokens: number): void
+  fill(tokens: number): void | Promise<void>
   /** Tokens that the sequence has. */
   held(): number
   /** Feeds tokens after those that are held. Returns the logits of the last, `[vocab]`. */
   feed(tokens: readonly number[]): Promise<Float32Array>
+  /** The same without handing out logits, for those to whom that is work of its own. */
+  advance?(tokens: readonly number[]): Promise<void>
 }
 
 export interface OpenOptions {
@@ -22,6 +24,10 @@ export interface OpenOptions {
   readonly dtype: 'fp32' | 'int8' | 'q4'
   readonly threads: number
   readonly window: number
+  /** Tokens that the sequence will hold at most. */
+  readonly room: number
+  /** The same weights for llama.cpp, where it takes part. */
+  readonly gguf?: string
 }
 
 /** Random numbers in [-1, 1) that are cheap to make many of. */

@@ -10,15 +10,20 @@ export const weightTypes = ['f32', 'int8', 'int4'] as const
 export type WeightType = (typeof weightTypes)[number]
 
 /**
- * Who takes part, all with the same file: ours with a cache that keeps everything, ours with the policy `window`, the
- * uncut graph in onnxruntime-node, and for a prefill the same fed in chunks as ours is.
+ * Who takes part: with the same file ours with a cache that keeps everything, ours with the policy `window`, the uncut
+ * graph in onnxruntime-node, and for a prefill the same fed in chunks as ours is; with the same weights llama.cpp.
  */
-export const candidateNames = ['kvasir', 'kvasir-window', 'onnxruntime', 'onnxruntime-chunks'] as const
+export const candidateNames = [
+  ...(['kvasir', 'kvasir-window', 'onnxruntime', 'onnxruntime-chunks'] as const),
+  'node-llama-cpp',
+] as const
 export type CandidateName = (typeof candidateNames)[number]
+
+export const taskKinds = ['decode', 'prefill'] as const
 
 /** `decode`: a token after `tokens` others, ms a token. `prefill`: a prompt of `tokens`, ms in all. */
 export interface GenerateTask {
-  readonly kind: 'decode' | 'prefill'
+  readonly kind: (typeof taskKinds)[number]
   readonly tokens: number
 }
 
@@ -44,13 +49,16 @@ export interface CaseReport extends GenerateTask {
   readonly skipped: readonly Skipped[]
 }
 
-/** A candidate beside onnxruntime: both were fed the same tokens, those that onnxruntime likes best. */
+/**
+ * Logits of a candidate after the tokens that onnxruntime likes best. With weights in f32 beside those of onnxruntime;
+ * with quantized ones, whose products round activations too, beside a run of the same weights without that rounding.
+ */
 export interface Agreement {
   readonly candidate: CandidateName
   /** Tokens that were compared, and how many of them it would have chosen as well. */
   readonly tokens: number
   readonly equalTokens: number
-  /** Largest difference of a logit over the range of the logits, and what is allowed. */
+  /** Largest difference of a logit over the range of the logits, and what is allowed: twice onnxruntime's own. */
   readonly difference: number
   readonly tolerance: number
 }
@@ -84,5 +92,7 @@ export interface GenerateReport {
   readonly window: number
   /** Rounds, in which all candidates take turns. */
   readonly repeat: number
+  /** Who could have taken part and did not at all. */
+  readonly absent: readonly Skipped[]
   readonly models: readonly ModelReport[]
 }

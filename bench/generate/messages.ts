@@ -17,8 +17,11 @@ export type Task =
       readonly file: string
     }
 
+/** `reference`: the uncut graph with products in f32. */
+export type Visitor = CandidateName | 'reference'
+
 export interface Request {
-  readonly candidate: CandidateName
+  readonly candidate: Visitor
   readonly options: OpenOptions
   readonly task: Task
 }

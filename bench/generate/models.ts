@@ -9,6 +9,7 @@ import { exportDtypes, exportOnnx, writeSafetensors } from '../../src/onnx/index
 import { cacheFolder } from '../../src/runtime/quantized-cache.ts'
 import { KvasirError } from '../../src/tensor/error.ts'
 import type { ShapeName, WeightType } from './contract.ts'
+import { writeGguf } from './gguf.ts'
 import { configOf, type RandomTensor, shapes, tensorsOf } from './shapes.ts'
 
 /** Raised whenever the numbers change. */
@@ -26,12 +27,7 @@ export interface BenchModel {
 
 /** Writes what is not there yet; nothing is ever there by half. */
 export async function prepareModel(shape: ShapeName, weights: WeightType, signal?: AbortSignal): Promise<BenchModel> {
-  const config = configOf(shape)
-  const version = createHash('sha256')
-    .update(JSON.stringify([formatVersion, config]))
-    .digest('hex')
-    .slice(0, 8)
-  const place = join(cacheFolder(), 'bench', `${shape}-${version}`)
+  const place = placeOf(shape)
   const folder = join(place, weights)
   await mkdir(place, { recursive: true })
   const checkpoint = join(place, 'checkpoint')
@@ -46,6 +42,29 @@ export async function prepareModel(shape: ShapeName, weights: WeightType, signal
     file: join(onnx, `model${exportDtypes[weights].suffix}.onnx`),
     parameters: tensorsOf(shapes[shape]).reduce((sum, tensor) => sum + sizeOf(tensor), 0),
     fileBytes: sizes.reduce((sum, size) => sum + size, 0),
+  }
+}
+
+function placeOf(shape: ShapeName): string {
+  const version = createHash('sha256')
+    .update(JSON.stringify([formatVersion, configOf(shape)]))
+    .digest('hex')
+    .slice(0, 8)
+  return join(cacheFolder(), 'bench', `${shape}-${version}`)
+}
+
+/** The same weights for llama.cpp; after `prepareModel`. */
+export async function prepareGguf(shape: ShapeName, weights: WeightType): Promise<string> {
+  const place = placeOf(shape)
+  const file = join(place, `${weights}.gguf`)
+  if (await exists(file)) return file
+  const temporary = await mkdtemp(join(place, 'writing-'))
+  try {
+    await writeGguf(join(place, 'checkpoint'), join(temporary, 'model.gguf'), shapes[shape], weights)
+    await rename(join(temporary, 'model.gguf'), file)
+    return file
+  } finally {
+    await rm(temporary, { recursive: true, force: true })
   }
 }
 

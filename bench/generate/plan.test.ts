@@ -1,5 +1,6 @@
 /** What is planned from options, and what memory it is thought to take. Ratios are of report.ts. */
 import { expect, test } from 'vitest'
+import { candidateNames } from './contract.ts'
 import { candidatesOf, type GenerateBenchOptions, neededBytes, planBench } from './plan.ts'
 import { type Measurement, summarise, summariseLoad } from './report.ts'
 
@@ -18,6 +19,8 @@ const refused: Readonly<Record<string, readonly [object, string]>> = {
   'an unknown shape': [{ shapes: ['smollm-135m'] }, '(did you mean "smollm2-135m"?)'],
   'unknown weights': [{ weights: ['int5'] }, '(did you mean "int8"?)'],
   'a context beyond the positions': [{ contexts: [50_000] }, 'expected an integer in 1..40896 for context, got 50000'],
+  'an unknown candidate': [{ candidates: ['kvasi'] }, '(did you mean "kvasir"?)'],
+  'an unknown task': [{ tasks: ['decod'] }, '(did you mean "decode"?)'],
   'no rounds': [{ repeat: 0 }, 'expected an integer of at least 1 for repeat, got 0'],
   'half a window': [{ window: 0.5 }, 'expected an integer of at least 1 for window, got 0.5'],
 }
@@ -27,18 +30,24 @@ for (const [name, [options, message]] of Object.entries(refused)) {
   })
 }
 
-test('chunks are for prompts', () => {
-  expect(candidatesOf({ kind: 'decode', tokens: 8 })).not.toContain('onnxruntime-chunks')
-  expect(candidatesOf({ kind: 'prefill', tokens: 8 })).toContain('onnxruntime-chunks')
+test('tasks and candidates can be chosen', () => {
+  const { tasks, candidates } = planBench({ tasks: ['decode'], contexts: [512], candidates: ['kvasir'] })
+  expect({ tasks, candidates }).toEqual({ tasks: [{ kind: 'decode', tokens: 512 }], candidates: ['kvasir'] })
 })
 
-test('memory: K and V three times in onnxruntime, a window of them at most, logits of a whole prompt', () => {
+test('chunks are for prompts', () => {
+  expect(candidatesOf({ kind: 'decode', tokens: 8 }, candidateNames)).not.toContain('onnxruntime-chunks')
+  expect(candidatesOf({ kind: 'prefill', tokens: 8 }, candidateNames)).toContain('onnxruntime-chunks')
+})
+
+test('memory: K and V twice in onnxruntime, half in llama.cpp, a window of them at most, logits of a whole prompt', () => {
   const model = { shape: 'qwen3-0.6b', window: 2048, fileBytes: 1000 } as const
   const decode = { kind: 'decode', tokens: 32_768 } as const
   const perToken = 2 * 4 * 28 * 8 * 128
   expect(neededBytes('kvasir', decode, model)).toBe(2000 + perToken * 32_768)
   expect(neededBytes('kvasir-window', decode, model)).toBe(2000 + perToken * 2048)
-  expect(neededBytes('onnxruntime', decode, model)).toBe(2000 + 3 * perToken * 32_768)
+  expect(neededBytes('onnxruntime', decode, model)).toBe(2000 + 2 * perToken * 32_768)
+  expect(neededBytes('node-llama-cpp', decode, model)).toBe(2000 + (perToken / 2) * 32_768)
   const prefill = { kind: 'prefill', tokens: 4096 } as const
   const logits = (tokens: number) => 2 * 4 * 151_936 * tokens
   expect(neededBytes('onnxruntime', prefill, model)).toBe(2000 + 2 * perToken * 4096 + logits(4096))

@@ -3,17 +3,12 @@
  * is compared first; then there are rounds in which each candidate of a case has one process, one after the other: the
  * machine and its memory belong to one at a time, and load times and peaks are of processes that did nothing else.
  */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { exportDtypes } from '../../src/onnx/index.ts'
-import { KvasirError } from '../../src/tensor/error.ts'
 import { askOnce } from '../contestant.ts'
 import { describeMachine } from '../machine.ts'
-import { checkAgreement, tolerances } from './agreement.ts'
+import { agree, comparedOf } from './agree.ts'
 import type { OpenOptions } from './candidate.ts'
 import type {
-  Agreement,
   CandidateName,
   CaseReport,
   GenerateReport,
@@ -23,23 +18,31 @@ import type {
   Skipped,
   WeightType,
 } from './contract.ts'
-import type { Answer, Request, Task } from './messages.ts'
-import { type BenchModel, prepareModel } from './models.ts'
-import { candidatesOf, type GenerateBenchOptions, neededBytes, type Plan, planBench } from './plan.ts'
+import type { Answer, Request, Task, Visitor } from './messages.ts'
+import { type BenchModel, prepareGguf, prepareModel } from './models.ts'
+import { findPeer, installPeer } from './peers.ts'
+import { candidatesOf, type GenerateBenchOptions, neededBytes, type Plan, planBench, roomOf } from './plan.ts'
 import { type Measurement, type Round, summarise, summariseLoad } from './report.ts'
 
-/** Tokens that are read, then chosen one by one, before anything is timed. */
-const agreement = { prompt: 48, steps: 16 }
+type RunOptions = Omit<OpenOptions, 'room'>
 
 export async function benchGenerate(options: GenerateBenchOptions = {}): Promise<GenerateReport> {
-  const plan = planBench(options)
-  const bench = new Bench(plan, options)
+  const planned = planBench(options)
+  const isMissing = planned.candidates.includes(peer) && !(await findPeer())
+  const isAbsent = isMissing && options.installsPeers !== true
+  const plan = isAbsent ? { ...planned, candidates: planned.candidates.filter((name) => name !== peer) } : planned
+  const bench = new Bench(plan, options, isMissing && !isAbsent)
+  await bench.install()
   const models: ModelReport[] = []
   for (const shape of plan.shapes) for (const weights of plan.weights) models.push(await bench.run(shape, weights))
   const { threads, window, repeat } = plan
   const { versions, descriptions } = bench
-  return { machine: describeMachine(), versions, descriptions, threads, window, repeat, models }
+  const absent = isAbsent ? [{ candidate: peer, skipped: peerHint }] : []
+  return { machine: describeMachine(), versions, descriptions, threads, window, repeat, absent, models }
 }
+
+const peer = 'node-llama-cpp' as const satisfies CandidateName
+const peerHint = 'not installed; --peers installs it in the cache folder (85 MB)'
 
 class Bench {
   readonly versions: Record<string, string> = { node: process.version }
@@ -47,23 +50,41 @@ class Bench {
   readonly #plan: Plan
   readonly #options: GenerateBenchOptions
   readonly #total: number
+  readonly #installs: boolean
   #done = 0
 
-  constructor(plan: Plan, options: GenerateBenchOptions) {
+  constructor(plan: Plan, options: GenerateBenchOptions, installs: boolean) {
+    this.#installs = installs
     this.#plan = plan
     this.#options = options
-    const visits = plan.tasks.reduce((sum, task) => sum + candidatesOf(task).length * plan.repeat, 0)
-    this.#total = plan.shapes.length * plan.weights.length * (1 + agreeing.length + visits)
+    const { shapes, weights, tasks, candidates, repeat } = plan
+    const visits = tasks.reduce((sum, task) => sum + candidatesOf(task, candidates).length * repeat, 0)
+    const compared = weights.map((type) => (type === 'f32' ? 1 : 2) + comparedOf(plan).length)
+    const steps = shapes.length * compared.reduce((sum, count) => sum + 1 + count + visits, 0)
+    this.#total = installs ? steps + 1 : steps
+  }
+
+  async install(): Promise<void> {
+    if (!this.#installs) return
+    this.#step(`installing ${peer}`)
+    await installPeer(this.#options.signal)
   }
 
   async run(shape: ShapeName, weights: WeightType): Promise<ModelReport> {
     const title = `${shape} ${weights}`
     this.#step(`${title}: writing the model`)
     const model = await prepareModel(shape, weights, this.#options.signal)
-    const { threads, window } = this.#plan
+    const { threads, window, candidates } = this.#plan
+    const gguf = candidates.includes(peer) ? await prepareGguf(shape, weights) : undefined
     const { folder, file, parameters, fileBytes } = model
-    const options = { folder, file, dtype: exportDtypes[weights].name, threads, window }
-    const agreed = await this.#agree(title, options, tolerances[weights])
+    const options = { folder, file, dtype: exportDtypes[weights].name, threads, window, ...(gguf && { gguf }) }
+    const agreed = await agree({
+      ...{ candidates, weights, window },
+      visit: (visitor, task) => {
+        this.#step(`${title}: comparing ${visitor}`)
+        return this.#visit(visitor, options, task)
+      },
+    })
     const cases: CaseReport[] = []
     const rounds: Round[] = []
     for (const task of this.#plan.tasks) {
@@ -75,45 +96,18 @@ class Bench {
     return { ...common, agreement: agreed, load: summariseLoad(rounds), cases }
   }
 
-  async #agree(title: string, options: OpenOptions, tolerance: number): Promise<Agreement[]> {
-    const temporary = mkdtempSync(join(tmpdir(), 'kvasir-bench-'))
-    const file = join(temporary, 'logits.f32')
-    const choose = async (candidate: CandidateName, tokens?: readonly number[]) => {
-      this.#step(`${title}: comparing ${candidate}`)
-      const task = { kind: 'agree', ...agreement, file, ...(tokens && { tokens }) } as const
-      const answer = await this.#visit(candidate, options, task)
-      if (answer.kind === 'agreed') return { tokens: answer.tokens, logits: readFloats(file) }
-      const reason = answer.kind === 'skipped' ? answer.reason : answer.kind
-      throw new KvasirError('internal', 'bench', `${candidate} can't run this model: ${reason}`)
-    }
-    try {
-      const [first, ...others] = agreeing
-      const expected = await choose(first)
-      const found: Agreement[] = []
-      for (const candidate of others) {
-        const needed = agreement.prompt + agreement.steps
-        // A window that is shorter than the text is no longer the same model.
-        if (candidate === 'kvasir-window' && options.window < needed) continue
-        found.push(checkAgreement(candidate, await choose(candidate, expected.tokens), expected, tolerance))
-      }
-      return found
-    } finally {
-      rmSync(temporary, { recursive: true, force: true })
-    }
-  }
-
   async #race(
     title: string,
-    options: OpenOptions,
+    options: RunOptions,
     task: GenerateTask,
     missing: (name: CandidateName) => string | undefined,
   ): Promise<{ rounds: Round[]; skipped: Skipped[] }> {
-    const { repeat, budgetMs } = this.#plan
+    const { repeat, budgetMs, candidates } = this.#plan
     const skipped = new Map<CandidateName, string>()
     const rounds: Round[] = []
     for (let round = 0; round < repeat; round++) {
       const results = new Map<CandidateName, Measurement>()
-      for (const name of candidatesOf(task)) {
+      for (const name of candidatesOf(task, candidates)) {
         this.#step(`${title}: ${task.kind} ${task.tokens}, ${name}`)
         const reason = skipped.get(name) ?? missing(name)
         const answer = reason
@@ -127,9 +121,10 @@ class Bench {
     return { rounds, skipped: [...skipped].map(([candidate, reason]) => ({ candidate, skipped: reason })) }
   }
 
-  async #visit(candidate: CandidateName, options: OpenOptions, task: Task) {
-    const answer = await askOnce<Request, Answer>(import.meta.url, { candidate, options, task }, this.#options.signal)
-    if (answer.kind !== 'skipped') this.#note(candidate, answer)
+  async #visit(candidate: Visitor, options: RunOptions, task: Task) {
+    const request = { candidate, options: { ...options, room: roomOf(task) }, task }
+    const answer = await askOnce<Request, Answer>(import.meta.url, request, this.#options.signal)
+    if (answer.kind !== 'skipped' && candidate !== 'reference') this.#note(candidate, answer)
     return answer
   }
 
@@ -155,12 +150,4 @@ class Bench {
   #step(what: string): void {
     this.#options.onProgress?.(this.#done++, this.#total, what)
   }
-}
-
-/** The first is what the others are held to. */
-const agreeing = ['onnxruntime', 'kvasir', 'kvasir-window'] as const satisfies CandidateName[]
-
-function readFloats(file: string): Float32Array {
-  const { buffer, byteOffset, byteLength } = readFileSync(file)
-  return new Float32Array(buffer, byteOffset, byteLength / 4)
 }

@@ -3,20 +3,23 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { KvasirError } from '../../src/tensor/error.ts'
 import { median } from '../measure.ts'
 import type { OpenModel, OpenOptions } from './candidate.ts'
-import type { CandidateName, GenerateTask } from './contract.ts'
-import type { Answer, Task } from './messages.ts'
+import type { GenerateTask } from './contract.ts'
+import { openLlama } from './llama.ts'
+import type { Answer, Task, Visitor } from './messages.ts'
 import { openOurs } from './ours.ts'
-import { chunkSize } from './plan.ts'
-import { openStock } from './stock.ts'
+import { chunkSize, greeting, stepCounts } from './plan.ts'
+import { openReference, openStock } from './stock.ts'
 
 const open = {
   kvasir: (options) => openOurs('full', options),
   'kvasir-window': (options) => openOurs('window', options),
   onnxruntime: (options) => openStock(options),
-  'onnxruntime-chunks': (options) => openStock(options, chunkSize),
-} as const satisfies Record<CandidateName, (options: OpenOptions) => Promise<OpenModel>>
+  'onnxruntime-chunks': (options) => openStock(options, { chunkSize }),
+  'node-llama-cpp': openLlama,
+  reference: openReference,
+} as const satisfies Record<Visitor, (options: OpenOptions) => Promise<OpenModel>>
 
-export async function visit(candidate: CandidateName, options: OpenOptions, task: Task): Promise<Answer> {
+export async function visit(candidate: Visitor, options: OpenOptions, task: Task): Promise<Answer> {
   const started = performance.now()
   const model = await open[candidate](options)
   const loadMs = performance.now() - started
@@ -29,13 +32,12 @@ export async function visit(candidate: CandidateName, options: OpenOptions, task
   return { kind: 'measured', ...facts, ms, peakBytes: peakBytes() }
 }
 
-/** Steps of a decode before those that count, and how many these are at least and at most. */
-const [warmUp, fewest, most] = [4, 3, 24]
-
 /** Contexts grow from step to step, up to `tokens`. */
 async function decodeMs(model: OpenModel, { tokens, budgetMs }: GenerateTask & { budgetMs: number }): Promise<number> {
-  await model.feed(promptOf(8))
-  fillWith(model, Math.max(1, tokens - warmUp - most))
+  const advance = advanceOf(model)
+  const { warmUp, fewest, most } = stepCounts
+  await model.feed(promptOf(greeting))
+  await fillWith(model, Math.max(1, tokens - warmUp - most))
   const times: number[] = []
   const started = performance.now()
   for (let step = 0; step < warmUp + most; step++) {
@@ -44,26 +46,31 @@ async function decodeMs(model: OpenModel, { tokens, budgetMs }: GenerateTask & {
     // What the step before left behind is cleared away outside the measurement.
     globalThis.gc?.()
     const before = performance.now()
-    await model.feed([step % 256])
+    await advance([step % 256])
     if (step >= warmUp) times.push(performance.now() - before)
   }
   return median(times)
 }
 
 /** A cache that is shorter than it should be would be fast. */
-function fillWith(model: OpenModel, tokens: number): void {
-  model.fill(tokens)
+async function fillWith(model: OpenModel, tokens: number): Promise<void> {
+  await model.fill(tokens)
   if (model.held() === tokens) return
   throw new KvasirError('internal', 'bench', `expected a sequence of ${tokens} tokens, got ${model.held()}`)
 }
 
 async function prefillMs(model: OpenModel, { tokens }: GenerateTask): Promise<number> {
-  await model.feed(promptOf(8))
-  fillWith(model, 0)
+  const advance = advanceOf(model)
+  await model.feed(promptOf(greeting))
+  await fillWith(model, 0)
   globalThis.gc?.()
   const before = performance.now()
-  await model.feed(promptOf(tokens))
+  await advance(promptOf(tokens))
   return performance.now() - before
+}
+
+function advanceOf(model: OpenModel): (tokens: readonly number[]) => Promise<unknown> {
+  return (tokens) => (model.advance ? model.advance(tokens) : model.feed(tokens))
 }
 
 /** Reads a prompt, then the given tokens, or where there are none those that it likes best. */

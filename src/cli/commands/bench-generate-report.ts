@@ -17,7 +17,8 @@ export function reportGenerate(report: GenerateReport, terminal: Terminal): void
     3,
   )
   terminal.print()
-  for (const line of [...notes(report), ...new Set(models.flatMap(skippedLines))]) terminal.print(line)
+  const absent = report.absent.map(({ candidate, skipped }) => `Without ${candidate}: ${skipped}.`)
+  for (const line of [...notes(report), ...absent, ...new Set(models.flatMap(skippedLines))]) terminal.print(line)
 }
 
 function row({ shape, weights }: ModelReport, { kind, tokens }: CaseReport, result: CandidateResult): string[] {
@@ -33,7 +34,7 @@ function loadRows({ shape, weights, load, agreement }: ModelReport): string[][] 
     const agreed = agreement.find((entry) => entry.candidate === candidate)
     const range = `${formatMs(ms.low)} to ${formatMs(ms.high)}`
     const agreedCells = agreed
-      ? [`${agreed.equalTokens} of ${agreed.tokens}`, agreed.difference.toExponential(1), String(agreed.tolerance)]
+      ? [`${agreed.equalTokens} of ${agreed.tokens}`, ...[agreed.difference, agreed.tolerance].map(exponential)]
       : ['', '', '']
     return [shape, weights, candidate, formatMs(ms.median), range, times(ratio), ...agreedCells]
   })
@@ -58,5 +59,6 @@ function skippedLines({ shape, weights, cases }: ModelReport): string[] {
   )
 }
 
+const exponential = (value: number): string => value.toExponential(1)
 const formatMs = (ms: number): string => (ms < 10 ? ms.toFixed(3) : ms.toFixed(1))
 const times = (value: number | null): string => (value === null ? '' : `${value.toFixed(2)}x`)

@@ -38,13 +38,17 @@ test('all candidates, all tasks, their agreement, loads and peaks, and a picture
   const report = JSON.parse(stdout) as GenerateReport
   expect(report).toMatchObject({ threads: 1, window: 100, repeat: 1, machine: { cores: expect.any(Number) } })
   expect(Object.keys(report.versions).sort()).toEqual(['kvasir', 'node', 'onnxruntime-node'])
+  const absent = { candidate: 'node-llama-cpp', skipped: expect.stringContaining('--peers installs it') }
+  expect(report.absent).toEqual([absent])
   expect(report.models.map(({ shape, weights }) => `${shape} ${weights}`)).toEqual(['tiny int4'])
   for (const { agreement, load, cases, fileBytes, parameters } of report.models) {
     expect(parameters).toBe(106_880)
     expect(fileBytes).toBeGreaterThan(100_000)
-    expect(agreement.map(({ candidate }) => candidate)).toEqual(['kvasir', 'kvasir-window'])
-    for (const { tokens, tolerance, difference } of agreement) {
-      expect({ tokens, tolerance }).toEqual({ tokens: 16, tolerance: 2e-2 })
+    expect(agreement.map(({ candidate }) => candidate)).toEqual(['onnxruntime', 'kvasir', 'kvasir-window'])
+    const [stock, ...own] = agreement
+    expect(stock!.tolerance).toBe(stock!.difference)
+    for (const { tokens, tolerance, difference } of own) {
+      expect({ tokens, tolerance }).toEqual({ tokens: 16, tolerance: 2 * stock!.difference })
       expect(difference).toBeLessThanOrEqual(tolerance)
       expect(difference).toBeGreaterThan(0) // two programs, not one with itself
     }
@@ -76,7 +80,7 @@ test('people get tables; a checkpoint that is there is not written again', { tim
   expect(statSync(checkpoint).mtimeMs).toBe(before)
   expect(stdout).toMatch(/model +weights +task +by +tokens +ms +lowest to highest +speed-up +peak memory +of ORT\n/)
   expect(stdout).toMatch(/tiny +f32 +decode +onnxruntime +40 .* 1\.00x +[\d.]+ MiB +1\.00x\n/)
-  expect(stdout).toMatch(/tiny +f32 +kvasir-window .* 1[0-6] of 16 +\S+ +0\.0001\n/)
+  expect(stdout).toMatch(/tiny +f32 +kvasir-window .* 1[0-6] of 16 +\S+ +1\.0e-4\n/)
   expect(stderr).toMatch(/^Measuring 11 steps \.\.\.\n/)
 })
 
@@ -85,6 +89,8 @@ test.each([
   ['--weights in8', 'Allowed choices are f32, int8, int4 (did you mean "int8"?).'],
   ['--contexts 100000', 'expected an integer in 1..40896 for context, got 100000'],
   ['--context 8', "unknown option '--context'"],
+  ['--candidates kvasi', 'Allowed choices are kvasir, kvasir-window, onnxruntime, onnxruntime-chunks, node-llama-cpp'],
+  ['--tasks decod', 'Allowed choices are decode, prefill (did you mean "decode"?).'],
 ])('%s is refused', async (args, message) => {
   const { code, stdout, stderr } = await bench(args)
   expect({ code: code > 0, stdout }).toEqual({ code: true, stdout: '' })
