@@ -8,7 +8,7 @@ import type { Agreement, CandidateName, WeightType } from './contract.ts'
 import type { Answer, Task, Visitor } from './messages.ts'
 
 /** Tokens that are read, then chosen one by one by onnxruntime. */
-export const text = { prompt: 48, steps: 16 }
+const text = { prompt: 48, steps: 16 }
 
 type Outcome = Answer | { readonly kind: 'skipped'; readonly reason: string }
 
