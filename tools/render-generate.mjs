@@ -9,6 +9,38 @@ export function renderGenerate(runs) {
   return runs.map(renderRun).join('\n\n')
 }
 
+/**
+ * For the README: what a step takes, by whom.
+ * @param {readonly { command: string, result: object }[]} runs
+ */
+export function renderGenerateInShort(runs) {
+  const models = runs.flatMap(({ result }) => result.models)
+  if (models.length === 0) return ''
+  const { window, versions } = runs[0].result
+  const peer = versions['node-llama-cpp']
+  const text =
+    `Models of random weights, from the same file. Decode: ms a token behind so many others; prefill: ms in all. ORT: the ` +
+    `uncut graph in onnxruntime-node, for a prefill the faster of two ways. W: the policy \`window\` of ${count(window)}. ` +
+    `${peer ? `llama.cpp: node-llama-cpp ${peer}, the same weights as GGUF, K and V in f16. ` : ''}` +
+    'Memory: peak of the process over that of ORT.'
+  const head = ['model', 'weights', 'task', 'tokens', 'ms', 'ms with W', 'ORT ms', 'x', 'llama.cpp ms', 'memory']
+  return section('Whole models', text, runs, table(head, models.flatMap(shortRows), 3))
+}
+
+function shortRows({ shape, weights, cases }) {
+  return cases.map(({ kind, tokens, results }) => {
+    const by = (name) => results.find(({ candidate }) => candidate === name)
+    const cell = (result) => (result ? milliseconds(result.ms.median) : '')
+    const stock = ['onnxruntime', 'onnxruntime-chunks'].flatMap((name) => by(name) ?? [])
+    const fastest = stock.sort((one, other) => one.ms.median - other.ms.median)[0]
+    const own = by('kvasir')
+    return [
+      ...[shape, weights, kind, count(tokens), cell(own), cell(by('kvasir-window')), cell(fastest)],
+      ...[times(own?.speedup ?? null), cell(by('node-llama-cpp')), times(own?.peakRatio ?? null)],
+    ]
+  })
+}
+
 function renderRun(run) {
   const { machine, versions, threads, repeat, models, absent = [] } = run.result
   const packages = Object.entries(versions).map(([name, version]) => `${name} ${version}`)
@@ -21,7 +53,7 @@ function renderRun(run) {
   const missing = absent.map(({ candidate, skipped: reason }) => `- \`${candidate}\` did not take part: ${reason}`)
   const skipped = [...missing, ...models.flatMap(skippedLines)].join('\n')
   return section(
-    'Whole models',
+    `Whole models: ${[...new Set(models.map(({ shape }) => shape))].join(', ')}`,
     text,
     [run],
     [timeTable(models), loadTable(models), skipped, picture].filter(Boolean).join('\n\n'),

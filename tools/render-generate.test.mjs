@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { renderGenerate } from './render-generate.mjs'
+import { renderGenerate, renderGenerateInShort } from './render-generate.mjs'
 
 const spread = (median) => ({ median, low: median / 2, high: 2 * median })
 const model = {
@@ -38,6 +38,14 @@ test('times, loads, agreement, who is missing, the picture and the command', () 
   expect(text).toContain('npm start -- bench generate --plot')
 })
 
+test('in short: a line a case, the others beside ours', () => {
+  const text = renderGenerateInShort([{ command: 'kvasir bench generate', result: { ...result, window: 2048 } }])
+  expect(text).toContain('| tiny | int4 | decode | 32,768 | 4.00 |  | 40.0 |  |  |  |')
+  expect(text).toContain('W: the policy `window` of 2,048.')
+  expect(text).not.toContain('node-llama-cpp')
+})
+
 test('nothing measured, nothing said', () => {
+  expect(renderGenerateInShort([])).toBe('')
   expect(renderGenerate([])).toBe('')
 })

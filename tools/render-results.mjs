@@ -1,5 +1,6 @@
 /** Makes the tables of the README from what docs/results/ holds. */
 import { renderAttention } from './render-attention.mjs'
+import { renderGenerateInShort } from './render-generate.mjs'
 import { count, mebibytes, section, table } from './render-tables.mjs'
 
 const marks = ['<!-- results: made by tools/results.mjs -->', '<!-- end of results -->']
@@ -15,8 +16,9 @@ export function replaceBetweenMarks(document, text) {
 /**
  * @param {object} results as tools/results.mjs writes them
  * @param {readonly object[]} attention reports of `bench attention`; without any, nothing is said of it
+ * @param {readonly object[]} generate the same of `bench generate`
  */
-export function renderResults({ machine, recall, memory, linear }, attention) {
+export function renderResults({ machine, recall, memory, linear }, attention, generate = []) {
   const { processor, cores, memoryGiB, node } = machine
   return [
     `Measured by \`node tools/results.mjs\` on ${processor}, ${cores} cores, ${memoryGiB} GiB, Node ${node}.`,
@@ -24,6 +26,7 @@ export function renderResults({ machine, recall, memory, linear }, attention) {
     renderMemory(memory[0]),
     renderLinear(linear[0]),
     renderAttention(attention),
+    renderGenerateInShort(generate),
   ]
     .filter(Boolean)
     .join('\n\n')

@@ -53,7 +53,10 @@ const commands = {
     'train-scorer --passages 40 --out models/kvasir-tiny/scorer.safetensors',
     'eval dtypes',
   ],
-  generate: ['bench generate --plot docs/results/generate.svg'],
+  generate: [
+    'bench generate --peers --shape smollm2-135m --weights int8,int4 --plot docs/results/smollm2-135m.svg',
+    'bench generate --peers --shape qwen3-0.6b --weights int8,int4 --plot docs/results/qwen3-0.6b.svg',
+  ],
 }
 const separate = ['attention', 'evaluation', 'generate']
 const usual = Object.keys(commands).filter((name) => name !== 'generate')
@@ -103,8 +106,9 @@ function measureSeparately(name) {
 
 function render() {
   const attention = read(files.attention, [])
-  insert('README.md', renderResults(read(files.results, {}), attention))
-  const full = [renderAttentionInFull(attention), renderGenerate(read(files.generate, []))]
+  const generate = read(files.generate, [])
+  insert('README.md', renderResults(read(files.results, {}), attention, generate))
+  const full = [renderAttentionInFull(attention), renderGenerate(generate)]
   insert('docs/evaluation.md', renderEvaluation(read(files.evaluation, [])))
   insert('bench/README.md', full.filter(Boolean).join('\n\n'))
 }

@@ -136,8 +136,15 @@ async function contentOf({ entry, type, heads }: Placed): Promise<Uint8Array> {
   const rows = entry.shape[0]!
   const values = heads === undefined ? plain : interleaved(plain, rows, heads)
   if (type === 'f32') return new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
-  if (type === 'f16') return new Uint8Array(Uint16Array.from(values, f32ToF16).buffer)
+  if (type === 'f16') return halves(values)
   return blocksOf(values, rows, bitsOf[type])
+}
+
+/** Not `Uint16Array.from`, which first collects all numbers in a list. */
+function halves(values: Float32Array): Uint8Array {
+  const bits = new Uint16Array(values.length)
+  for (let i = 0; i < bits.length; i++) bits[i] = f32ToF16(values[i]!)
+  return new Uint8Array(bits.buffer)
 }
 
 /** Where llama.cpp turns neighbours, row 2i of a head is its row i, row 2i + 1 its row D / 2 + i. */
