@@ -44,14 +44,11 @@ const commands = {
     'bench attention --phase decode --kv-dtype f32 --heads 8,32 --lengths 2048,32768 --threads 1 --candidates native-avx2,wasm',
   ],
   evaluation: [
-    'eval policies --plot docs/results/policies.svg',
-    'eval policies --sinks 4 --recent 32 --policies linear:model,linear:learned,linear:value-norm,linear:key-norm,random,window',
-    'eval recall --context 65536 --questions 100 --policy linear --importance learned',
-    'eval recall --context 65536 --questions 20 --policy linear --importance value-norm',
-    'eval recall --context 65536 --questions 20 --policy linear --importance key-norm',
-    'eval recall --context 65536 --questions 20 --policy random',
+    'eval policies --questions 20 --plot docs/results/policies.svg',
+    'eval policies --questions 20 --sinks 4 --recent 32 --policies linear:model,linear:learned,linear:value-norm,linear:key-norm,random,window',
+    'eval recall --context 65536 --questions 20 --policy linear --importance learned',
     'train-scorer --passages 40 --out models/kvasir-tiny/scorer.safetensors',
-    'eval dtypes',
+    'eval dtypes --questions 20',
   ],
   generate: [
     'bench generate --peers --shape smollm2-135m --weights int8,int4 --plot docs/results/smollm2-135m.svg',
