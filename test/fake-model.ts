@@ -54,6 +54,7 @@ export function createFakeModel(respond: Respond, options: LoadOptions = {}): Ca
       choices: [choice],
       promptTokens: tokens.length,
       generatedTokens: written.length,
+      reusedTokens: 0,
       prefillMs: 1,
       decodeMs: 2,
       kv: cache.getCacheInfo(),

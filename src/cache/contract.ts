@@ -42,6 +42,8 @@ export interface LayerInput {
 export interface LayerCache extends Stateful {
   /** Queries and keys must come unrotated: this cache gives them positions of its own, or looks at them before. */
   readonly rotates?: boolean
+  /** What stays depends on how a text is divided into chunks: the policy ranks at their ends. */
+  readonly dependsOnChunks?: boolean
   /** Appends and attends. `output` is `[T, H, E]`. All layers of a sequence are fed the same tokens. */
   attend(input: LayerInput, output: Float32Array): void
   /**
@@ -57,6 +59,11 @@ export interface LayerCache extends Stateful {
   /** As that of `KvCache`. */
   checkIntegrity?(): void
   reset(): void
+  /**
+   * Shows `count` tokens from `first` on by themselves; where the visitor reads, they come after `first` others that
+   * the cache holds. Only of caches whose rows stay what they are: those that keep everything.
+   */
+  readonly visitTokens?: ((visitor: StateVisitor, first: number, count: number) => void) | undefined
   /** Forgets the tokens from position `length` on; only where all of those before are still held. */
   truncate?(length: number): void
   /** A copy that goes its own way. */
@@ -124,6 +131,10 @@ export interface KvCache {
   visitState?(visitor: StateVisitor): void
   /** The same state in pieces, each of which can be written and read by itself. */
   stateParts?(): Iterable<Stateful>
+  /** Whether that of some layer does. */
+  readonly dependsOnChunks?: boolean
+  /** As that of `LayerCache`, of all layers. */
+  readonly visitTokens?: ((visitor: StateVisitor, first: number, count: number) => void) | undefined
   /** Forgets the tokens from position `length` on; absent for caches that can't bring back what they evicted. */
   readonly truncate?: ((length: number) => void) | undefined
   reset(): void

@@ -27,6 +27,7 @@ export interface FullCacheOptions extends LayerConfig {
 const firstCapacity = 256
 
 export class FullCache implements LayerCache {
+  readonly visitTokens: LayerCache['visitTokens']
   readonly #options: FullCacheOptions
   readonly #hasImportance: boolean
   readonly #store: RowStore
@@ -40,6 +41,7 @@ export class FullCache implements LayerCache {
     this.#hasImportance = hasImportance
     this.#store = store ?? createStore(options, firstCapacity)
     this.#scores = hasImportance ? new RowColumn(kernels, shape.numKvHeads, this.#store.capacity) : undefined
+    if (this.#store.isDivisible) this.visitTokens = (...range) => this.#visitTokens(...range)
   }
 
   attend(input: LayerInput, output: Float32Array): void {
@@ -164,15 +166,29 @@ export class FullCache implements LayerCache {
   }
 
   visitState(visitor: StateVisitor): void {
+    this.#visitConfig(visitor)
+    this.#seen = visitor.integer('tokens', this.#seen, 0, 2 ** 31 - 1)
+    this.#visitRows(visitor, 0, this.#seen)
+  }
+
+  #visitTokens(visitor: StateVisitor, first: number, count: number): void {
+    this.#visitConfig(visitor)
+    this.#visitRows(visitor, first, first + count)
+    if (visitor.isReading) this.#seen = first + count
+  }
+
+  #visitConfig(visitor: StateVisitor): void {
     visitor.fixed('cache', 'full')
     visitConfig(visitor, this.#options)
     visitor.fixed('window', this.#options.window ?? 'none')
     visitor.fixed('importance', this.#hasImportance)
-    this.#seen = visitor.integer('tokens', this.#seen, 0, 2 ** 31 - 1)
-    const lengths = this.#lengths(this.#seen)
-    this.#store.visitRows(visitor, lengths)
-    this.#scores?.resize(this.#store.capacity, this.#lengths(0))
-    this.#scores?.visitState(visitor, lengths)
+  }
+
+  #visitRows(visitor: StateVisitor, from: number, to: number): void {
+    const lengths = this.#lengths(to)
+    this.#store.visitRows(visitor, lengths, from)
+    this.#scores?.resize(this.#store.capacity, this.#lengths(from))
+    this.#scores?.visitState(visitor, lengths, from)
   }
 
   checkIntegrity(): void {

@@ -11,6 +11,7 @@ export interface StoreOptions extends RowShape, RowTypes {
 }
 
 export abstract class PlaneStore implements RowStore {
+  readonly isDivisible = true
   protected readonly options: StoreOptions
   #flat = new Int32Array(0)
 
@@ -80,20 +81,20 @@ export abstract class PlaneStore implements RowStore {
     this.#store(keys, { ...list, source, numTokens: count, numKvHeads: 1, rotation })
   }
 
-  visitRows(visitor: StateVisitor, lengths: Int32Array): void {
-    visitor.expect('rows', lengths.reduce((sum, length) => sum + length, 0) * bytesOfRow(this.options))
+  visitRows(visitor: StateVisitor, lengths: Int32Array, from = 0): void {
+    visitor.expect('rows', lengths.reduce((sum, length) => sum + length - from, 0) * bytesOfRow(this.options))
     if (visitor.isReading) this.reserve(lengths, 0)
     for (const plane of planeList(this.planes)) {
-      for (let k = 0; k < lengths.length; k++) this.#visitHead(visitor, plane, k, lengths[k] as number)
+      for (let k = 0; k < lengths.length; k++) this.#visitHead(visitor, plane, k, { from, to: lengths[k] as number })
     }
   }
 
   /** Rows that lie side by side go in one piece. */
-  #visitHead(visitor: StateVisitor, plane: Plane, head: number, length: number): void {
-    for (let row = 0; row < length; ) {
+  #visitHead(visitor: StateVisitor, plane: Plane, head: number, { from, to }: { from: number; to: number }): void {
+    for (let row = from; row < to; ) {
       const first = this.flat(head, row)
       let count = 1
-      while (row + count < length && this.flat(head, row + count) === first + count) count++
+      while (row + count < to && this.flat(head, row + count) === first + count) count++
       visitor.bytes(plane.rows(first, count))
       row += count
     }

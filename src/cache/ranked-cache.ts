@@ -43,6 +43,7 @@ export interface RankedCacheOptions extends LayerConfig {
 const dynamicQueries = 16
 
 export class RankedCache implements LayerCache {
+  readonly dependsOnChunks = true
   readonly rotates: boolean
   readonly #options: RankedCacheOptions
   readonly #hasImportance: boolean

@@ -27,6 +27,8 @@ interface Copies {
 }
 
 export class ResidualStore implements RowStore {
+  /** Which rows have copies is a matter of all of them. */
+  readonly isDivisible = false
   readonly #options: ResidualOptions
   readonly #main: PlaneStore
   /** R entries, token p in entry p mod R. Made with the first token. */

@@ -38,9 +38,9 @@ export class RowColumn {
   }
 
   /** The first lengths[k] rows of each head. */
-  visitState(visitor: StateVisitor, lengths: Int32Array): void {
+  visitState(visitor: StateVisitor, lengths: Int32Array, from = 0): void {
     for (const [k, length] of lengths.entries()) {
-      visitor.numbers(this.values.subarray(k * this.#capacity, k * this.#capacity + length))
+      visitor.numbers(this.values.subarray(k * this.#capacity + from, k * this.#capacity + length))
     }
   }
 

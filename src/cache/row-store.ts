@@ -60,8 +60,10 @@ export interface RowStore {
   segments(lengths: Int32Array, facts: RowFacts): KeyValueSegment[]
   /** Adds what entry j of the other segments got, `parts[n][k, j]`, to what their rows got, `[K, C]`. */
   collect(parts: readonly Float32Array[], into: Float32Array): void
-  /** Rows 0 .. lengths[k] - 1 of each head as opaque bytes, one plane after the other; reading makes them exist. */
-  visitRows(visitor: StateVisitor, lengths: Int32Array): void
+  /** Whether `visitRows` can begin with another row than the first. */
+  readonly isDivisible: boolean
+  /** Rows `from` .. lengths[k] - 1 of each head as opaque bytes, one plane after the other; reading makes them exist. */
+  visitRows(visitor: StateVisitor, lengths: Int32Array, from?: number): void
   /** Another store with the same rows. */
   fork(lengths: Int32Array): RowStore
   checkIntegrity(): void

@@ -8,6 +8,8 @@ import { TokenHistory } from './token-history.ts'
 export class SequenceCache implements KvCache {
   readonly truncate: ((length: number) => void) | undefined
   readonly options: CacheOptions
+  readonly visitTokens: KvCache['visitTokens']
+  readonly dependsOnChunks: boolean
   readonly #layers: readonly LayerCache[]
   readonly #tokens: TokenHistory
 
@@ -16,6 +18,12 @@ export class SequenceCache implements KvCache {
     this.options = options
     this.#tokens = tokens
     if (layers.every((layer) => layer.truncate)) this.truncate = (length) => this.#truncate(length)
+    this.dependsOnChunks = layers.some((layer) => layer.dependsOnChunks)
+    if (layers.every((layer) => layer.visitTokens)) {
+      this.visitTokens = (...range) => {
+        for (const layer of layers) layer.visitTokens?.(...range)
+      }
+    }
   }
 
   get numLayers(): number {

@@ -7,6 +7,7 @@ import { importanceNames, type PresetName, policyNames, presets, readPolicy } fr
 import type { LoadOptions } from '../runtime/contract.ts'
 import { didYouMean } from '../tensor/check.ts'
 import { byteCount } from './plan-options.ts'
+import { type PrefixFlags, prefixOptions, toPrefixCache } from './prefix-options.ts'
 
 type Parser = (text: string) => number
 
@@ -132,10 +133,11 @@ export const loadOptions = (): Option[] => [
   dtypeOption(),
   revisionOption(),
   new Option('--chunk-size <tokens>', 'prompt tokens run through the model at once').argParser(integer(1)),
+  ...prefixOptions(),
 ]
 
 /** Values of `loadOptions`, `windowOption` and `policyOption` as commander gives them. */
-export interface LoadFlags extends Omit<LoadOptions, 'policy'> {
+export interface LoadFlags extends Omit<LoadOptions, 'policy' | 'prefixCache'>, PrefixFlags {
   readonly policy?: LoadOptions['policy']
   readonly preset?: PresetName
   readonly kvStorage?: LoadOptions['storage']
@@ -146,7 +148,7 @@ export function toLoadOptions(flags: LoadFlags): LoadOptions {
   const { policy, window, sinks, recent, kvDtype, kvBudget, kvStorage, positions, importance, preset } = flags
   const { backend, threads, quantize, dtype, revision, chunkSize } = flags
   const cache = { policy, window, sinks, recent, kvDtype, kvBudget, storage: kvStorage, positions, importance }
-  const all = { ...cache, backend, threads, quantize, dtype, revision, chunkSize }
+  const all = { ...cache, backend, threads, quantize, dtype, revision, chunkSize, prefixCache: toPrefixCache(flags) }
   const given = Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined))
   return { ...(preset && presets[preset]), ...given }
 }

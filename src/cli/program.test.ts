@@ -74,6 +74,7 @@ test('generate --json prints one object of the agreed shape', async () => {
     policy: 'window',
     window: 64,
     promptTokens: 2,
+    reusedTokens: 0,
     generatedTokens: 3,
     text: ' And then.',
     finishReason: 'stop',

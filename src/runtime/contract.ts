@@ -1,6 +1,7 @@
 /** The public types of a loaded model: what `loadModel` takes and gives. */
 import type { Tensor } from 'onnxruntime-common'
 import type { CacheInfo, CacheOptions, CacheShape, KvCache, LayerExplanation } from '../cache/contract.ts'
+import type { PrefixCacheOptions } from '../cache/prefix/open-prefixes.ts'
 import type { BackendName } from '../kernels/contract.ts'
 import type { OnnxDtype } from '../onnx/index.ts'
 import type { Conversation, ConversationOptions } from './conversation-contract.ts'
@@ -10,6 +11,7 @@ import type {
   GenerateOptions,
   GenerateResult,
   GenerationDefaults,
+  PrefixChoice,
   Prompt,
   StreamEvent,
 } from './generation-contract.ts'
@@ -35,6 +37,8 @@ export interface LoadOptions extends Partial<CacheOptions> {
   readonly worker?: boolean
   /** Branch, tag or commit of a model of the hub (default `main`). */
   readonly revision?: string
+  /** Keeps what prompts that begin alike have in common, in RAM and as wished on disk and in Redis (docs/prefixes.md). */
+  readonly prefixCache?: PrefixCacheOptions
   /** Called while files of a model of the hub are downloaded. */
   readonly onDownload?: (progress: DownloadProgress) => void
   /** Stops a download; what is there is continued the next time. */
@@ -119,6 +123,8 @@ export interface CausalLM {
 
 export interface PrefillOptions {
   readonly signal?: AbortSignal
+  /** As that of `generate`. */
+  readonly prefixCache?: PrefixChoice
   readonly onPrefill?: (readTokens: number, promptTokens: number) => void
 }
 

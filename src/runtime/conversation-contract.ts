@@ -17,7 +17,7 @@ export interface ConversationOptions extends TurnOptions {
 }
 
 export interface TurnResult extends GenerateResult {
-  /** Of the tokens of the whole conversation (`promptTokens`), those that the cache held already. */
+  /** Of the tokens of the whole conversation (`promptTokens`), those whose keys and values were there already. */
   readonly reusedTokens: number
 }
 

@@ -5,7 +5,7 @@ import { searchBeams } from './beam-search.ts'
 import type { GeneratedText, GenerateOptions, GenerateResult, Prompt, StreamEvent } from './contract.ts'
 import { compileGrammar } from './grammar.ts'
 import { Lane } from './lane.ts'
-import { feedTokens } from './prefill.ts'
+import { type FedTokens, feedTokens } from './prefill.ts'
 import { type Generator, type Request, readRequest } from './request.ts'
 
 export type { Generator } from './request.ts'
@@ -37,10 +37,10 @@ export async function generateText(
   const cache = request.cache ?? model.createCache()
   try {
     const start = performance.now()
-    const logits = await readPrompt(model, cache, request)
+    const { logits, reusedTokens } = await readPrompt(model, cache, request)
     const decode = performance.now()
     const choices = await searchBeams(model, cache, request, logits)
-    return summarize(request, choices, cache, { start, decode })
+    return summarize(request, choices, cache, { start, decode, reusedTokens })
   } finally {
     if (cache !== request.cache) cache.dispose()
   }
@@ -59,7 +59,7 @@ async function* streamLanes(model: Generator, request: Request): AsyncGenerator<
   const lanes: Lane[] = []
   try {
     const start = performance.now()
-    const logits = await readPrompt(model, root, request)
+    const { logits, reusedTokens } = await readPrompt(model, root, request)
     const decode = performance.now()
     for (let i = 0; i < n; i++) {
       const isRoot = i === 0 && (given === undefined || n === 1)
@@ -72,7 +72,8 @@ async function* streamLanes(model: Generator, request: Request): AsyncGenerator<
     }
     if (given && n === 1) await lanes[0]!.feedLast(model)
     const choices = lanes.map(({ writer }) => writer.result(signal?.aborted ? 'aborted' : 'length'))
-    yield { type: 'done', result: summarize(request, choices, given ?? lanes[0]!.cache, { start, decode }, lanes) }
+    const reading = { start, decode, reusedTokens }
+    yield { type: 'done', result: summarize(request, choices, given ?? lanes[0]!.cache, reading, lanes) }
   } finally {
     for (const lane of lanes) lane.dispose()
     const caches = new Set(lanes.length > 0 ? lanes.map(({ cache }) => cache) : [root])
@@ -101,17 +102,25 @@ async function* writeOn(model: Generator, lanes: readonly Lane[], signal?: Abort
   }
 }
 
-/** Logits after the prompt `[V]`, or undefined when the request was aborted meanwhile. */
+/** No logits: the request was aborted meanwhile. */
 async function readPrompt(
   model: Generator,
   cache: KvCache,
-  { promptTokens, signal, onPrefill }: Request,
-): Promise<Float32Array | undefined> {
-  const options = { chunkSize: model.chunkSize, wantLogits: true, signal, onPrefill }
+  { promptTokens, signal, onPrefill, prefixCache }: Request,
+): Promise<FedTokens> {
+  const { chunkSize, prefixes } = model
+  const options = {
+    chunkSize,
+    prefixes,
+    wantLogits: true,
+    signal,
+    onPrefill,
+    ...(prefixCache !== undefined && { prefixCache }),
+  }
   try {
     return await feedTokens(model, cache, promptTokens, options)
   } catch (error) {
-    if (isKvasirError(error) && error.code === 'aborted') return undefined
+    if (isKvasirError(error) && error.code === 'aborted') return { logits: undefined, reusedTokens: 0 }
     throw error
   }
 }
@@ -120,7 +129,7 @@ function summarize(
   { promptTokens, draftTokens }: Request,
   choices: readonly GeneratedText[],
   cache: KvCache,
-  clock: { readonly start: number; readonly decode: number },
+  reading: { readonly start: number; readonly decode: number; readonly reusedTokens: number },
   lanes: readonly Lane[] = [],
 ): GenerateResult {
   const sum = (field: 'drafted' | 'accepted') => lanes.reduce((total, lane) => total + lane[field], 0)
@@ -129,8 +138,9 @@ function summarize(
     choices,
     promptTokens: promptTokens.length,
     generatedTokens: choices.reduce((total, { tokens }) => total + tokens.length, 0),
-    prefillMs: clock.decode - clock.start,
-    decodeMs: performance.now() - clock.decode,
+    reusedTokens: reading.reusedTokens,
+    prefillMs: reading.decode - reading.start,
+    decodeMs: performance.now() - reading.decode,
     kv: cache.getCacheInfo(),
     ...(draftTokens > 0 && { lookup: { drafted: sum('drafted'), accepted: sum('accepted') } }),
   }

@@ -93,7 +93,12 @@ export interface GenerateOptions extends SamplingOptions, ChatOptions, BeamOptio
   readonly cache?: KvCache
   /** Called after each chunk of the prompt. */
   readonly onPrefill?: (readTokens: number, promptTokens: number) => void
+  /** Of models with a `prefixCache`: with whom this prompt shares (default: the salt of `loadModel`), or not at all. */
+  readonly prefixCache?: PrefixChoice
 }
+
+/** Prefixes that were kept with another salt are never found. */
+export type PrefixChoice = false | { readonly salt?: string }
 
 export type FinishReason = 'stop' | 'length' | 'aborted'
 
@@ -126,6 +131,8 @@ export interface GenerateResult extends GeneratedText {
   /** `n` texts, this one first. */
   readonly choices: readonly GeneratedText[]
   readonly promptTokens: number
+  /** Of these, tokens whose keys and values were there already. */
+  readonly reusedTokens: number
   /** Of all texts. */
   readonly generatedTokens: number
   readonly prefillMs: number

@@ -1,6 +1,8 @@
 /** From a folder on disk to a model that runs. */
 import { stat } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
+import { openSharedPrefixes, type PrefixCacheOptions } from '../cache/prefix/open-prefixes.ts'
+import type { SharedPrefixes } from '../cache/prefix/shared-prefixes.ts'
 import { openKernels } from '../kernels/index.ts'
 import { cutModel, externalRoot } from '../onnx/index.ts'
 import { checkCacheOptions } from '../policies/index.ts'
@@ -15,10 +17,13 @@ import { modelFingerprint, weightsIdentity } from './fingerprint.ts'
 import { readGenerationDefaults } from './generation-config.ts'
 import { LoadedModel } from './model.ts'
 import { type ModelSource, openSource } from './model-source.ts'
+import { fixedLength, type RotarySource } from './rotation.ts'
 import { Runner } from './runner.ts'
 import { Scorers } from './scorers.ts'
 import { SegmentSession } from './session.ts'
 import { openTokenizer } from './tokenizer.ts'
+
+const loadKeys = ['backend', 'threads', 'chunkSize', 'quantize', 'dtype', 'prefixCache']
 
 /** What the kernels can start. */
 const maxThreads = 256
@@ -37,6 +42,7 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
     chunkSize = 512,
     quantize,
     dtype,
+    prefixCache,
     ...chosen
   } = checkLoadOptions(options)
   await checkFolder(path)
@@ -50,8 +56,12 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
   const cut = cutModel(source.model, ends)
   const shape = await cacheShape(source.model, cut.attention, spec.hasImportance)
   const rotary = source.rotary(cut.attention)
+  let known: Promise<string> | undefined
+  const fingerprint = (): Promise<string> => (known ??= modelFingerprint(source, externalRoot(path)))
+  const prefixes = prefixCache && (await openPrefixes(prefixCache, await fingerprint(), rotary))
   const sessions: SegmentSession[] = []
   const release = async (): Promise<void> => {
+    await prefixes?.close()
     for (const session of sessions) await session.release()
   }
   try {
@@ -62,8 +72,6 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
     throw error
   }
   const runner = new Runner({ spec, cut, sessions, kernels, rotary, ends })
-  let known: Promise<string> | undefined
-  const fingerprint = (): Promise<string> => (known ??= modelFingerprint(source, externalRoot(path)))
   try {
     const identity = await weightsIdentity(source, externalRoot(path))
     const scorers = new Scorers(path, { shape, identity })
@@ -72,7 +80,7 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
       ...describeModel(source, cut, shape, kernels, cacheOptions.kvDtype),
       ...{ weights: identity, ...(scorers.own !== undefined && { scorer: scorers.own }) },
     }
-    const about = { spec, shape, description, fingerprint, chosen, generationDefaults }
+    const about = { spec, shape, description, fingerprint, chosen, generationDefaults, prefixes }
     const parts = { ...about, tokenizer, kernels, runner, scorers, release }
     const limit = await safeChunkSize(new LoadedModel({ ...parts, chunkSize, chosen: {} }), source)
     return new LoadedModel({ ...parts, chunkSize: Math.min(chunkSize, limit) })
@@ -80,6 +88,15 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
     await release()
     throw error
   }
+}
+
+async function openPrefixes(
+  options: PrefixCacheOptions,
+  fingerprint: string,
+  rotary: readonly (RotarySource | undefined)[],
+): Promise<SharedPrefixes> {
+  const lengths = rotary.map((table) => (table ? fixedLength(table) : Number.POSITIVE_INFINITY))
+  return await openSharedPrefixes(options, { fingerprint, maxTokens: Math.min(...lengths) })
 }
 
 /** How many tokens may be read at once; says in a warning what costs the user something. */
@@ -96,7 +113,7 @@ async function safeChunkSize(model: LoadedModel, { ends, model: graph, published
 
 function checkLoadOptions(options: LoadOptions): LoadOptions {
   const { threads, chunkSize, quantize } = options
-  checkKeys('runtime', 'loadModel', options, [...cacheKeys, 'backend', 'threads', 'chunkSize', 'quantize', 'dtype'])
+  checkKeys('runtime', 'loadModel', options, [...cacheKeys, ...loadKeys])
   if (threads !== undefined) checkInteger('runtime', 'threads', threads, 1, maxThreads)
   if (chunkSize !== undefined) checkInteger('runtime', 'chunkSize', chunkSize, 1, 1 << 20)
   if (quantize !== undefined) checkChoice('runtime', 'quantize', quantize, ['int8', 'int4'])

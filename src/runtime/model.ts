@@ -1,6 +1,7 @@
 /** A loaded model: checks calls, queues them, and keeps caches consistent. */
 import { Tensor } from 'onnxruntime-node'
 import type { CacheOptions, CacheShape, KvCache } from '../cache/contract.ts'
+import type { SharedPrefixes } from '../cache/prefix/shared-prefixes.ts'
 import type { Kernels } from '../kernels/contract.ts'
 import type { ModelSpec } from '../onnx/index.ts'
 import { createKvCache } from '../policies/index.ts'
@@ -29,6 +30,7 @@ import type {
 import { CachedConversation } from './conversation.ts'
 import { generateText, streamText } from './generate.ts'
 import { feedTokens } from './prefill.ts'
+import { checkPrefixChoice } from './prefix-choice.ts'
 import { tokenizePrompt } from './prompt.ts'
 import { TaskQueue } from './queue.ts'
 import type { Runner } from './runner.ts'
@@ -49,6 +51,7 @@ export interface ModelParts {
   /** See fingerprint.ts. */
   readonly fingerprint: () => Promise<string>
   readonly generationDefaults: GenerationDefaults
+  readonly prefixes?: SharedPrefixes | undefined
   readonly release: () => Promise<void>
 }
 
@@ -59,6 +62,7 @@ export class LoadedModel implements CausalLM {
   readonly cacheOptions: CacheOptions
   readonly generationDefaults: GenerationDefaults
   readonly chunkSize: number
+  readonly prefixes: SharedPrefixes | undefined
   readonly #parts: ModelParts
   readonly #queue = new TaskQueue()
   readonly #saved: SavedCaches
@@ -72,6 +76,7 @@ export class LoadedModel implements CausalLM {
     this.vocabSize = parts.spec.vocabSize
     this.tokenizer = parts.tokenizer
     this.chunkSize = parts.chunkSize
+    this.prefixes = parts.prefixes
     this.generationDefaults = parts.generationDefaults
     this.cacheOptions = resolveCacheOptions(parts.spec, parts.chosen)
     this.#saved = new SavedCaches(parts, (options) => this.#createCache(options))
@@ -98,9 +103,11 @@ export class LoadedModel implements CausalLM {
   }
 
   async prefill(cache: KvCache, tokens: Int32Array | readonly number[], options: PrefillOptions = {}): Promise<void> {
-    checkKeys('runtime', 'prefill', options, ['signal', 'onPrefill'])
+    checkKeys('runtime', 'prefill', options, ['signal', 'onPrefill', 'prefixCache'])
+    checkPrefixChoice(options.prefixCache)
     checkTokens(tokens, this.vocabSize)
-    await feedTokens(this, cache, tokens, { ...options, chunkSize: this.chunkSize, wantLogits: false })
+    const { chunkSize, prefixes } = this
+    await feedTokens(this, cache, tokens, { ...options, chunkSize, prefixes, wantLogits: false })
   }
 
   saveCache(cache: KvCache, path: string): Promise<SavedFile> {

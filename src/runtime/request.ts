@@ -1,10 +1,12 @@
 /** What a call of `generate` asks for: options checked, defaults of the model filled in, the prompt as tokens. */
 import type { KvCache } from '../cache/contract.ts'
+import type { SharedPrefixes } from '../cache/prefix/shared-prefixes.ts'
 import { checkInteger, checkKeys, describe } from '../tensor/check.ts'
 import { invalidArgument, KvasirError } from '../tensor/error.ts'
 import { checkTokens } from './batch.ts'
-import type { CausalLM, GenerateOptions, GenerationDefaults, Prompt, ResponseFormat } from './contract.ts'
+import type { CausalLM, GenerateOptions, GenerationDefaults, PrefixChoice, Prompt, ResponseFormat } from './contract.ts'
 import { checkFormat } from './grammar.ts'
+import { checkPrefixChoice } from './prefix-choice.ts'
 import { chatKeys, tokenizePrompt } from './prompt.ts'
 import { isGreedy, resolveSampling, type Sampling, samplingKeys } from './sampling-options.ts'
 import type { WriterOptions } from './writer.ts'
@@ -12,6 +14,7 @@ import type { WriterOptions } from './writer.ts'
 /** What generation needs of a model. */
 export interface Generator extends Pick<CausalLM, 'forward' | 'createCache' | 'tokenizer' | 'vocabSize'> {
   readonly chunkSize: number
+  readonly prefixes?: SharedPrefixes | undefined
   readonly generationDefaults?: GenerationDefaults
 }
 
@@ -30,6 +33,7 @@ export interface Request extends WriterOptions {
   readonly cache: KvCache | undefined
   readonly signal: AbortSignal | undefined
   readonly onPrefill: GenerateOptions['onPrefill']
+  readonly prefixCache: PrefixChoice | undefined
 }
 
 const keys = [
@@ -50,6 +54,7 @@ const keys = [
   'signal',
   'cache',
   'onPrefill',
+  'prefixCache',
   ...chatKeys,
   ...samplingKeys,
 ]
@@ -101,6 +106,7 @@ export function readRequest(model: Generator, prompt: Prompt, given: GenerateOpt
     cache: options.cache,
     signal: options.signal,
     onPrefill: options.onPrefill,
+    prefixCache: checkPrefixChoice(options.prefixCache),
   }
 }
 

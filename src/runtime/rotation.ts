@@ -11,6 +11,12 @@ export function isInterleaved(source: RotarySource): boolean {
   return 'rows' in source ? source.isInterleaved : source.pairing === 'interleaved'
 }
 
+/** Tokens up to which the rotation of a token is the same in every text. */
+export function fixedLength(source: RotarySource): number {
+  if ('rows' in source) return source.beyond?.length ?? Number.POSITIVE_INFINITY
+  return source.fixedUpTo
+}
+
 /**
  * Writes the rows of tokens `first`, `first + 1`, ... of a sequence, as many as fit.
  * @param length of the sequence with the whole text that these tokens are a part of: some tables depend on it, never on

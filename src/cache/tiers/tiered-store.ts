@@ -23,7 +23,7 @@ export class TieredStore {
       if (missing.length === 0) break
       this.#take(i, missing, await tier.get(missing), found)
     }
-    this.#touch([...found.keys()])
+    this.#touchSlower([...found.keys()])
     return keys.map((key) => found.get(key))
   }
 
@@ -34,7 +34,7 @@ export class TieredStore {
       const missing = keys.filter((key) => !found.has(key))
       if (missing.length > 0 && tier.getNow) this.#take(i, missing, tier.getNow(missing), found)
     }
-    this.#touch([...found.keys()])
+    this.#touchSlower([...found.keys()])
     return keys.map((key) => found.get(key))
   }
 
@@ -59,8 +59,13 @@ export class TieredStore {
     }
   }
 
-  #touch(keys: readonly string[]): void {
+  #touchSlower(keys: readonly string[]): void {
     if (keys.length > 0) for (const tier of this.#tiers.slice(1)) tier.touch?.(keys)
+  }
+
+  /** These were used, the first of them last: it stays longest. */
+  touch(keys: readonly string[]): void {
+    for (const tier of this.#tiers) tier.touch?.(keys)
   }
 
   /** Whether some tier has each of them, as far as can be told without reading. */

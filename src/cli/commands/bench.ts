@@ -5,6 +5,7 @@ import { benchAttentionCommand } from './bench-attention.ts'
 import { benchCacheCommand } from './bench-cache.ts'
 import { benchGenerateCommand } from './bench-generate.ts'
 import { benchLinearCommand } from './bench-linear.ts'
+import { benchPrefixCommand } from './bench-prefix.ts'
 import { benchStallsCommand } from './bench-stalls.ts'
 
 export function benchCommand(context: CliContext): Command {
@@ -14,5 +15,6 @@ export function benchCommand(context: CliContext): Command {
     .addCommand(benchCacheCommand(context))
     .addCommand(benchGenerateCommand(context))
     .addCommand(benchLinearCommand(context))
+    .addCommand(benchPrefixCommand(context))
     .addCommand(benchStallsCommand(context))
 }

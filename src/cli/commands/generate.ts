@@ -137,13 +137,14 @@ function watchReading(terminal: Terminal): Pick<GenerateOptions, 'onPrefill'> {
 }
 
 function toJson(model: CausalLM, result: GenerateResult, flags: GenerateFlags): object {
-  const { promptTokens, generatedTokens, text, finishReason, prefillMs, decodeMs, kv } = result
+  const { promptTokens, reusedTokens, generatedTokens, text, finishReason, prefillMs, decodeMs, kv } = result
   const { bytes, fullBytes, keptTokens, seenTokens } = kv
   return {
     model: modelName(flags),
     policy: model.cacheOptions.policy,
     window: model.cacheOptions.window ?? null,
     promptTokens,
+    reusedTokens,
     generatedTokens,
     text,
     finishReason,
@@ -157,11 +158,12 @@ function toJson(model: CausalLM, result: GenerateResult, flags: GenerateFlags): 
 }
 
 function report(result: GenerateResult, { stream }: GenerateFlags, terminal: Terminal): void {
-  const { text, choices, promptTokens, prefillMs, generatedTokens, decodeMs, kv } = result
+  const { text, choices, promptTokens, reusedTokens, prefillMs, generatedTokens, decodeMs, kv } = result
   terminal.print(stream ? '' : text)
   for (const choice of choices.slice(1)) terminal.print(`\n${choice.text}`)
   terminal.note(
-    `read ${formatCount(promptTokens)} tokens in ${formatSeconds(prefillMs)}, ` +
+    `read ${formatCount(promptTokens)} tokens${reusedTokens > 0 ? ` (${formatCount(reusedTokens)} were kept)` : ''} ` +
+      `in ${formatSeconds(prefillMs)}, ` +
       `wrote ${formatCount(generatedTokens)} at ${formatCount(ratePerSecond(generatedTokens, decodeMs))} a second; ` +
       `KV cache ${formatBytes(kv.bytes)} for ${formatCount(kv.keptTokens)} of ${formatCount(kv.seenTokens)} tokens ` +
       `(all of them: ${formatBytes(kv.fullBytes)})`,

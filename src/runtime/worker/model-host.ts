@@ -64,8 +64,9 @@ export class ModelHost {
       return { data: data as Float32Array, dims }
     },
     prefill: async ({ tokens, ...rest }, call) => {
-      const { signal, onPrefill, cache } = this.#revive(rest, call)
-      await this.#model.prefill(cache as KvCache, tokens, { signal, ...(onPrefill && { onPrefill }) })
+      const { signal, onPrefill, cache, prefixCache } = this.#revive(rest, call)
+      const choice = prefixCache === undefined ? {} : { prefixCache }
+      await this.#model.prefill(cache as KvCache, tokens, { signal, ...(onPrefill && { onPrefill }), ...choice })
       return undefined
     },
     generate: async ({ prompt, ...rest }, call) => this.#model.generate(prompt, this.#revive(rest, call)),

@@ -90,7 +90,7 @@ export class RemoteModel implements CausalLM {
 
   async prefill(cache: KvCache, tokens: Int32Array | readonly number[], options: PrefillOptions = {}): Promise<void> {
     this.#checkInUse()
-    checkKeys('runtime', 'prefill', options, ['signal', 'onPrefill'])
+    checkKeys('runtime', 'prefill', options, ['signal', 'onPrefill', 'prefixCache'])
     const remote = this.#toRemote({ ...options, cache })
     await this.#link.call('prefill', { tokens, ...remote }, toCall(options))
   }

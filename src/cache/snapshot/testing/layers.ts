@@ -61,3 +61,23 @@ export function feed(cache: KvCache, chunks: readonly number[], seed: number): F
     return outputs
   })
 }
+
+/** Feeds tokens whose vectors follow from token, position and layer alone, as a chunk. */
+export function feedTokens(cache: KvCache, tokens: readonly number[], first: number, isNoted = true): Float32Array[] {
+  const numTokens = tokens.length
+  const outputs = Array.from({ length: cache.numLayers }, (_, index) => {
+    const own = cache.layer(index)
+    const numbers = (size: number, kind: number): Float32Array =>
+      Float32Array.from(
+        tokens.flatMap((token, t) => {
+          return [...normal(createRandom(((token * 1009 + first + t) * 31 + index) * 7 + kind), size)]
+        }),
+      )
+    const output = new Float32Array(numTokens * H * E)
+    const vectors = { query: numbers(H * D, 0), key: numbers(K * D, 1), value: numbers(K * E, 2) }
+    own.attend({ numTokens, ...vectors, importance: numbers(K, 3), ...(own.rotates && { rotary }) }, output)
+    return output
+  })
+  if (isNoted) cache.noteTokens?.(tokens)
+  return outputs
+}

@@ -1,0 +1,54 @@
+/** `--prefix-cache` and `--kv-tier`, as several commands take them. */
+import { InvalidArgumentError, Option } from 'commander'
+import type { TierOptions } from '../cache/index.ts'
+import { readTier } from '../cache/index.ts'
+import type { LoadOptions } from '../runtime/contract.ts'
+import { isKvasirError, KvasirError } from '../tensor/error.ts'
+
+export interface PrefixFlags {
+  readonly prefixCache?: boolean
+  readonly kvTier?: readonly TierOptions[]
+}
+
+export const prefixOptions = (): Option[] => [
+  new Option('--prefix-cache', 'keep what prompts that begin alike have in common'),
+  new Option('--kv-tier <tier>', 'where: ram:BYTES, disk:PATH:BYTES or redis://HOST:PORT; may be repeated').argParser(
+    tier,
+  ),
+]
+
+function tier(text: string, before: readonly TierOptions[] = []): TierOptions[] {
+  try {
+    const added = readTier(text)
+    if (!before.some(({ kind }) => kind === added.kind)) return [...before, added]
+    throw new InvalidArgumentError(`Expected one tier of each kind, got ${added.kind} twice.`)
+  } catch (error) {
+    if (!isKvasirError(error)) throw error
+    throw new InvalidArgumentError('Expected ram:BYTES, disk:PATH:BYTES (or disk:PATH), or redis://HOST:PORT.')
+  }
+}
+
+/** Tiers that are named are all there are; without, there is RAM. */
+export function toPrefixCache({ prefixCache, kvTier }: PrefixFlags): LoadOptions['prefixCache'] {
+  if (!prefixCache && kvTier) {
+    throw new KvasirError(
+      'invalid-argument',
+      'cli',
+      'expected --prefix-cache with --kv-tier: what should be kept there?',
+    )
+  }
+  if (!prefixCache) return undefined
+  if (!kvTier) return {}
+  const find = <K extends TierOptions['kind']>(kind: K) =>
+    kvTier.find((entry): entry is Extract<TierOptions, { kind: K }> => entry.kind === kind)
+  const [ram, disk, redis] = [find('ram'), find('disk'), find('redis')]
+  return {
+    ram: ram?.maxBytes ?? 0,
+    ...(disk && { disk: withoutKind(disk) }),
+    ...(redis && { redis: withoutKind(redis) }),
+  }
+}
+
+function withoutKind<T extends TierOptions>({ kind: _, ...rest }: T): Omit<T, 'kind'> {
+  return rest
+}
