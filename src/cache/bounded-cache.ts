@@ -6,6 +6,7 @@
 import type { KeyValueSegment, Memory, Rotation } from '../kernels/index.ts'
 import { KvasirError } from '../tensor/error.ts'
 import type { CacheInfo, LayerCache, LayerExplanation, LayerInput, ScoreTokens } from './contract.ts'
+import { type ArchiveOptions, PageArchive } from './hierarchical/page-archive.ts'
 import { KeptHistory } from './kept-history.ts'
 import { createPlan, KeptState, type RetainPlan } from './kept-state.ts'
 import {
@@ -32,11 +33,16 @@ export interface BoundedCacheOptions extends LayerConfig {
   readonly rankBy: 'importance' | 'recency' | ScoreTokens
   /** Whether importance is added to the logits (default true). */
   readonly addImportance?: boolean
+  /** Evicted tokens come back by page; not for layers that rotate. */
+  readonly archive?: ArchiveOptions
   /** Number of the layer, for scores that depend on it (default 0). */
   readonly layer?: number
 }
 
 type NewInput = Omit<LayerInput, 'query'>
+
+/** Tokens of a chunk that are attended one by one where evicted tokens may come back. */
+const recallingTokens = 32
 
 export class BoundedCache implements LayerCache {
   readonly rotates: boolean
@@ -48,13 +54,14 @@ export class BoundedCache implements LayerCache {
   readonly #needsImportance: boolean
   readonly #axis: PositionAxis | undefined
   readonly #history: KeptHistory | undefined
+  readonly #archive: PageArchive | undefined
   /** The single-token step reuses these, so that it allocates nothing that lasts. */
   readonly #step: RetainPlan
   /** Scores of one token: where recency ranks, all the same. */
   readonly #scores: Float32Array
   #seen = 0
 
-  constructor(options: BoundedCacheOptions, hasImportance: boolean, store?: RowStore) {
+  constructor(options: BoundedCacheOptions, hasImportance: boolean, store?: RowStore, archive?: PageArchive) {
     const { kernels, shape, window, rotates = false, isRanked = false, evictionLog = 0 } = options
     const K = shape.numKvHeads
     this.#options = options
@@ -69,6 +76,7 @@ export class BoundedCache implements LayerCache {
     this.#scores = new Float32Array(K)
     this.#axis = rotates ? new PositionAxis(K, window, isRanked, window) : undefined
     this.#history = isRanked || evictionLog > 0 ? new KeptHistory(K, window, evictionLog) : undefined
+    this.#archive = archive ?? (options.archive && new PageArchive(options, usesBias, options.archive))
   }
 
   attend(input: LayerInput, output: Float32Array): void {
@@ -76,8 +84,13 @@ export class BoundedCache implements LayerCache {
     this.#check(input, output)
     if (numTokens === 0) return
     if (numTokens === 1) this.#attendOne(input, output)
-    else if (this.#changesRanks(input)) this.#attendSingly(input, output)
+    else if (this.#changesRanks(input) || this.#recalls(numTokens)) this.#attendSingly(input, output)
     else this.#attendChunk(input, output)
+  }
+
+  /** Short chunks are questions, which pages are recalled for; longer ones are read as though nothing came back. */
+  #recalls(numTokens: number): boolean {
+    return this.#archive !== undefined && numTokens <= recallingTokens
   }
 
   /** Takes tokens in without attending. */
@@ -136,7 +149,8 @@ export class BoundedCache implements LayerCache {
 
   #attendKept(input: Queries, output: Float32Array): void {
     const segments = this.#segments(this.#state.view.lengths, this.#seen - 1, this.#distances(this.#seen - 1))
-    this.#runAttention(input, output, segments, this.#axis?.forLast(1))
+    const recalled = this.#archive?.recall(input.query, this.#state.view) ?? []
+    this.#runAttention(input, output, [...segments, ...recalled], this.#axis?.forLast(1))
   }
 
   attendAgain(input: Queries, output: Float32Array): void {
@@ -221,6 +235,7 @@ export class BoundedCache implements LayerCache {
     const { shape } = this.#options
     const firstPosition = this.#seen - numTokens
     this.#store.write(input, plan, this.#axis?.forNext(numTokens))
+    this.#archive?.add(input)
     this.#axis?.advance(numTokens)
     for (let k = 0; k < shape.numKvHeads; k++) {
       for (let n = k * plan.stride; n < k * plan.stride + (plan.counts[k] as number); n++) {
@@ -275,7 +290,8 @@ export class BoundedCache implements LayerCache {
         scores: rows.map((at) => (isByAge ? null : (scores[at] as number))),
       }
     })
-    return { heads, evicted: this.#history?.evictions(isByAge) ?? [] }
+    const recall = this.#archive && { recall: this.#archive.counts }
+    return { heads, evicted: this.#history?.evictions(isByAge) ?? [], ...recall }
   }
 
   visitState(visitor: StateVisitor): void {
@@ -293,6 +309,8 @@ export class BoundedCache implements LayerCache {
     }
     this.#axis?.visitState(visitor, lengths)
     this.#history?.visitState(visitor, this.#state.view)
+    visitor.fixed('recalls', this.#archive !== undefined)
+    this.#archive?.visitState(visitor)
   }
 
   checkIntegrity(): void {
@@ -305,12 +323,13 @@ export class BoundedCache implements LayerCache {
     this.#store.rewind(0)
     this.#axis?.reset()
     this.#history?.clear()
+    this.#archive?.reset()
     this.#seen = 0
   }
 
   fork(): BoundedCache {
     const store = this.#store.fork(this.#state.view.lengths)
-    const copy = new BoundedCache(this.#options, this.#bias !== undefined, store)
+    const copy = new BoundedCache(this.#options, this.#bias !== undefined, store, this.#archive?.fork())
     copy.#state.copyFrom(this.#state)
     if (this.#bias) copy.#bias?.f32.set(this.#bias.f32)
     if (this.#axis) copy.#axis?.copyFrom(this.#axis)
@@ -321,6 +340,7 @@ export class BoundedCache implements LayerCache {
 
   dispose(): void {
     this.#store.free()
+    this.#archive?.dispose()
     this.#state.free()
     this.#bias?.free()
   }

@@ -1,7 +1,9 @@
 /** What a model needs of a KV cache: append the new tokens of one layer and attend, in one call. */
 
 import type { StorageType } from '../kernels/index.ts'
+import type { RecallCounts } from './hierarchical/page-archive.ts'
 import type { Stateful, StateVisitor } from './snapshot/state.ts'
+import type { TieredStore } from './tiers/tiered-store.ts'
 
 /**
  * What turns queries and keys of a layer, for caches that do it themselves. Made by whoever knows the model's encoding.
@@ -77,6 +79,8 @@ export interface LayerExplanation {
   readonly heads: readonly HeadExplanation[]
   /** The last evictions, oldest first; how many are remembered is `evictionLog`. */
   readonly evicted: readonly Eviction[]
+  /** With `recall`: what came back so far. */
+  readonly recall?: RecallCounts
 }
 
 export interface HeadExplanation {
@@ -216,6 +220,15 @@ export interface CacheOptions {
   readonly keepMass?: number
   /** Seed of the policy `random` (default 0). */
   readonly seed?: number
+  /**
+   * Pages of 16 evicted tokens that come back for each token and KV head, those that may matter most to its query. For
+   * policies that rank tokens by themselves, with original positions.
+   */
+  readonly recall?: number
+  /** Bytes of K and V that evicted tokens may take in RAM, or wherever `recallStore` has them (default 256 MiB). */
+  readonly recallBytes?: number
+  /** Where evicted tokens go: tiers of RAM, disk and Redis (`openTiers`). */
+  readonly recallStore?: TieredStore
   /** Evictions that each layer remembers for `explain` (default 256). */
   readonly evictionLog?: number
 }

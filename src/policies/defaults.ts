@@ -9,4 +9,5 @@ export const cacheDefaults = {
   keepMass: 0.95,
   seed: 0,
   evictionLog: 256,
+  recallBytes: 256 * 2 ** 20,
 } as const satisfies Partial<CacheOptions>

@@ -13,6 +13,7 @@ import type {
   PolicyName,
 } from '../cache/contract.ts'
 import { FullCache } from '../cache/full-cache.ts'
+import type { ArchiveOptions } from '../cache/hierarchical/page-archive.ts'
 import { SharedPool } from '../cache/kv-pool.ts'
 import type { LayerConfig } from '../cache/layout.ts'
 import { RankedCache } from '../cache/ranked-cache.ts'
@@ -25,6 +26,7 @@ import { maxWindow, planWindows } from './budget.ts'
 import { type ChosenPolicy, policyNames, readPolicy } from './choice.ts'
 import { cacheDefaults } from './defaults.ts'
 import { checkImportanceSource } from './importance.ts'
+import { checkRecall, recallOf } from './recall.ts'
 import type { PolicyEntry, Protection } from './table.ts'
 
 export { policyNames, readPolicy } from './choice.ts'
@@ -38,7 +40,8 @@ const defaultPageSize = 16
 const optionNames = [
   ...['policy', 'window', 'sinks', 'recent', 'kvDtype', 'kvDtypeK', 'kvDtypeV', 'residual'],
   ...['kvBudget', 'storage', 'pageSize', 'pool', 'positions'],
-  ...['importance', 'interval', 'leastWindow', 'keepMass', 'seed', 'evictionLog'],
+  ...['importance', 'interval', 'leastWindow', 'keepMass', 'seed', 'evictionLog', 'recall', 'recallBytes'],
+  'recallStore',
 ]
 
 /**
@@ -53,8 +56,9 @@ export function createKvCache(kernels: Kernels, shape: CacheShape, options: Cach
   const isPaged = pagesFor(policy, options)
   const pool = isPaged ? poolOf(kernels, options) : undefined
   const plan = planWindows(shape, options, policy, { least: leastRows(policy, options), isPaged })
+  const archive = recallOf(shape, options)
   const layers = shape.layers.map((layer, index) => {
-    const config = { ...configOf(kernels, layer, options, policy, pool), layer: index }
+    const config = { ...configOf(kernels, layer, options, policy, pool), layer: index, archive }
     const window = plan?.windows[index]
     return createLayer(config, options, policy, window ?? 0, shape.hasImportance)
   })
@@ -122,7 +126,7 @@ function configOf(
   }
 }
 
-type Config = LayerConfig & { readonly layer: number }
+type Config = LayerConfig & { readonly layer: number; readonly archive: ArchiveOptions | undefined }
 
 function createLayer(
   whole: Config,
@@ -136,7 +140,8 @@ function createLayer(
   const config = { ...whole, ...boundedTypes(whole, window) }
   // A layer that never looks further back than its own window keeps just that, whatever ranks the others.
   if (config.shape.window !== undefined) {
-    return new BoundedCache({ ...config, window, sinks: 0, recent: 0, rankBy: 'recency' }, hasImportance)
+    const own = { window, sinks: 0, recent: 0, archive: undefined }
+    return new BoundedCache({ ...config, ...own, rankBy: 'recency' }, hasImportance)
   }
   const protection = protectionOf(policy, options, window)
   const retention = entry.retention(options, protection)
@@ -186,7 +191,9 @@ function checkImportance({ name, entry }: ChosenPolicy, shape: CacheShape, optio
 export function checkCacheOptions(options: CacheOptions): void {
   const { policy, window, sinks = 0, recent = 0, kvBudget } = options
   checkKeys('cache', 'a cache', options, optionNames)
-  const { entry } = readPolicy(policy)
+  const chosen = readPolicy(policy)
+  const { entry } = chosen
+  checkRecall(options, chosen)
   checkStorage(options)
   checkInteger('cache', 'sinks', sinks, 0, maxWindow)
   checkInteger('cache', 'recent', recent, 0, maxWindow)

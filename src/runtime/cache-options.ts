@@ -6,6 +6,7 @@ export const cacheKeys = [
   ...(['policy', 'window', 'sinks', 'recent', 'kvDtype', 'kvDtypeK', 'kvDtypeV', 'residual'] as const),
   ...(['kvBudget', 'storage', 'pageSize', 'pool'] as const),
   ...(['positions', 'importance', 'interval', 'leastWindow', 'keepMass', 'seed', 'evictionLog'] as const),
+  ...(['recall', 'recallBytes', 'recallStore'] as const),
 ] as const satisfies (keyof CacheOptions)[]
 
 /**

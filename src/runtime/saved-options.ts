@@ -12,12 +12,14 @@ const ownScore = 'a function'
 
 export type SavedOptions = Readonly<Record<string, unknown>>
 
-const free = ['storage', 'pageSize', 'pool']
+const free = ['storage', 'pageSize', 'pool', 'recallStore']
+/** Objects of a process. */
+const held = ['pool', 'recallStore']
 /** Their defaults follow from others: the state of each layer tells whether they agree. */
 const derived = ['window', 'sinks', 'recent', 'interval', 'leastWindow', 'kvBudget', 'kvDtypeK', 'kvDtypeV', 'residual']
 
 export function savedOptions(options: CacheOptions): SavedOptions {
-  const entries = Object.entries(options).filter(([name, value]) => name !== 'pool' && value !== undefined)
+  const entries = Object.entries(options).filter(([name, value]) => !held.includes(name) && value !== undefined)
   return Object.fromEntries(entries.map(([name, value]) => [name, saved(value)]))
 }
 

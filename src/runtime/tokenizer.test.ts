@@ -53,7 +53,11 @@ describe('the tokenizer', () => {
     await expect(openTokenizer(folder, {})).rejects.toThrow('tokenizer.json: expected a tokenizer')
     for (const [model, added, message] of [
       [{ type: 'BPE' }, [], 'expected an object for model.vocab, got undefined'],
-      [{ type: 'BPE', vocab: { a: 2 ** 40 } }, [], 'expected an id in 0..16777215 for the token "a", got 1099511627776'],
+      [
+        { type: 'BPE', vocab: { a: 2 ** 40 } },
+        [],
+        'expected an id in 0..16777215 for the token "a", got 1099511627776',
+      ],
       [{ type: 'BPE', vocab: { a: '0' } }, [], 'for the token "a", got "0"'],
       [{ type: 'Unigram', vocab: [['a']] }, [], 'expected a token and its score for model.vocab[0]'],
       [{ type: 'BPE', vocab: {} }, [{ id: 0 }], 'expected a text for added_tokens[0].content'],
