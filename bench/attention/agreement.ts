@@ -1,21 +1,23 @@
 /** Nothing is timed before its result is right: each is compared with the first, and ours with the f64 reference. */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
-import type { FloatArray, FloatType } from '../../src/kernels/index.ts'
+import type { FloatArray, FloatType, StorageArray, StorageType } from '../../src/kernels/index.ts'
 import { attend } from '../../src/kernels/reference.ts'
+import { rowLength } from '../../src/kernels/storage.ts'
 import { KvasirError } from '../../src/tensor/error.ts'
+import { isQuantized } from '../../src/tensor/quantized-row.ts'
 import { describeCase, numQueries } from './cases.ts'
 import type { AttentionCase } from './contract.ts'
-import { createInput } from './inputs.ts'
+import { createInput, createRows } from './inputs.ts'
 
 /**
  * Inputs are exact in every type, so what is allowed is the rounding of arithmetic and results: f32; a result in f16
- * (2^-11 of numbers up to 1) and sums in it; weights and results in bf16 (2^-8).
+ * (2^-11 of numbers up to 1) and sums in it; weights and results in bf16 (2^-8). All read the same quantized rows.
  */
 const tolerances = { f32: 1e-4, f16: 2e-3, bf16: 1e-2 } as const satisfies Record<FloatType, number>
 
 /** The coarsest of the types that a result went through. */
-export function toleranceOf(...dtypes: readonly FloatType[]): number {
-  return Math.max(...dtypes.map((dtype) => tolerances[dtype]))
+export function toleranceOf(...dtypes: readonly StorageType[]): number {
+  return Math.max(...dtypes.map((dtype) => tolerances[isQuantized(dtype) ? 'f32' : dtype]))
 }
 
 /** The largest difference of two results; NaN and a result that is too short count as infinite. */
@@ -57,11 +59,11 @@ export function checkAgreement(
 export function checkReference(who: string, result: Float32Array, attentionCase: AttentionCase): void {
   const { heads, kvHeads, headDim, kvDtype, queryDtype, length } = attentionCase
   const T = numQueries(attentionCase)
-  const rows = kvHeads * length * headDim
+  const rows = kvHeads * length
   const inputs = {
     query: createInput(T * heads * headDim, queryDtype, 'query'),
-    key: createInput(rows, kvDtype, 'key'),
-    value: createInput(rows, kvDtype, 'value'),
+    key: createRows(rows, headDim, kvDtype, 'key'),
+    value: createRows(rows, headDim, kvDtype, 'value'),
   }
   const tolerance = toleranceOf(queryDtype, kvDtype)
   const places = [
@@ -78,7 +80,7 @@ export function checkReference(who: string, result: Float32Array, attentionCase:
   }
 }
 
-type Inputs = Readonly<Record<'query' | 'key' | 'value', FloatArray>>
+type Inputs = Readonly<{ query: FloatArray; key: StorageArray; value: StorageArray }>
 
 function referenceRow(attentionCase: AttentionCase, inputs: Inputs, token: number, head: number): Float32Array {
   const { heads, kvHeads, headDim: D, kvDtype, queryDtype, length, window } = attentionCase
@@ -103,8 +105,9 @@ function referenceRow(attentionCase: AttentionCase, inputs: Inputs, token: numbe
 }
 
 /** The first rows of a KV head: `[K, S, D]` of a decode step, `[N, K, D]` of a prefill. */
-function rowsOfHead(attentionCase: AttentionCase, all: FloatArray, k: number, numRows: number): FloatArray {
-  const { phase, kvHeads, headDim: D, length } = attentionCase
+function rowsOfHead(attentionCase: AttentionCase, all: StorageArray, k: number, numRows: number): StorageArray {
+  const { phase, kvHeads, headDim, kvDtype, length } = attentionCase
+  const D = rowLength(headDim, kvDtype)
   if (phase === 'decode') return all.subarray(k * length * D, (k * length + numRows) * D)
   const rows = all.slice(0, numRows * D)
   for (let n = 0; n < numRows; n++) rows.set(all.subarray((n * kvHeads + k) * D, (n * kvHeads + k + 1) * D), n * D)

@@ -1,5 +1,5 @@
 /** What takes part in the bench: something that computes one case, on tensors that it makes itself (inputs.ts). */
-import type { FloatType } from '../../src/kernels/index.ts'
+import type { StorageType } from '../../src/kernels/index.ts'
 import type { LimitProbe } from '../measure.ts'
 import type { AttentionCase } from './contract.ts'
 
@@ -7,10 +7,10 @@ export interface Candidate {
   /** Ours are checked against the f64 reference and say what the machine gives. */
   readonly isOurs: boolean
   /** Types to try for K, V and queries in a case; the fastest is taken. */
-  dtypes(attentionCase: AttentionCase): readonly FloatType[]
+  dtypes(attentionCase: AttentionCase): readonly StorageType[]
   /** True, or why it can't take part. */
   supports(attentionCase: AttentionCase): true | string
-  open(attentionCase: AttentionCase, dtype: FloatType): Promise<OpenCandidate>
+  open(attentionCase: AttentionCase, dtype: StorageType): Promise<OpenCandidate>
 }
 
 export interface OpenCandidate {

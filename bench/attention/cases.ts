@@ -1,15 +1,17 @@
 /** From options to calls of attention, and what each of these must do at least. */
 import { availableParallelism } from 'node:os'
 import { attentionFlops, attentionPairs } from '../../src/attention/index.ts'
-import type { FloatType } from '../../src/kernels/index.ts'
+import { type FloatType, rowBytes, type StorageType } from '../../src/kernels/index.ts'
+import { storageTypes } from '../../src/kernels/storage.ts'
 import { checkChoice, checkInteger } from '../../src/tensor/check.ts'
 import { invalidArgument } from '../../src/tensor/error.ts'
-import { type AttentionCase, type Phase, phases, storageTypes, type Work } from './contract.ts'
+import { isQuantized } from '../../src/tensor/quantized-row.ts'
+import { type AttentionCase, type Phase, phases, type Work } from './contract.ts'
 
 export interface CaseOptions {
   readonly phase?: Phase
-  readonly kvDtypes?: readonly FloatType[]
-  /** Default: f32 for a decode step, that of K and V for a prefill. */
+  readonly kvDtypes?: readonly StorageType[]
+  /** Default: f32 for a decode step and over quantized K and V, that of K and V for a prefill. */
   readonly queryDtype?: FloatType
   readonly heads?: readonly number[]
   readonly kvHeads?: number
@@ -22,7 +24,7 @@ export interface CaseOptions {
 }
 
 interface Defaults {
-  readonly kvDtypes: readonly FloatType[]
+  readonly kvDtypes: readonly StorageType[]
   readonly heads: readonly number[]
   readonly kvHeads: number
   readonly lengths: readonly number[]
@@ -59,7 +61,11 @@ export function attentionCases(options: CaseOptions): AttentionCase[] {
   return kvDtypes.flatMap((kvDtype) =>
     heads.flatMap((count) =>
       lengths.map((length) => ({
-        ...{ phase, kvDtype, queryDtype: options.queryDtype ?? (phase === 'decode' ? 'f32' : kvDtype) },
+        ...{
+          phase,
+          kvDtype,
+          queryDtype: options.queryDtype ?? (phase === 'decode' || isQuantized(kvDtype) ? 'f32' : kvDtype),
+        },
         ...{ heads: count, kvHeads, headDim, length, threads },
         window: window !== undefined && window < length ? window : null,
       })),
@@ -87,12 +93,8 @@ export function countWork(attentionCase: AttentionCase): Work {
   const { total } = attentionFlops({
     ...{ numTokens, numKeys: length, causal: true, window: window ?? undefined, numHeads: heads, headDim },
   })
-  const stored = 2 * kvHeads * rows * headDim * bytesOf(kvDtype)
-  return { bytes: stored + 2 * numTokens * heads * headDim * bytesOf(queryDtype), flops: total.flops }
-}
-
-export function bytesOf(dtype: FloatType): number {
-  return dtype === 'f32' ? 4 : 2
+  const stored = 2 * kvHeads * rows * rowBytes(headDim, kvDtype)
+  return { bytes: stored + 2 * numTokens * heads * rowBytes(headDim, queryDtype), flops: total.flops }
 }
 
 /** For people: `decode, f16, H=32 K=8 D=128, S=2048`. */

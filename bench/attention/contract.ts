@@ -1,5 +1,5 @@
 /** What `kvasir bench attention` measures and reports. Letters as in ARCHITECTURE.md; N is T = S of a prefill. */
-import type { FloatType } from '../../src/kernels/index.ts'
+import type { FloatType, StorageType } from '../../src/kernels/index.ts'
 import type { Machine } from '../machine.ts'
 import type { Limits, Spread } from '../measure.ts'
 
@@ -10,7 +10,8 @@ import type { Limits, Spread } from '../measure.ts'
 export const phases = ['decode', 'prefill', 'memory'] as const
 export type Phase = (typeof phases)[number]
 
-export const storageTypes = ['f32', 'f16', 'bf16'] as const satisfies readonly FloatType[]
+/** Of queries and results. */
+export const queryTypes = ['f32', 'f16', 'bf16'] as const satisfies readonly FloatType[]
 
 /** Who can take part. The first in a case is the one whose result the others must have. */
 export const candidateNames = [
@@ -30,7 +31,7 @@ export type CandidateName = (typeof candidateNames)[number]
 export interface AttentionCase {
   readonly phase: Phase
   /** What K and V are stored as. */
-  readonly kvDtype: FloatType
+  readonly kvDtype: StorageType
   /** What the queries come as and the result goes as. */
   readonly queryDtype: FloatType
   /** H */
@@ -60,7 +61,7 @@ export interface CandidateResult {
   /** What ran: `native (avx512, 2 threads)` */
   readonly description: string
   /** What it computed from: peers that know no f16 or bf16, or are slower with it, get f32. */
-  readonly dtype: FloatType
+  readonly dtype: StorageType
   /** The largest difference of a number of its result from the same of the first contestant's, and what is allowed. */
   readonly difference: number
   readonly tolerance: number
@@ -81,7 +82,7 @@ export interface CandidateResult {
 export interface MemoryResult {
   readonly candidate: CandidateName
   readonly description: string
-  readonly dtype: FloatType
+  readonly dtype: StorageType
   /** What the process held at most during the call, beyond inputs, result and what was there before. */
   readonly scratchBytes: Spread
 }

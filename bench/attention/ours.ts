@@ -1,12 +1,14 @@
 /** Our kernels: K and V lie in memory of the backend, as caches keep them; queries and results are plain arrays. */
-import type { AttendArgs, FloatType } from '../../src/kernels/index.ts'
+import { type AttendArgs, type FloatType, rowBytes, type StorageArray } from '../../src/kernels/index.ts'
 import { instructionSets, probeNative } from '../../src/kernels/native.ts'
+import { rowLength } from '../../src/kernels/storage.ts'
 import { probeWasm } from '../../src/kernels/wasm.ts'
+import { isQuantized } from '../../src/tensor/quantized-row.ts'
 import { LimitProbe, type MeasurableKernels, openMeasurable } from '../measure.ts'
 import type { Candidate, OpenCandidate } from './candidate.ts'
-import { bytesOf, countWork, numQueries } from './cases.ts'
+import { countWork, numQueries } from './cases.ts'
 import type { AttentionCase } from './contract.ts'
-import { createInput, fillInput, toFloat32 } from './inputs.ts'
+import { createInput, fillRows, toFloat32 } from './inputs.ts'
 
 export const native: Candidate = ours(probeNative, (threads) => openMeasurable('native', threads))
 
@@ -55,21 +57,25 @@ function openOurs(attentionCase: AttentionCase, kernels: MeasurableKernels): Ope
 }
 
 function storeInputs({ kvHeads, length, headDim, kvDtype }: AttentionCase, kernels: MeasurableKernels) {
-  const count = kvHeads * length * headDim
-  const memories = [0, 1].map(() => kernels.alloc(count * bytesOf(kvDtype)))
+  const rows = kvHeads * length
+  const memories = [0, 1].map(() => kernels.alloc(rows * rowBytes(headDim, kvDtype)))
   // Taken anew for each call: WebAssembly memory moves when it grows.
-  const views = () => memories.map((memory) => (kvDtype === 'f32' ? memory.f32 : memory.u16).subarray(0, count))
-  for (const [i, name] of (['key', 'value'] as const).entries()) fillInput(views()[i]!, kvDtype, name)
+  const views = (): StorageArray[] =>
+    memories.map((memory) => {
+      const all = isQuantized(kvDtype) ? memory.u8 : kvDtype === 'f32' ? memory.f32 : memory.u16
+      return all.subarray(0, rows * rowLength(headDim, kvDtype))
+    })
+  for (const [i, name] of (['key', 'value'] as const).entries()) fillRows(views()[i]!, headDim, kvDtype, name)
   return { memories, views }
 }
 
-type Storage = AttendArgs['query']
+type Queries = AttendArgs['query']
 
 /** Decode reads a cache, `[K, S, D]`; prefill the tokens as a model gives them, `[N, K, D]`. */
 function attendArgs(
   attentionCase: AttentionCase,
-  views: () => Storage[],
-  { query, output }: { query: Storage; output: Storage },
+  views: () => StorageArray[],
+  { query, output }: { query: Queries; output: Queries },
 ): () => AttendArgs {
   const { phase, heads, kvHeads, headDim, length, window, kvDtype, queryDtype } = attentionCase
   const numTokens = numQueries(attentionCase)

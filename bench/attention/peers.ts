@@ -1,6 +1,7 @@
 /** ONNX Runtime's own attention, in Node and as WebAssembly, run as programs run it: tensors in, a tensor out. */
 import type { InferenceSession, Tensor, TypedTensor } from 'onnxruntime-common'
-import type { FloatType } from '../../src/kernels/index.ts'
+import type { FloatType, StorageType } from '../../src/kernels/index.ts'
+import { isQuantized } from '../../src/tensor/quantized-row.ts'
 import type { Candidate, OpenCandidate } from './candidate.ts'
 import { numQueries } from './cases.ts'
 import type { AttentionCase } from './contract.ts'
@@ -45,6 +46,7 @@ export function peer(runtime: keyof typeof runtimes, operator: Operator): Candid
     // Both have no bf16 tensors; f16 is converted on the way and not always faster than f32.
     dtypes: ({ kvDtype }) => (kvDtype === 'f16' ? ['f16', 'f32'] : ['f32']),
     supports(attentionCase) {
+      if (isQuantized(attentionCase.kvDtype)) return `takes no K and V of ${attentionCase.kvDtype}`
       if (attentionCase.window !== null && operator !== 'GroupQueryAttention') return 'has no window'
       const gibibytes = neededBytes(operator, attentionCase) / 2 ** 30
       const most = runtimes[runtime].maxBytes / 2 ** 30
@@ -68,8 +70,9 @@ async function openPeer(
   entry: RuntimeEntry,
   operator: Operator,
   attentionCase: AttentionCase,
-  dtype: FloatType,
+  stored: StorageType,
 ): Promise<OpenCandidate> {
+  const dtype = stored as FloatType // of those that it asked for
   const { runtime, name, version } = await entry.load(attentionCase.threads)
   const { model, feeds, outputLayout } = createPeerGraph(operator, attentionCase, dtype)
   const session = await runtime.InferenceSession.create(model, {

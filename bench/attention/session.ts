@@ -1,5 +1,5 @@
 /** One contestant with one case, opened, checked and ready to be timed. */
-import type { FloatType } from '../../src/kernels/index.ts'
+import type { StorageType } from '../../src/kernels/index.ts'
 import { type Limits, medianMs } from '../measure.ts'
 import { checkAgreement, checkReference, toleranceOf } from './agreement.ts'
 import type { Candidate, OpenCandidate } from './candidate.ts'
@@ -14,7 +14,7 @@ export interface Measurement {
 
 export interface SessionFacts {
   readonly description: string
-  readonly dtype: FloatType
+  readonly dtype: StorageType
   readonly versions: Readonly<Record<string, string>>
   readonly difference: number
   readonly tolerance: number
@@ -91,7 +91,7 @@ async function warmUp(candidate: Candidate, attentionCase: AttentionCase): Promi
 async function openFastest(candidate: Candidate, attentionCase: AttentionCase) {
   const dtypes = candidate.dtypes(attentionCase)
   if (dtypes.length === 1) return { opened: await candidate.open(attentionCase, dtypes[0]!), dtype: dtypes[0]! }
-  let best: { opened: OpenCandidate; dtype: FloatType; ms: number } | undefined
+  let best: { opened: OpenCandidate; dtype: StorageType; ms: number } | undefined
   let refusal: unknown
   for (const dtype of dtypes) {
     try {

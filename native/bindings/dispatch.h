@@ -30,6 +30,7 @@ namespace amx {
 extern const KernelTable table;
 }
 
+// Processors with AMX have dot products and look-ups of bytes (VNNI, VBMI) too, which that set is compiled with.
 // The tile registers of AMX are large, so Linux gives them to a process only on request. Elsewhere they are not used.
 inline bool has_amx() {
 #if defined(__linux__)
@@ -37,7 +38,8 @@ inline bool has_amx() {
   unsigned eax, ebx, ecx, edx;
   if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return false;
   const bool has_bf16 = edx & (1u << 22), has_tiles = edx & (1u << 24);
-  return has_bf16 && has_tiles && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  const bool has_bytes = (ecx & (1u << 11)) && (ecx & (1u << 1));
+  return has_bf16 && has_tiles && has_bytes && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 #else
   return false;
 #endif

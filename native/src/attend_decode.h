@@ -1,8 +1,8 @@
 // Attention of one query token: the G query heads of a KV head in one pass over its rows, split over rows
-// (flash-decoding), online softmax over blocks of 32 rows.
+// (flash-decoding), online softmax over blocks of 64 rows.
 #pragma once
 #include "logits.h"
-#include "row_kernels.h"
+#include "packed_query.h"
 
 namespace kvasir {
 namespace KVASIR_ISA {
@@ -26,7 +26,8 @@ struct Decode {
   int token, head, group;
   int64_t begin, end;  // of the head's entries, all segments end to end
   float* q;            // [G, padded D], turned and scaled
-  float* scores;       // [4, 32]
+  PackedQueries packed;
+  float* scores;       // [4, 64]
   float* row;          // [padded E]
   Partial state;
 
@@ -44,10 +45,12 @@ struct Decode {
   static int64_t place(const AttendArgs& args, char* base, Decode* decode) {
     Arena arena{base};
     float* q = arena.take<float>((int64_t)(args.num_heads / args.num_kv_heads) * padded(args.head_dim));
+    char* packed = arena.take<char>(PackedQueries::bytes(args.num_heads / args.num_kv_heads, args.head_dim));
     float* scores = arena.take<float>(4 * kBlockRows);
     float* row = arena.take<float>(padded(args.value_dim));
     if (decode) {
       decode->q = q;
+      decode->packed = PackedQueries::over(q, packed, args.num_heads / args.num_kv_heads, args.head_dim);
       decode->scores = scores;
       decode->row = row;
     }
@@ -55,7 +58,7 @@ struct Decode {
   }
 };
 
-// Soft cap, ALiBi and mask of the scores [count, 32] of query heads from `first` on. Returns whether a mask hid a row.
+// Soft cap, ALiBi and mask of the scores [count, 64] of query heads from `first` on. Returns whether a mask hid a row.
 static bool shape_scores(const Decode& decode, const DecodeRows& rows, int first, int count) {
   const AttendArgs& args = decode.args;
   bool hides = false;
@@ -91,7 +94,7 @@ static void raise_max(const float* scores, float* max_, float* sum, float* out, 
   *max_ = highest;
 }
 
-// Scores of one head [32] to weights, in place; brings the running maximum and sum (a vector of partial sums) up to
+// Scores of one head [64] to weights, in place; brings the running maximum and sum (a vector of partial sums) up to
 // date. Only a new maximum needs more than comparing with the old one, and that is rare after the first blocks.
 static inline void soften(float* scores, float* max_, float* sum, float* out, int out_vectors) {
   const F old = broadcast(*max_);
@@ -137,13 +140,13 @@ static void add_seen_rows(const Decode& decode, const DecodeRows& rows, int coun
 
 // One block of rows for 2^log_count query heads from `first` on. The first heads to read a block ask for what comes
 // next: the block's values, then the keys of the next one.
-static void attend_heads(const Decode& decode, const DecodeRows& rows, const char* const* next_keys, int first,
+static void attend_heads(Decode& decode, const DecodeRows& rows, const char* const* next_keys, int first,
                          int log_count) {
   const AttendArgs& args = decode.args;
   const int count = 1 << log_count, stride = padded(args.value_dim), asks = first == 0;
   float* out = decode.state.out + (int64_t)first * stride;
   const RowKernels &of_keys = kRowKernels[(int)rows.key_storage], &of_values = kRowKernels[(int)rows.value_storage];
-  of_keys.score[log_count][asks](rows, decode.q + (int64_t)first * padded(args.head_dim), args.head_dim, decode.scores);
+  of_keys.score[log_count][asks](rows, decode.packed.from(first, rows.key_storage), args.head_dim, decode.scores);
   const bool hides = shapes_logits(args, rows.mask) && shape_scores(decode, rows, first, count);
   for (int g = 0; g < count; g++) {
     float* scores = decode.scores + g * kBlockRows;
@@ -156,7 +159,7 @@ static void attend_heads(const Decode& decode, const DecodeRows& rows, const cha
 }
 
 // All G query heads, four, two and one at a time; after the first the rows come from cache.
-static void attend_block(const Decode& decode, const DecodeRows& rows, const DecodeRows& next) {
+static void attend_block(Decode& decode, const DecodeRows& rows, const DecodeRows& next) {
   const char* const* next_keys = next.count >= rows.count ? next.keys : rows.keys;
   int first = 0;
   for (; decode.group - first >= 4; first += 4) attend_heads(decode, rows, next_keys, first, 2);

@@ -8,6 +8,33 @@ namespace KVASIR_ISA {
 
 using DecodeRows = VisibleRows<kBlockRows, false>;
 
+// Queries of a few heads, as floats [padded D] or as `pack` has made them, so many bytes apart.
+struct PackedQuery {
+  const char* at;
+  int64_t stride;
+};
+
+#if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
+constexpr bool kPacksQueries = true;
+#else
+constexpr bool kPacksQueries = false;
+#endif
+// Room for one query, for every storage.
+static inline int64_t packed_bytes(int head_dim) {
+  const int64_t floats = ((int64_t)head_dim + 63) / 64 * 256, halves = ((int64_t)head_dim + 127) / 128 * 64;
+  return (floats > 6 * halves ? floats : 6 * halves) + 64;
+}
+
+}  // namespace KVASIR_ISA
+}  // namespace kvasir
+
+#if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
+#include "byte_kernels.h"
+#endif
+
+namespace kvasir {
+namespace KVASIR_ISA {
+
 // Asks for what one vector of a row will need, once for each cache line, so that memory works while the block before is
 // computed: values while keys are multiplied, the keys of the next block while values are summed. Both are taken to be of
 // one type; where they are not, too much or too little is asked for.
@@ -64,7 +91,8 @@ static inline void scale_rows(const char* const* rows, int count, int dim, int g
 // the sums across lanes of kLanes or more of them are made together. Rows past the last are those of the last again;
 // their scores mean nothing.
 template <typename X, int kGroup, bool kAhead>
-static void score_rows(const DecodeRows& rows, const float* q, int head_dim, float* scores) {
+static void score_rows(const DecodeRows& rows, const PackedQuery& query, int head_dim, float* scores) {
+  const float* q = (const float*)query.at;
   constexpr int kAtOnce = kAccumulators / kGroup > 8 ? 8 : kAccumulators / kGroup;
   constexpr int kRows = kAtOnce * kGroup < kLanes ? kLanes / kGroup : kAtOnce;
   static_assert(kBlockRows % kRows == 0, "the last group must not write past the block");
@@ -150,7 +178,7 @@ static void widen_any_row(float* to, const char* from, int dim) {
   for (int d = 0; d < dim; d += kLanes) store(to + d, mul(load(to + d), broadcast(scale)));
 }
 
-using ScoreRows = void (*)(const DecodeRows&, const float* q, int head_dim, float* scores);
+using ScoreRows = void (*)(const DecodeRows&, const PackedQuery& query, int head_dim, float* scores);
 using AddRows = void (*)(const DecodeRows&, const char* const* ahead, const float* weights, float* out, int value_dim);
 
 // `score` and `add` for 1, 2 and 4 query heads at once (by log2), without and with asking ahead.
@@ -159,6 +187,7 @@ struct RowKernels {
   AddRows add[3][2];
   void (*widen)(float* to, const char* from, int dim);
   float (*widen_codes)(float* to, const char* from, int dim);
+  void (*pack)(const float* q, int head_dim, char* packed);  // null: queries are taken as floats
 };
 
 template <typename X>
@@ -172,13 +201,62 @@ constexpr RowKernels row_kernels_of() {
        {add_rows<X, 4, false>, add_rows<X, 4, true>}},
       widen_any_row<X>,
       widen_codes<X>,
+      nullptr,
   };
 }
+
+#if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
+
+template <int kGroup, bool kAhead>
+static void add_int4_or_floats(const DecodeRows& rows, const char* const* ahead, const float* weights, float* out, int dim) {
+  if (!add_int4<kGroup, kAhead>(rows, ahead, weights, out, dim)) {
+    add_rows<Int4, kGroup, kAhead>(rows, ahead, weights, out, dim);
+  }
+}
+
+constexpr RowKernels int4_kernels() {
+  return {
+      {{score_int4<1, false>, score_int4<1, true>},
+       {score_int4<2, false>, score_int4<2, true>},
+       {score_int4<4, false>, score_int4<4, true>}},
+      {{add_int4_or_floats<1, false>, add_int4_or_floats<1, true>},
+       {add_int4_or_floats<2, false>, add_int4_or_floats<2, true>},
+       {add_int4_or_floats<4, false>, add_int4_or_floats<4, true>}},
+      widen_any_row<Int4>,
+      widen_codes<Int4>,
+      pack_int4,
+  };
+}
+
+template <typename X>
+constexpr RowKernels float8_kernels_of() {
+  return {
+      {{score_floats<X, 1, false>, score_floats<X, 1, true>},
+       {score_floats<X, 2, false>, score_floats<X, 2, true>},
+       {score_floats<X, 4, false>, score_floats<X, 4, true>}},
+      {{add_floats<X, 1, false>, add_floats<X, 1, true>},
+       {add_floats<X, 2, false>, add_floats<X, 2, true>},
+       {add_floats<X, 4, false>, add_floats<X, 4, true>}},
+      widen_any_row<X>,
+      widen_codes<X>,
+      pack_floats,
+  };
+}
+
+#else
+
+constexpr RowKernels int4_kernels() { return row_kernels_of<Int4>(); }
+template <typename X>
+constexpr RowKernels float8_kernels_of() {
+  return row_kernels_of<X>();
+}
+
+#endif
 
 // By storage.
 static const RowKernels kRowKernels[] = {
     row_kernels_of<float>(), row_kernels_of<Half>(), row_kernels_of<Brain>(), row_kernels_of<Int8>(),
-    row_kernels_of<E4m3>(), row_kernels_of<E5m2>(), row_kernels_of<Int4>(),
+    float8_kernels_of<E4m3>(), float8_kernels_of<E5m2>(), int4_kernels(),
 };
 
 }  // namespace KVASIR_ISA

@@ -5,7 +5,7 @@
 // not depend on threads.
 #pragma once
 #include "logits.h"
-#include "row_kernels.h"
+#include "packed_query.h"
 
 namespace kvasir {
 namespace KVASIR_ISA {
@@ -14,13 +14,16 @@ constexpr int64_t kWeighRows = 512;  // entries a task: loading the queries anew
 
 struct Weigh {
   float* q;       // [G, padded D], turned and scaled
-  float* scores;  // [4, 32]
+  PackedQueries packed;
+  float* scores;  // [4, 64]
 
   static int64_t place(const AttendArgs& args, char* base, Weigh* weigh) {
     Arena arena{base};
     float* q = arena.take<float>((int64_t)(args.num_heads / args.num_kv_heads) * padded(args.head_dim));
+    const int group = args.num_heads / args.num_kv_heads;
+    char* packed = arena.take<char>(PackedQueries::bytes(group, args.head_dim));
     float* scores = arena.take<float>(4 * kBlockRows);
-    if (weigh) *weigh = Weigh{q, scores};
+    if (weigh) *weigh = Weigh{q, PackedQueries::over(q, packed, group, args.head_dim), scores};
     return arena.used;
   }
 };
@@ -58,12 +61,12 @@ static void weigh_scores(const WeighArgs& args, const DecodeRows& rows, int toke
 }
 
 // One block of rows for 2^log_count query heads from `first` of the group on.
-static void weigh_heads(const WeighArgs& args, const Weigh& weigh, const DecodeRows& rows, int token, int head,
+static void weigh_heads(const WeighArgs& args, Weigh& weigh, const DecodeRows& rows, int token, int head,
                         int first, int log_count, float* weights) {
   const AttendArgs& attend = args.attend;
   const int group = attend.num_heads / attend.num_kv_heads;
-  kRowKernels[(int)rows.key_storage].score[log_count][0](rows, weigh.q + (int64_t)first * padded(attend.head_dim),
-                                                       attend.head_dim, weigh.scores);
+  kRowKernels[(int)rows.key_storage].score[log_count][0](rows, weigh.packed.from(first, rows.key_storage),
+                                                         attend.head_dim, weigh.scores);
   for (int g = 0; g < 1 << log_count; g++) {
     float* scores = weigh.scores + g * kBlockRows;
     weigh_scores(args, rows, token, head * group + first + g, scores);
@@ -81,7 +84,7 @@ static void add_masses(const Segment& segment, int head, const DecodeRows& rows,
   }
 }
 
-static void weigh_block(const WeighArgs& args, const Weigh& weigh, int s, int head, int token, int64_t begin,
+static void weigh_block(const WeighArgs& args, Weigh& weigh, int s, int head, int token, int64_t begin,
                         int64_t end) {
   const AttendArgs& attend = args.attend;
   const Segment& segment = attend.segments[s];
@@ -113,6 +116,7 @@ static void weigh_task(const WeighArgs& args, const WeighPlan& plan, int task, c
       load_query(attend, token, head * group + g, q);
       for (int d = 0; d < attend.head_dim; d++) q[d] *= attend.scale;
     }
+    weigh.packed.storage = -1;  // another token's
     int64_t start = 0;  // of the segment, among the head's entries
     for (int s = 0; s < attend.num_segments; s++) {
       const int64_t length = attend.segments[s].lengths[head], end = min64(length, from + kWeighRows - start);

@@ -5,9 +5,10 @@ import {
   candidateNames,
   type Phase,
   phases,
-  storageTypes,
+  queryTypes,
 } from '../../../bench/attention/contract.ts'
-import type { FloatType } from '../../kernels/index.ts'
+import type { FloatType, StorageType } from '../../kernels/index.ts'
+import { storageTypes } from '../../kernels/storage.ts'
 import type { CliContext } from '../context.ts'
 import { examples, integer, integers, jsonOption, names, threadsOption } from '../options.ts'
 import { reportAttention } from './bench-attention-report.ts'
@@ -16,7 +17,7 @@ import { runBench } from './bench-run.ts'
 interface AttentionFlags {
   readonly phase: Phase
   readonly candidates?: CandidateName[]
-  readonly kvDtype?: FloatType[]
+  readonly kvDtype?: StorageType[]
   readonly queryDtype?: FloatType
   readonly heads?: number[]
   readonly kvHeads?: number
@@ -41,7 +42,7 @@ export function benchAttentionCommand(context: CliContext): Command {
     .addOption(new Option('--kv-dtype <types...>', 'storage of keys and values').argParser(names(storageTypes)))
     .addOption(
       new Option('--query-dtype <type>', 'queries and results (default: f32 for decode, else as keys)').choices(
-        storageTypes,
+        queryTypes,
       ),
     )
     .addOption(new Option('--heads <numbers...>', 'H: query heads').argParser(integers(1)))

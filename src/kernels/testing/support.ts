@@ -10,9 +10,8 @@ import { storeCase } from '../cases/store.ts'
 import { weighCase } from '../cases/weigh.ts'
 import type { StorageType } from '../contract.ts'
 import { backendNames, backends, type Kernels } from '../index.ts'
-import { storageCodecs } from '../storage.ts'
+import { storageTypes } from '../storage.ts'
 
-const storages = Object.keys(storageCodecs) as StorageType[]
 const sizes = { name: '', segments: [40, 21], numHeads: 6, numKvHeads: 2, headDim: 20 } as const
 const small = (form: Partial<AttendShape>, storage: StorageType): AttendShape[] =>
   [1, 11].map((numTokens) => ({ ...sizes, numTokens, ...form, storage }))
@@ -38,7 +37,7 @@ function passes<Shape extends { readonly name: string }, Args>(op: OpCase<Shape,
 }
 
 function inEachStorage(name: string, check: (storage: StorageType) => (kernels: Kernels) => boolean): Row {
-  return { name, checks: Object.fromEntries(storages.map((storage) => [storage, check(storage)])) }
+  return { name, checks: Object.fromEntries(storageTypes.map((storage) => [storage, check(storage)])) }
 }
 
 function rows(): Row[] {
@@ -81,6 +80,7 @@ function renderSupport(): string {
   const lines = rows().map(({ name, checks }) => {
     const cells = opened.map((kernels) => {
       const good = Object.keys(checks).filter((key) => checks[key]?.(kernels))
+      if (good.length === storageTypes.length) return 'all'
       return good.join(', ') || 'no'
     })
     return `| ${[name, ...cells].join(' | ')} |`
