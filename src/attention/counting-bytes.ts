@@ -2,39 +2,27 @@
  * Bytes of a KV cache and bytes that a decode step reads, counted. Formulas only, exact integers.
  *
  * L layers, B sequences, K KV heads, D dim of a key, E dim of a value, N tokens, n = min(N, W) tokens kept, row(d) the
- * bytes of a stored vector of d numbers:
+ * bytes of a stored vector of d numbers, R newest tokens that are left in f16 besides:
  *
  *     bytes a token   L K (row(D) + row(E) + 4 if the model has an importance)
- *     cache           B n (bytes a token), or with windows by layer the sum over layers of B n K (...)
+ *     cache           B (n (bytes a token) + min(n, R) L K 2 (D + E)), with windows by layer the sum over layers
  *     step            cache + 4 B L H (D + E): queries in, outputs out, both f32
  */
+import { rowBytes, type StorageType, storageTypes } from '../kernels/index.ts'
 import { checkChoice, checkInteger, checkKeys, describe } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
+import { isQuantized } from '../tensor/quantized-row.ts'
 import { exactProduct, exactSum } from './counting.ts'
 
-/** One f32 for each token and head, for K and for V. */
-const scaleBytes = 4
-/** int4 has an f32 scale for so many channels of a token and head. */
-const int4Group = 32
-const wholeRowScale = (dim: number): number => dim + scaleBytes
+/** Newest tokens that are left in f16 where the user does not say: what 8-bit floats and int4 need, and int8 does not. */
+export function usualResidual(...types: readonly StorageType[]): number {
+  return types.some((type) => isQuantized(type) && type !== 'int8') ? 128 : 0
+}
 
-/**
- * Bytes of a stored vector (the key or the value of one token and head) of `dim` numbers, scales included: one f32 a
- * vector for int8 and the 8-bit floats; for int4, two numbers a byte, one f32 for each 32 channels begun.
- */
-const kvRowBytes = {
-  f32: (dim) => 4 * dim,
-  f16: (dim) => 2 * dim,
-  bf16: (dim) => 2 * dim,
-  int8: wholeRowScale,
-  f8e4m3: wholeRowScale,
-  f8e5m2: wholeRowScale,
-  int4: (dim) => Math.ceil(dim / 2) + scaleBytes * Math.ceil(dim / int4Group),
-} as const satisfies Record<string, (dim: number) => number>
+/** Storage types that bytes are counted for: all there are. */
+export type CountedKvDtype = StorageType
 
-export type CountedKvDtype = keyof typeof kvRowBytes
-
-export const countedKvDtypes = Object.keys(kvRowBytes) as CountedKvDtype[]
+export const countedKvDtypes: readonly StorageType[] = storageTypes
 
 export interface KvCacheBytesOptions {
   /** L */
@@ -48,7 +36,9 @@ export interface KvCacheBytesOptions {
   /** N: tokens of each sequence. */
   readonly numTokens: number
   /** Storage of K and V (default f32). */
-  readonly dtype?: CountedKvDtype
+  readonly dtype?: StorageType
+  /** R: newest tokens that are stored in f16 besides, at most W (default 128 with fp8 and int4, else 0). */
+  readonly residual?: number
   /** W: tokens kept for each KV head, in every layer (default: all). */
   readonly window?: number
   /** A window of its own for each of the L layers, null where there is none; the smaller one holds beside `window`. */
@@ -85,7 +75,7 @@ export interface AttentionBytes {
 
 const cacheKeys = [
   ...['numLayers', 'numKvHeads', 'headDim', 'valueDim', 'numTokens', 'dtype', 'window', 'layerWindows', 'batch'],
-  'hasImportance',
+  ...['residual', 'hasImportance'],
 ]
 
 /**
@@ -104,15 +94,24 @@ export function kvCacheBytes(options: KvCacheBytesOptions): KvCacheBytes {
   }
   checkInteger('attention', 'window', window, options.window === undefined ? 0 : 1)
   checkChoice('attention', 'dtype', dtype, countedKvDtypes)
+  const { residual = usualResidual(dtype) } = options
+  checkInteger('attention', 'residual', residual, 0)
   const layerWindows = checkLayerWindows(options)
-  const row = kvRowBytes[dtype]
-  const layer = exactProduct('bytes', numKvHeads, row(headDim) + row(valueDim) + (hasImportance ? 4 : 0))
-  const kept = layerWindows?.map((own) => Math.min(numTokens, window, own ?? numTokens))
-  const rows = kept ? exactSum('rows', ...kept) : exactProduct('rows', numLayers, Math.min(numTokens, window))
+  const vectors = (type: StorageType) => rowBytes(headDim, type) + rowBytes(valueDim, type)
+  const layer = exactProduct('bytes', numKvHeads, vectors(dtype) + (hasImportance ? 4 : 0))
+  const kept = (layerWindows ?? [null]).map((own) => Math.min(numTokens, window, own ?? numTokens))
+  const each = layerWindows ? 1 : numLayers
+  const rows = exactProduct('rows', each, exactSum('rows', ...kept))
+  const copy = numKvHeads * vectors('f16')
+  const copies = exactProduct('bytes', each, exactSum('rows', ...kept.map((own) => Math.min(own, residual))), copy)
   return {
     bytesPerToken: exactProduct('bytes', numLayers, layer),
-    bytes: exactProduct('bytes', batch, rows, layer),
-    fullBytes: exactProduct('bytes', batch, numLayers, numTokens, layer),
+    bytes: exactProduct('bytes', batch, exactSum('bytes', exactProduct('bytes', rows, layer), copies)),
+    fullBytes: exactSum(
+      'bytes',
+      exactProduct('bytes', batch, numLayers, numTokens, layer),
+      exactProduct('bytes', batch, numLayers, Math.min(numTokens, window, residual), copy),
+    ),
   }
 }
 

@@ -79,14 +79,21 @@ test.each(models)('%s: bytes a token', (_, numLayers, numKvHeads, headDim, bytes
 const llama: KvCacheBytesOptions = { numLayers: 32, numKvHeads: 8, headDim: 128, numTokens: 8192 }
 
 test('every type: numbers and scales', () => {
-  const vector = { f32: 512, f16: 256, bf16: 256, int8: 132, f8e4m3: 132, f8e5m2: 132, int4: 64 + 16 }
+  const vector = { f32: 512, f16: 256, bf16: 256, int8: 132, 'fp8-e4m3': 132, 'fp8-e5m2': 132, int4: 64 + 4 }
   expect(Object.keys(vector)).toEqual(countedKvDtypes)
   for (const dtype of countedKvDtypes) {
     expect(kvCacheBytes({ ...llama, dtype }).bytesPerToken, dtype).toBe(32 * 8 * 2 * vector[dtype])
   }
   const odd = { numLayers: 1, numKvHeads: 1, headDim: 33, valueDim: 7, numTokens: 1 }
-  expect(kvCacheBytes({ ...odd, dtype: 'int4' }).bytes).toBe(17 + 8 + 4 + 4)
-  expect(kvCacheBytes({ ...odd, dtype: 'int8' }).bytes).toBe(33 + 4 + 7 + 4)
+  // Codes go up to a multiple of four bytes; the newest tokens have a copy in f16.
+  expect(kvCacheBytes({ ...odd, dtype: 'int4' }).bytes).toBe(20 + 4 + 4 + 4 + 2 * (33 + 7))
+  expect(kvCacheBytes({ ...odd, dtype: 'int4', residual: 0 }).bytes).toBe(20 + 4 + 4 + 4)
+  expect(kvCacheBytes({ ...odd, dtype: 'int8' }).bytes).toBe(36 + 4 + 8 + 4)
+  const copies = 32 * 8 * 128 * 2 * (128 + 128)
+  expect(kvCacheBytes({ ...llama, dtype: 'int4', window: 500, batch: 2 })).toMatchObject({
+    bytes: 2 * (500 * 32 * 8 * 2 * 68 + copies),
+    fullBytes: 2 * (8192 * 32 * 8 * 2 * 68 + copies),
+  })
 })
 
 test('windows bound what is kept, in all layers and by layer', () => {
@@ -100,17 +107,20 @@ test('windows bound what is kept, in all layers and by layer', () => {
   expect(kvCacheBytes({ ...llama, window: 1, batch: 2 }).fullBytes).toBe(2 * 8192 * perToken)
 })
 
-test.each(['f32', 'f16'] as const)('a linear cache in %s has the bytes that are counted', (dtype) => {
-  const shape = { numKvHeads: 2, headDim: 48 }
-  const kernels = openKernels({ backend: 'reference' })
-  const cache = new LinearKVCache({ ...shape, keepWindowSize: 8, numHeads: 4, dtype, batchSize: 3, kernels })
-  const tokens = { numTokens: 20, importance: new Float32Array(3 * 20 * 2) }
-  cache.update({ ...tokens, key: new Float32Array(3 * 20 * 96), value: new Float32Array(3 * 20 * 96) })
-  const { bytes, fullBytes } = cache.getCacheInfo()
-  const options = { ...shape, dtype, numLayers: 1, numTokens: 20, window: 8, batch: 3, hasImportance: true }
-  expect(kvCacheBytes(options)).toMatchObject({ bytes, fullBytes })
-  cache.dispose()
-})
+test.each(['f32', 'f16', 'int8', 'fp8-e5m2', 'int4'] as const)(
+  'a linear cache in %s has the bytes that are counted',
+  (dtype) => {
+    const shape = { numKvHeads: 2, headDim: 48 }
+    const kernels = openKernels({ backend: 'reference' })
+    const cache = new LinearKVCache({ ...shape, keepWindowSize: 8, numHeads: 4, dtype, batchSize: 3, kernels })
+    const tokens = { numTokens: 20, importance: new Float32Array(3 * 20 * 2) }
+    cache.update({ ...tokens, key: new Float32Array(3 * 20 * 96), value: new Float32Array(3 * 20 * 96) })
+    const { bytes, fullBytes } = cache.getCacheInfo()
+    const options = { ...shape, dtype, numLayers: 1, numTokens: 20, window: 8, batch: 3, hasImportance: true }
+    expect(kvCacheBytes(options)).toMatchObject({ bytes, fullBytes })
+    cache.dispose()
+  },
+)
 
 test('a decode step reads the cache once, and queries and outputs beside it', () => {
   const step = attentionBytes({ ...llama, numHeads: 32, valueDim: 64, dtype: 'f16', batch: 2, window: 100 })

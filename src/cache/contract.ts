@@ -198,7 +198,7 @@ export interface CacheOptions {
   readonly kvDtypeK?: KvDtype
   /** Storage of V alone (default `kvDtype`). */
   readonly kvDtypeV?: KvDtype
-  /** The last so many tokens are left in f16 (default 128 with int4, else 0). */
+  /** The last so many tokens are left in f16 (default 128 with fp8 and int4, else 0). */
   readonly residual?: number
   /** Bytes that K and V of all layers may take: W becomes what fits, or `window` where that is less. */
   readonly kvBudget?: number

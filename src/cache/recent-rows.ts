@@ -2,7 +2,7 @@
  * Copies of the newest tokens in a store of their own: which row of the main store each is a copy of, and what a cache
  * says of that row, entry by entry.
  */
-import { NEVER } from '../kernels/index.ts'
+import { NEVER, type Rotation } from '../kernels/index.ts'
 import type { RowFacts, RowList } from './row-store.ts'
 
 const nowhere = -1
@@ -67,9 +67,18 @@ export class RecentRows {
     return this.rows.subarray(head * this.size, (head + 1) * this.size)
   }
 
-  /** The entry that is a copy of a row, or -1. */
-  entryOf(head: number, row: number): number {
-    return this.#own(head).indexOf(row)
+  /** Which of some rows have copies here: their indices in the list, heads and entries. */
+  find(heads: ArrayLike<number>, rows: ArrayLike<number>) {
+    const found = { indices: [] as number[], heads: [] as number[], entries: [] as number[] }
+    for (let n = 0; n < rows.length; n++) {
+      const head = heads[n] as number
+      const entry = this.#own(head).indexOf(rows[n] as number)
+      if (entry < 0) continue
+      found.indices.push(n)
+      found.heads.push(head)
+      found.entries.push(entry)
+    }
+    return found
   }
 
   each(visit: (head: number, entry: number, row: number) => void): void {
@@ -107,4 +116,25 @@ export class RecentRows {
   copyFrom(other: RecentRows): void {
     this.rows.set(other.rows)
   }
+}
+
+/** `[K, C]`: 1 for rows of a list. */
+export function flagsOf(rows: Int32Array, lengths: Int32Array, capacity: number): Uint8Array {
+  const flags = new Uint8Array(rows.length)
+  for (const [k, length] of lengths.entries()) {
+    for (let n = 0; n < length; n++) flags[k * capacity + (rows[k * capacity + n] as number)] = 1
+  }
+  return flags
+}
+
+/** The rotations of some tokens. */
+export function partOf({ cos, sin, rotaryPairs, ...rest }: Rotation, tokens: readonly number[]): Rotation {
+  const part = (table: Float32Array): Float32Array => {
+    const parts = new Float32Array(tokens.length * rotaryPairs)
+    for (const [n, t] of tokens.entries()) {
+      parts.set(table.subarray(t * rotaryPairs, (t + 1) * rotaryPairs), n * rotaryPairs)
+    }
+    return parts
+  }
+  return { ...rest, rotaryPairs, cos: part(cos), sin: part(sin) }
 }

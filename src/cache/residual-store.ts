@@ -7,7 +7,7 @@
 import { type KeyValueSegment, NEVER, type Rotation } from '../kernels/index.ts'
 import { ContiguousStore } from './contiguous-store.ts'
 import type { PlaneStore, StoreOptions } from './plane-store.ts'
-import { RecentRows } from './recent-rows.ts'
+import { flagsOf, partOf, RecentRows } from './recent-rows.ts'
 import { appendedRows, type NewRows, type RowFacts, type RowList, type RowStore } from './row-store.ts'
 import { residualTypes } from './row-types.ts'
 import { invalidState, type StateVisitor } from './snapshot/state.ts'
@@ -139,22 +139,9 @@ export class ResidualStore implements RowStore {
 
   turn(heads: ArrayLike<number>, rows: ArrayLike<number>, turned: Rotation): void {
     this.#main.turn(heads, rows, turned)
-    const { rotaryPairs: pairs } = turned
     for (const { store, recent } of this.#copies()) {
-      const found = Array.from(rows, (row, n) => ({ n, head: heads[n] as number, row }))
-        .map(({ n, head, row }) => ({ n, head, entry: recent.entryOf(head, row) }))
-        .filter(({ entry }) => entry >= 0)
-      const part = (table: Float32Array) => {
-        const parts = new Float32Array(found.length * pairs)
-        for (const [i, { n }] of found.entries()) parts.set(table.subarray(n * pairs, (n + 1) * pairs), i * pairs)
-        return parts
-      }
-      const rotation = { ...turned, cos: part(turned.cos), sin: part(turned.sin) }
-      store.turn(
-        found.map(({ head }) => head),
-        found.map(({ entry }) => entry),
-        rotation,
-      )
+      const found = recent.find(heads, rows)
+      store.turn(found.heads, found.entries, partOf(turned, found.indices))
     }
   }
 
@@ -181,7 +168,7 @@ export class ResidualStore implements RowStore {
   segments(lengths: Int32Array, facts: RowFacts): KeyValueSegment[] {
     const copies = this.#copies()
     const births = this.#mainBirths(copies, facts)
-    const listed = facts.rows && this.#listed(lengths, facts.rows)
+    const listed = facts.rows && flagsOf(facts.rows, lengths, this.capacity)
     const others = copies.map(({ store, recent, positionOf, count }) => {
       const deathOf = (entry: number) => this.#leaves(positionOf(entry), facts)
       const own = recent.facts(facts, this.capacity, deathOf, listed)
@@ -214,16 +201,6 @@ export class ResidualStore implements RowStore {
       })
     }
     return births
-  }
-
-  /** `[K, C]`: 1 for rows of a list. */
-  #listed(lengths: Int32Array, rows: Int32Array): Uint8Array {
-    const { capacity } = this
-    const flags = new Uint8Array(rows.length)
-    for (const [k, length] of lengths.entries()) {
-      for (let n = 0; n < length; n++) flags[k * capacity + (rows[k * capacity + n] as number)] = 1
-    }
-    return flags
   }
 
   collect(parts: readonly Float32Array[], into: Float32Array): void {

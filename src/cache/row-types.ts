@@ -1,5 +1,7 @@
 /** How the rows of a cache are stored, from what a user chose: one place for what follows from a type. */
+import { usualResidual } from '../attention/counting-bytes.ts'
 import { type Kernels, rowBytes, type StorageType } from '../kernels/index.ts'
+import { isQuantized } from '../tensor/quantized-row.ts'
 import type { CacheOptions } from './contract.ts'
 import { Plane, type RowPlanes } from './plane.ts'
 
@@ -14,14 +16,12 @@ export interface RowTypes {
 
 /** Of K and V where the user does not say. */
 export const usualType = 'f32' satisfies StorageType
-/** What int4 leaves in f16 where the user does not say. */
-const usualResidual = 128
 
-/** With int4 among them, rows are transformed and the newest tokens left in f16. */
+/** With rows of few bits among them, all are transformed and, but for int8, the newest tokens left in f16. */
 export function rowTypesOf(options: Pick<CacheOptions, 'kvDtype' | 'kvDtypeK' | 'kvDtypeV' | 'residual'>): RowTypes {
   const { kvDtype = usualType, kvDtypeK: keyType = kvDtype, kvDtypeV: valueType = kvDtype } = options
-  const isCoarse = keyType === 'int4' || valueType === 'int4'
-  return { keyType, valueType, hadamard: isCoarse, residual: options.residual ?? (isCoarse ? usualResidual : 0) }
+  const { residual = usualResidual(keyType, valueType) } = options
+  return { keyType, valueType, hadamard: isQuantized(keyType) || isQuantized(valueType), residual }
 }
 
 /** How the newest tokens are stored. */

@@ -1,7 +1,7 @@
 /** Options that several commands share, and checks of numbers that say what was expected. */
 import { InvalidArgumentError, Option } from 'commander'
 import type { ImportanceSource, PolicyChoice } from '../cache/contract.ts'
-import { backendNames } from '../kernels/index.ts'
+import { backendNames, storageTypes } from '../kernels/index.ts'
 import { onnxDtypes } from '../onnx/index.ts'
 import { importanceNames, type PresetName, policyNames, presets, readPolicy } from '../policies/index.ts'
 import type { LoadOptions } from '../runtime/contract.ts'
@@ -114,13 +114,26 @@ export const backendOption = (): Option =>
 export const threadsOption = (): Option =>
   new Option('--threads <number>', 'threads that compute (default: all cores)').argParser(integer(1, 256))
 
+function kvDtypeOption(flags: string, text: string): Option {
+  return new Option(flags, text).choices(storageTypes).argParser((type) => {
+    const choice = storageTypes.find((known) => known === type)
+    if (choice !== undefined) return choice
+    throw new InvalidArgumentError(`Allowed choices are ${storageTypes.join(', ')}${didYouMean(type, storageTypes)}.`)
+  })
+}
+
 /** How a model is loaded: storage of the cache, kernels, weights. */
 export const loadOptions = (): Option[] => [
   new Option('--sinks <tokens>', 'first tokens that always stay').argParser(integer(0)),
   new Option('--recent <tokens>', 'last tokens that always stay').argParser(integer(0)),
   new Option('--preset <name>', 'window, sinks, recent and kv-dtype by use').choices(Object.keys(presets)),
   new Option('--kv-budget <bytes>', 'bytes that the cache may take, as in 256MiB').argParser(byteCount),
-  new Option('--kv-dtype <type>', 'storage of keys and values').choices(['f32', 'f16', 'bf16']),
+  kvDtypeOption('--kv-dtype <type>', 'storage of keys and values'),
+  kvDtypeOption('--kv-dtype-k <type>', 'storage of keys alone'),
+  kvDtypeOption('--kv-dtype-v <type>', 'storage of values alone'),
+  new Option('--kv-residual <tokens>', 'newest tokens that are left in f16 (default: 128 with fp8, int4)').argParser(
+    integer(0),
+  ),
   new Option('--kv-storage <how>', 'rows side by side, or in pages').choices(['contiguous', 'paged']),
   new Option('--positions <which>', 'of kept tokens: where they stood, or their rank').choices(['original', 'rank']),
   new Option(
@@ -141,14 +154,18 @@ export interface LoadFlags extends Omit<LoadOptions, 'policy' | 'prefixCache'>, 
   readonly policy?: LoadOptions['policy']
   readonly preset?: PresetName
   readonly kvStorage?: LoadOptions['storage']
+  readonly kvResidual?: number
 }
 
 /** Only what was given, so that the library's own defaults hold for the rest. */
 export function toLoadOptions(flags: LoadFlags): LoadOptions {
-  const { policy, window, sinks, recent, kvDtype, kvBudget, kvStorage, positions, importance, preset } = flags
+  const { policy, window, sinks, recent, kvBudget, kvStorage, positions, importance, preset } = flags
+  const { kvDtype, kvDtypeK, kvDtypeV, kvResidual: residual } = flags
   const { backend, threads, quantize, dtype, revision, chunkSize } = flags
-  const cache = { policy, window, sinks, recent, kvDtype, kvBudget, storage: kvStorage, positions, importance }
-  const all = { ...cache, backend, threads, quantize, dtype, revision, chunkSize, prefixCache: toPrefixCache(flags) }
+  const cache = { policy, window, sinks, recent, kvBudget, storage: kvStorage, positions, importance }
+  const types = { kvDtype, kvDtypeK, kvDtypeV, residual }
+  const rest = { backend, threads, quantize, dtype, revision, chunkSize, prefixCache: toPrefixCache(flags) }
+  const all = { ...cache, ...types, ...rest }
   const given = Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined))
   return { ...(preset && presets[preset]), ...given }
 }

@@ -1,5 +1,6 @@
 /** What `kvasir inspect` shows of a model. */
 import type { CacheOptions, CacheShape } from '../cache/contract.ts'
+import { bytesOfRow, rowTypesOf } from '../cache/row-types.ts'
 import type { Kernels } from '../kernels/contract.ts'
 import { type CutModel, initializerBytes, type OnnxTensor, type Segment } from '../onnx/index.ts'
 import type { ModelDescription } from './contract.ts'
@@ -11,14 +12,14 @@ export function describeModel(
   cut: CutModel,
   { layers }: CacheShape,
   kernels: Kernels,
-  kvDtype: CacheOptions['kvDtype'],
+  cacheOptions: Pick<CacheOptions, 'kvDtype' | 'kvDtypeK' | 'kvDtypeV'>,
 ): Omit<ModelDescription, 'weights' | 'scorer'> {
   const parts = [...cut.segments, cut.head]
   // Tied embeddings are an initializer of two segments, but one set of weights.
   const weights = new Map<string, OnnxTensor>()
   for (const { model } of parts) for (const tensor of model.graph!.initializer) weights.set(tensor.name ?? '', tensor)
   const tensors = [...weights.values()].filter(isWeight)
-  const kvNumbers = sum(layers.map(({ numKvHeads, headDim, valueDim }) => numKvHeads * (headDim + valueDim)))
+  const types = rowTypesOf(cacheOptions)
   const sources = rotary(cut.attention)
   return {
     architecture: spec.architecture,
@@ -43,7 +44,7 @@ export function describeModel(
       ...(published && { was: published.kinds[i] as string }),
     })),
     ...(published && { file: published.file }),
-    kvBytesPerToken: kvNumbers * ((kvDtype ?? 'f32') === 'f32' ? 4 : 2),
+    kvBytesPerToken: sum(layers.map((layer) => layer.numKvHeads * bytesOfRow({ ...layer, ...types }))),
     backend: kernels.description,
   }
 }

@@ -77,7 +77,7 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
     const scorers = new Scorers(path, { shape, identity })
     scorers.resolve(cacheOptions) // refused now rather than with the first cache
     const description = {
-      ...describeModel(source, cut, shape, kernels, cacheOptions.kvDtype),
+      ...describeModel(source, cut, shape, kernels, cacheOptions),
       ...{ weights: identity, ...(scorers.own !== undefined && { scorer: scorers.own }) },
     }
     const about = { spec, shape, description, fingerprint, chosen, generationDefaults, prefixes }

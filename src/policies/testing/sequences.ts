@@ -83,11 +83,12 @@ export class Sequences {
 
   #naiveLayer(window: number | undefined, layer: number): NaiveLayer {
     const options = this.#options
+    const usual = this.#types.some((type) => !['f32', 'f16', 'bf16', 'int8'].includes(type)) ? 128 : 0
     return new NaiveLayer({
       ...{ shape, layer, rules: rulesOf(options, window), seed: options.seed ?? 0 },
       ...{ keyStorage: this.#types[0], valueStorage: this.#types[1] },
-      isTransformed: this.#types.includes('int4'),
-      residual: Math.min(options.residual ?? (this.#types.includes('int4') ? 128 : 0), window ?? Infinity),
+      isTransformed: this.#types.some((type) => !['f32', 'f16', 'bf16'].includes(type)),
+      residual: Math.min(options.residual ?? usual, window ?? Infinity),
       ...{ isRank: options.positions === 'rank', ...(this.#rotates && { frequencies }) },
     })
   }
