@@ -94,6 +94,8 @@ export function createFakeModel(respond: Respond, options: LoadOptions = {}): Ca
       attention: [{ layer: 0, node: 'attention 0', numHeads: 1, numKvHeads: 1, headDim: 1 }],
       weights: '0'.repeat(32),
       kvBytesPerToken: bytesPerToken,
+      weightFiles: [{ file: '/fake/model.safetensors', bytes: 48 }],
+      policies: [{ policy: 'full', why: 'nothing else is known' }],
       backend: 'nothing',
     }),
     startConversation: (options) => new CachedConversation(model, options),

@@ -215,6 +215,8 @@ test('inspect shows segments, attention nodes and KV bytes', async () => {
   const text = await kvasir(['inspect'])
   expect(text.stdout).toContain('kvasir-tiny: fake, 12 parameters, 48 B')
   expect(text.stdout).toContain('512 KiB at 131,072 tokens')
+  expect(text.stdout).toContain('Weights: 48 B in /fake/model.safetensors')
+  expect(text.stdout).toContain('Policy full: nothing else is known')
 })
 
 test('demo compares the linear cache with a sliding window', async () => {

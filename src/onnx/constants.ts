@@ -1,8 +1,8 @@
 /** Numbers of a graph that are known before it runs: initializers, Constant nodes, and casts of them. */
 import { open } from 'node:fs/promises'
-import { join, parse, resolve } from 'node:path'
 import { KvasirError } from '../tensor/error.ts'
 import { f16ToF32 } from '../tensor/float16.ts'
+import { externalFile } from './external.ts'
 import { dataTypes, type OnnxModel, type OnnxTensor } from './schema.ts'
 import { invalidFile } from './wire.ts'
 
@@ -60,7 +60,7 @@ export async function readNumbers(tensor: OnnxTensor): Promise<Numbers> {
 
 async function readExternal(tensor: OnnxTensor): Promise<Uint8Array> {
   const places = new Map(tensor.externalData.map(({ key, value }) => [key, value ?? '']))
-  const file = join(parse(resolve('.')).root, places.get('location') ?? '')
+  const file = externalFile(tensor)
   const bytes = new Uint8Array(Number(places.get('length') ?? 0))
   const handle = await open(file).catch((cause: unknown) => {
     throw new KvasirError('not-found', 'onnx', `expected the data of "${tensor.name}" at ${file}`, { cause })

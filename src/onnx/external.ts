@@ -6,7 +6,7 @@
  * folders (checkpoint and quantized cache), and the links of the Hugging Face download cache work.
  */
 import { realpathSync } from 'node:fs'
-import { parse, relative, sep } from 'node:path'
+import { join, parse, relative, resolve, sep } from 'node:path'
 import { make } from './codec.ts'
 import type { OnnxTensor } from './schema.ts'
 
@@ -39,6 +39,12 @@ export function externalInitializer(tensor: ExternalTensor): OnnxTensor {
     dataLocation: 1,
     externalData: Object.entries(place).map(([key, value]) => make('StringEntry', { key, value })),
   })
+}
+
+/** The file that an external initializer lies in. */
+export function externalFile({ externalData }: OnnxTensor): string {
+  const location = externalData.find(({ key }) => key === 'location')?.value ?? ''
+  return join(parse(resolve('.')).root, location)
 }
 
 /** The folder that locations are relative to, for the session option. */

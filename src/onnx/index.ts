@@ -11,6 +11,7 @@ export type { AttentionNode } from './attention-node.ts'
 export { type Checkpoint, openCheckpoint, readJson } from './checkpoint.ts'
 export { decodeModel, encodeModel, make } from './codec.ts'
 export { type CutModel, cutModel, type Segment } from './cut.ts'
+export { bytesOf } from './element-bits.ts'
 export {
   type ExportDtype,
   type ExportOptions,
@@ -18,7 +19,7 @@ export {
   exportDtypes,
   exportOnnx,
 } from './export/index.ts'
-export { externalInitializer, externalRoot, initializerBytes } from './external.ts'
+export { externalFile, externalInitializer, externalRoot, initializerBytes } from './external.ts'
 export { layerShapes } from './layer-shapes.ts'
 export { openOnnxFile } from './onnx-file.ts'
 export {

@@ -1,4 +1,4 @@
-import { mkdtemp, open as openFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, open as openFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
@@ -149,6 +149,24 @@ describe('an ONNX file', () => {
       await expect(open(modelOf(tensor))).rejects.toThrow(message)
     })
   }
+
+  it('follows links in its folder and to where it lies itself, and to nowhere else', async () => {
+    const [outside, inside] = [await mkdtemp(join(tmpdir(), 'kvasir-outside-')), join(folder, 'linked')]
+    await mkdir(inside)
+    await writeFile(join(outside, 'blob'), bytes)
+    await symlink(join(outside, 'blob'), join(inside, 'w.data'))
+    const model = modelOf(external({ location: 'w.data', offset: '0', length: size }))
+    const file = join(inside, 'model.onnx')
+    await writeFile(file, model)
+    await expect(openOnnxFile(file)).rejects.toMatchObject({ code: 'invalid-file' })
+    await expect(openOnnxFile(file)).rejects.toThrow("below the model's folder, got a link from")
+    // The cache of the hub: both are links to blobs beside one another.
+    await writeFile(join(outside, 'model'), model)
+    await rm(file)
+    await symlink(join(outside, 'model'), file)
+    await expect(openOnnxFile(file)).resolves.toBeDefined()
+    await rm(outside, { recursive: true })
+  })
 
   it('is refused with files that subgraphs and constants name', async () => {
     const outside = external({ location: '/etc/passwd' })

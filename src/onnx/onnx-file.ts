@@ -2,10 +2,11 @@
  * A `.onnx` file whose weights stay where they are: initializers of some size become byte ranges of the file itself,
  * those that are external already are checked and resolved. The graph is otherwise as it was.
  */
-import { stat } from 'node:fs/promises'
+import { realpath, stat } from 'node:fs/promises'
 import { dirname, isAbsolute, join, sep } from 'node:path'
 import { describe } from '../tensor/check.ts'
-import { KvasirError } from '../tensor/error.ts'
+import { isKvasirError, KvasirError } from '../tensor/error.ts'
+import { elementBits } from './element-bits.ts'
 import { externalInitializer, locationOf } from './external.ts'
 import { type ByteRange, readSparseModel } from './onnx-reader.ts'
 import type { OnnxAttribute, OnnxGraph, OnnxModel, OnnxNode, OnnxTensor } from './schema.ts'
@@ -13,12 +14,6 @@ import { invalidFile } from './wire.ts'
 
 /** Smaller ones are shapes and other constants, which ONNX Runtime wants to see while it loads a graph. */
 const smallestWeight = 1024
-
-/** Bits an element, by TensorProto.DataType; strings (8) have none. */
-const elementBits: Readonly<Record<number, number>> = {
-  ...{ 1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12: 32, 13: 64, 14: 64, 15: 128, 16: 16 },
-  ...{ 17: 8, 18: 8, 19: 8, 20: 8, 21: 4, 22: 4, 23: 4 },
-}
 
 /**
  * Reads a model, but for its weights, however large they are.
@@ -34,9 +29,27 @@ class Files {
   /** The `.onnx` file. */
   readonly path: string
   readonly #known = new Map<string, Promise<WeightFile>>()
+  readonly #beside = new Map<string, Promise<WeightFile>>()
 
   constructor(path: string) {
     this.path = path
+  }
+
+  /**
+   * A file that the model's own names. Links may lead to where that really lies, as in the cache of the Hugging Face
+   * tools, but not out of the folder to anything else.
+   * @throws what `stat` throws, `invalid-file` for other links
+   */
+  beside(file: string): Promise<WeightFile> {
+    const known = this.#beside.get(file) ?? this.#checked(file)
+    this.#beside.set(file, known)
+    return known
+  }
+
+  async #checked(file: string): Promise<WeightFile> {
+    const [real, model, folder] = await Promise.all([file, this.path, dirname(this.path)].map((at) => realpath(at)))
+    if (real!.startsWith(folder! + sep) || dirname(real!) === dirname(model!)) return await this.get(file)
+    throw invalidFile(`expected weights below the model's folder, got a link from ${file} to ${real}`)
   }
 
   /** @throws what `stat` throws */
@@ -110,7 +123,8 @@ async function resolved(tensor: OnnxTensor, files: Files): Promise<OnnxTensor> {
   const path = join(dirname(files.path), ...location.split('/'))
     .split('/')
     .join(sep)
-  const file = await files.get(path).catch((cause: unknown) => {
+  const file = await files.beside(path).catch((cause: unknown) => {
+    if (isKvasirError(cause)) throw cause
     throw new KvasirError('not-found', 'onnx', `expected weights of "${tensor.name}" at ${path}`, { cause })
   })
   const byteLength = byteLengthOf(tensor)

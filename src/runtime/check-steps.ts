@@ -2,9 +2,9 @@
  * Models whose graphs bring tokens together outside of attention are tried when they are loaded: some exports go on
  * from a state only token by token, and what looks like a state may be none.
  */
-import type { OnnxModel } from '../onnx/index.ts'
 import { KvasirError } from '../tensor/error.ts'
 import type { CausalLM } from './contract.ts'
+import type { ModelSource } from './model-source.ts'
 
 /** Length of the pieces in which the same short text is read. */
 const divisions = { whole: [6], pieces: [3, 3], single: [1, 1, 1, 1, 1, 1] }
@@ -20,9 +20,9 @@ const wholeQuantization = new Set(['DynamicQuantizeLinear', 'DynamicQuantizeMatM
  */
 export async function readsInPieces(
   model: Pick<CausalLM, 'createCache' | 'forward' | 'vocabSize'>,
-  { graph }: OnnxModel,
-  reason: string,
+  { ends, model: { graph } }: Pick<ModelSource, 'ends' | 'model'>,
 ): Promise<boolean> {
+  const { states, reason = `it has the states ${states.map(({ past }) => past).join(', ')}` } = ends.alone!
   const tokens = [5, 3, 2, 7, 4, 6].map((token) => token % model.vocabSize)
   const read = async (pieces: readonly number[]): Promise<Float32Array> => {
     const cache = model.createCache()

@@ -1,6 +1,6 @@
 /** The public types of a loaded model: what `loadModel` takes and gives. */
 import type { Tensor } from 'onnxruntime-common'
-import type { CacheInfo, CacheOptions, CacheShape, KvCache, LayerExplanation } from '../cache/contract.ts'
+import type { CacheInfo, CacheOptions, CacheShape, KvCache, LayerExplanation, PolicyName } from '../cache/contract.ts'
 import type { PrefixCacheOptions } from '../cache/prefix/open-prefixes.ts'
 import type { BackendName } from '../kernels/contract.ts'
 import type { OnnxDtype } from '../onnx/index.ts'
@@ -172,6 +172,13 @@ export interface Vocabulary {
   readonly addsSpace: boolean
 }
 
+/** A policy that suits a model. */
+export interface PolicyAdvice {
+  readonly policy: PolicyName
+  readonly window?: number
+  readonly why: string
+}
+
 /** What `kvasir inspect` prints. */
 export interface ModelDescription {
   readonly architecture: string
@@ -197,6 +204,14 @@ export interface ModelDescription {
   readonly weights: string
   /** The file of the scorer beside the model, where there is one: what `importance: 'learned'` ranks by. */
   readonly scorer?: string
+  /** Where the weights lie that the segments use; shared ones count once. */
+  readonly weightFiles: readonly { readonly file: string; readonly bytes: number }[]
+  /** States besides keys and values that pass through the graph; undefined bytes: they grow with the text. */
+  readonly states?: readonly { readonly name: string; readonly bytes?: number }[]
+  /** What stays with ONNX Runtime although it is attention, or makes sequences run one after the other; and why. */
+  readonly warnings?: readonly string[]
+  /** What suits the model; the first is what it gets where nothing is chosen. */
+  readonly policies: readonly PolicyAdvice[]
   /** Bytes of K and V that one more token costs in a cache that keeps everything. */
   readonly kvBytesPerToken: number
   readonly backend: string

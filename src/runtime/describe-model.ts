@@ -2,18 +2,28 @@
 import type { CacheOptions, CacheShape } from '../cache/contract.ts'
 import { bytesOfRow, rowTypesOf } from '../cache/row-types.ts'
 import type { Kernels } from '../kernels/contract.ts'
-import { type CutModel, initializerBytes, type OnnxTensor, type Segment } from '../onnx/index.ts'
+import {
+  bytesOf,
+  type CutModel,
+  externalFile,
+  type GraphState,
+  initializerBytes,
+  type OnnxTensor,
+  type Segment,
+} from '../onnx/index.ts'
+import { advisePolicies } from './advise-policies.ts'
 import type { ModelDescription } from './contract.ts'
 import type { ModelSource } from './model-source.ts'
 import type { RotarySource } from './rotation.ts'
 
 export function describeModel(
-  { spec, plain, published, rotary }: ModelSource,
+  { spec, plain, published, rotary, ends }: ModelSource,
   cut: CutModel,
-  { layers }: CacheShape,
+  shape: CacheShape,
   kernels: Kernels,
   cacheOptions: Pick<CacheOptions, 'kvDtype' | 'kvDtypeK' | 'kvDtypeV'>,
 ): Omit<ModelDescription, 'weights' | 'scorer'> {
+  const { layers } = shape
   const parts = [...cut.segments, cut.head]
   // Tied embeddings are an initializer of two segments, but one set of weights.
   const weights = new Map<string, OnnxTensor>()
@@ -21,6 +31,8 @@ export function describeModel(
   const tensors = [...weights.values()].filter(isWeight)
   const types = rowTypesOf(cacheOptions)
   const sources = rotary(cut.attention)
+  const { reason } = ends.alone ?? {}
+  const warnings = [...(published?.warnings ?? []), ...(reason === undefined ? [] : [reason])]
   return {
     architecture: spec.architecture,
     // Of the graph before quantization, whose tensors have their plain shapes.
@@ -44,9 +56,32 @@ export function describeModel(
       ...(published && { was: published.kinds[i] as string }),
     })),
     ...(published && { file: published.file }),
+    weightFiles: weightFiles(tensors),
+    ...(ends.alone?.states.length && { states: ends.alone.states.map(stateSize) }),
+    ...(warnings.length > 0 && { warnings }),
+    policies: advisePolicies(
+      spec,
+      shape,
+      sources.some((source) => source !== undefined),
+    ),
     kvBytesPerToken: sum(layers.map((layer) => layer.numKvHeads * bytesOfRow({ ...layer, ...types }))),
     backend: kernels.description,
   }
+}
+
+/** Bytes of each file, as they are used. */
+function weightFiles(tensors: readonly OnnxTensor[]): ModelDescription['weightFiles'] {
+  const bytes = new Map<string, number>()
+  for (const tensor of tensors) {
+    const file = externalFile(tensor)
+    bytes.set(file, (bytes.get(file) ?? 0) + initializerBytes(tensor))
+  }
+  return [...bytes].map(([file, size]) => ({ file, bytes: size }))
+}
+
+function stateSize({ past, type, dims, grows }: GraphState): { name: string; bytes?: number } {
+  const size = dims.reduce((product, dim) => product * dim, 1)
+  return { name: past, ...(!grows && { bytes: size * bytesOf(type) }) }
 }
 
 /** Numbers before quantization: packed codes count as what they stand for, scales and zero points not at all. */

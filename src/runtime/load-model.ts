@@ -11,12 +11,12 @@ import { invalidArgument, KvasirError } from '../tensor/error.ts'
 import { cacheKeys, resolveCacheOptions } from './cache-options.ts'
 import { cacheShape } from './cache-shape.ts'
 import { readsInPieces } from './check-steps.ts'
-import type { CausalLM, LoadOptions } from './contract.ts'
+import type { CausalLM, LoadOptions, ModelDescription } from './contract.ts'
 import { describeModel } from './describe-model.ts'
 import { modelFingerprint, weightsIdentity } from './fingerprint.ts'
 import { readGenerationDefaults } from './generation-config.ts'
 import { LoadedModel } from './model.ts'
-import { type ModelSource, openSource } from './model-source.ts'
+import { openSource } from './model-source.ts'
 import { fixedLength, type RotarySource } from './rotation.ts'
 import { Runner } from './runner.ts'
 import { Scorers } from './scorers.ts'
@@ -82,8 +82,10 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
     }
     const about = { spec, shape, description, fingerprint, chosen, generationDefaults, prefixes }
     const parts = { ...about, tokenizer, kernels, runner, scorers, release }
-    const limit = await safeChunkSize(new LoadedModel({ ...parts, chunkSize, chosen: {} }), source)
-    return new LoadedModel({ ...parts, chunkSize: Math.min(chunkSize, limit) })
+    if (!ends.alone) return new LoadedModel({ ...parts, chunkSize })
+    const canRead = await readsInPieces(new LoadedModel({ ...parts, chunkSize, chosen: {} }), source)
+    const warned = withWarnings(description, canRead)
+    return new LoadedModel({ ...parts, description: warned, chunkSize: canRead ? chunkSize : 1 })
   } catch (error) {
     await release()
     throw error
@@ -99,16 +101,14 @@ async function openPrefixes(
   return await openSharedPrefixes(options, { fingerprint, maxTokens: Math.min(...lengths) })
 }
 
-/** How many tokens may be read at once; says in a warning what costs the user something. */
-async function safeChunkSize(model: LoadedModel, { ends, model: graph, published }: ModelSource): Promise<number> {
-  if (!ends.alone) return Number.POSITIVE_INFINITY
-  const { states, reason = `it has the states ${states.map(({ past }) => past).join(', ')}` } = ends.alone
-  const warnings = [...(published?.warnings ?? []), ...(ends.alone.reason === undefined ? [] : [ends.alone.reason])]
-  const canRead = await readsInPieces(model, graph, reason)
+/** Says what costs the user something. */
+function withWarnings(description: ModelDescription, canRead: boolean): ModelDescription {
+  const warnings = [...(description.warnings ?? [])]
   if (!canRead) warnings.push('its states go on with one token at a time, so prompts are read slowly')
+  if (warnings.length === 0) return description
   const what = 'parts of the graph stay with ONNX Runtime, which reads sequences one after the other'
-  if (warnings.length) process.emitWarning(`${what}: ${warnings.join('; ')}`, 'KvasirWarning')
-  return canRead ? Number.POSITIVE_INFINITY : 1
+  process.emitWarning(`${what}: ${warnings.join('; ')}`, 'KvasirWarning')
+  return { ...description, warnings }
 }
 
 function checkLoadOptions(options: LoadOptions): LoadOptions {

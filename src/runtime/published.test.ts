@@ -1,6 +1,6 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, open, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { basename, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { encodeModel, make, type OnnxModel, type OnnxTensor } from '../onnx/index.ts'
 import { writeSettings } from '../onnx/testing/checkpoint-files.ts'
@@ -110,6 +110,7 @@ describe('stored weights', () => {
     ['fp16', 'genai, packed projection'],
     ['fp16', 'Llama, written out'],
     ['q8', 'Llama, written out'],
+    ['int8', 'Llama, written out'],
     ['uint8', 'genai, three projections'],
     ['q4', 'genai, norms and rotation before the node'],
     ['q4', 'Gemma 2, written out'],
@@ -138,6 +139,27 @@ describe('stored weights', () => {
     })
     await rm(`${file}_data_1`)
     await expect(loadModel(folder)).rejects.toMatchObject({ code: 'not-found' })
+  })
+
+  it('lie beyond 2 GiB and beyond 4 GiB', async () => {
+    const whole = createDecoder('genai, packed projection')
+    const expected = await uncutLogits((await writeFolder(whole)).file, tokens, prompt)
+    const { folder, file } = await writeFolder(whole)
+    const outside = whole.graph!.initializer.filter((tensor) => tensor.rawData!.length > 1024)
+    // Holes in the files: nothing is stored there.
+    await writeFile(file, encodeModel(await movedOutside(whole, outside, file, [2 ** 31 - 64, 2 ** 32 + 4096])))
+    await withModel(folder, {}, async (model) => {
+      expect(deviation(await cutLogits(model, tokens, prompt), expected)).toBeLessThanOrEqual(1e-4)
+    })
+    for (const suffix of ['', '_1']) await rm(`${file}_data${suffix}`)
+  })
+
+  it('are shared by the embeddings and the head, in four bits', async () => {
+    const { folder, file } = await writeFolder(createDecoder('genai, tied embeddings in 4 bits', { weights: 'q4' }))
+    const expected = await uncutLogits(file, tokens, prompt)
+    await withModel(folder, {}, async (model) => {
+      expect(deviation(await cutLogits(model, tokens, prompt), expected)).toBeLessThanOrEqual(1e-4)
+    })
   })
 })
 
@@ -206,20 +228,28 @@ describe('a folder of ONNX files', () => {
   })
 })
 
-/** Puts tensors in turns into `model.onnx_data` and `model.onnx_data_1`. */
-async function movedOutside(model: OnnxModel, tensors: readonly OnnxTensor[], file: string): Promise<OnnxModel> {
-  const parts: Uint8Array[][] = [[], []]
+/** Puts tensors in turns into `model.onnx_data` and `model.onnx_data_1`, the first of each at a given byte. */
+async function movedOutside(
+  model: OnnxModel,
+  tensors: readonly OnnxTensor[],
+  file: string,
+  starts: readonly [number, number] = [0, 0],
+): Promise<OnnxModel> {
+  const ends = [...starts]
   const moved = new Map<OnnxTensor, OnnxTensor>()
-  for (const [i, tensor] of tensors.entries()) {
-    const part = parts[i % 2]!
-    const offset = part.reduce((sum, { length }) => sum + length, 0)
-    const location = `${basename(file)}_data${i % 2 ? '_1' : ''}`
-    const places = { location, offset: String(offset), length: String(tensor.rawData!.length) }
-    const externalData = Object.entries(places).map(([key, value]) => make('StringEntry', { key, value }))
-    moved.set(tensor, { ...tensor, rawData: undefined, dataLocation: 1, externalData })
-    part.push(tensor.rawData!)
+  for (const part of [0, 1]) {
+    const location = `${basename(file)}_data${part ? '_1' : ''}`
+    const handle = await open(join(dirname(file), location), 'w')
+    for (const tensor of tensors.filter((_, i) => i % 2 === part)) {
+      const { length } = tensor.rawData!
+      const places = { location, offset: String(ends[part]), length: String(length) }
+      const externalData = Object.entries(places).map(([key, value]) => make('StringEntry', { key, value }))
+      moved.set(tensor, { ...tensor, rawData: undefined, dataLocation: 1, externalData })
+      await handle.write(tensor.rawData!, 0, length, ends[part])
+      ends[part]! += length
+    }
+    await handle.close()
   }
-  for (const [i, part] of parts.entries()) await writeFile(`${file}_data${i ? '_1' : ''}`, Buffer.concat(part))
   const initializer = model.graph!.initializer.map((tensor) => moved.get(tensor) ?? tensor)
   return { ...model, graph: { ...model.graph!, initializer } }
 }

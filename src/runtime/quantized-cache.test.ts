@@ -1,3 +1,6 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readdirSync } from 'node:fs'
 import { cp, mkdtemp, open, readdir, readFile, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -122,6 +125,33 @@ describe('quantized weights', () => {
     expect(all[1]).toEqual(all[0])
     expect(all[2]).toEqual(all[0])
     expect((await readdir(join(await cachedFile('.')))).sort()).toEqual(['int4.json', 'int4.safetensors'])
+  })
+
+  it('are whole after a process was killed while it made them', async () => {
+    const large = await writeDogeCheckpoint({ hidden: 128, intermediate: 512, headDim: 32, tied: true })
+    const script = join(large.folder, 'quantize.mts')
+    const code = `import { loadModel } from ${JSON.stringify(join(import.meta.dirname, 'load-model.ts'))}
+await loadModel(${JSON.stringify(large.folder)}, { threads: 1, quantize: 'int4' })
+process.exit()`
+    await writeFile(script, code)
+    const child = spawn(process.execPath, ['--import', 'tsx', script], { env: { ...process.env, KVASIR_CACHE: cache } })
+    // Nothing may come between what is seen and the kill.
+    const half = (): string[] => {
+      const names = readdirSync(cache, { recursive: true }) as string[]
+      return names.filter((name) => name.includes('int4') && name.endsWith('.tmp'))
+    }
+    const exit = once(child, 'exit')
+    while (half().length === 0 && child.exitCode === null) await new Promise(setImmediate)
+    child.kill('SIGKILL')
+    await exit
+    const [left] = half()
+    expect(left, 'the process was to be killed before it was done').toBeDefined()
+    await utimes(join(cache, left!), 1e9, 1e9)
+    const after = await logitsOf('int4', large.folder)
+    expect((await readdir(await cachedFile('.'))).sort()).toEqual(['int4.json', 'int4.safetensors'])
+    await rm(cache, { recursive: true })
+    expect(await logitsOf('int4', large.folder)).toEqual(after)
+    await rm(large.folder, { recursive: true })
   })
 
   it('are as good from shards, and from parts of a fused projection', async () => {

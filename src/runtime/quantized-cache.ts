@@ -5,7 +5,7 @@
  * copies share one entry.
  */
 import { createHash } from 'node:crypto'
-import { mkdir, stat } from 'node:fs/promises'
+import { mkdir, readdir, rm, stat } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import {
@@ -92,6 +92,7 @@ async function build(
 ): Promise<Weights> {
   try {
     await mkdir(folder, { recursive: true })
+    await removeAbandoned(folder)
     const sha256 = await writeSafetensors(
       file,
       sources.flatMap((source) => planOf(source, bits)),
@@ -103,6 +104,19 @@ async function build(
   } catch (cause) {
     const message = `expected to write quantized weights to ${folder} (KVASIR_CACHE chooses another place)`
     throw new KvasirError('internal', 'runtime', `${message}: ${String(cause)}`, { cause })
+  }
+}
+
+/** Nobody writes for an hour without a change: what is that old is left from a process that was killed. */
+const abandonedAfter = 3_600_000
+
+/** Half-written files that will never get their names. */
+async function removeAbandoned(folder: string): Promise<void> {
+  for (const name of await readdir(folder)) {
+    if (!name.endsWith('.tmp')) continue
+    const file = join(folder, name)
+    const info = await stat(file).catch(() => undefined)
+    if (info && Date.now() - info.mtimeMs > abandonedAfter) await rm(file, { force: true })
   }
 }
 

@@ -212,3 +212,24 @@ describe('a node that brings tokens together', () => {
     await expect(error).rejects.toThrow('the logits of its tokens one by one')
   })
 })
+
+describe('the description', () => {
+  it('says where weights lie, which states pass through, what stays and which policy suits', async () => {
+    const { folder, file } = await writeFolder(root, hybrid({ attention: [1] }))
+    await withModel(folder, {}, async (model) => {
+      const { states, warnings, weightFiles, weightBytes, policies } = model.describe()
+      expect(states).toEqual([0, 2, 3].map((layer) => ({ name: `past_conv.${layer}`, bytes: 64 * 3 * 4 })))
+      expect(warnings).toBeUndefined()
+      expect(weightFiles).toEqual([{ file, bytes: weightBytes }])
+      expect(policies.map(({ policy }) => policy)).toEqual(['full', 'streaming', 'snapkv'])
+    })
+    vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined)
+    const odd = await writeFolder(root, oddFirstLayer())
+    await withModel(odd.folder, {}, async (model) => {
+      const { states, warnings } = model.describe()
+      expect(states).toEqual(['key', 'value'].map((part) => ({ name: `past_key_values.0.${part}` })))
+      expect(warnings![0]).toContain('ONNX Runtime keeps past_key_values.0.key')
+    })
+    vi.restoreAllMocks()
+  })
+})

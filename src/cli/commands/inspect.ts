@@ -17,11 +17,14 @@ interface InspectFlags extends ModelFlags {
 
 const longContext = 131_072
 
+/** Options of loading that change what there is to see. */
+const inspected: readonly string[] = ['--backend', '--quantize', '--dtype', '--kv-dtype']
+
 export function inspectCommand(context: CliContext): Command {
   const command = new Command('inspect')
     .description('Show the segments and attention nodes of a model and the bytes that its KV cache takes.')
-    .argument('[model]', 'folder with config.json, tokenizer.json and safetensors (default: the bundled kvasir-tiny)')
-  for (const option of loadOptions().filter(({ long }) => long === '--backend' || long === '--quantize')) {
+    .argument('[model]', 'folder or id of a model (default: the bundled kvasir-tiny)')
+  for (const option of loadOptions().filter(({ long }) => long && inspected.includes(long))) {
     command.addOption(option)
   }
   return command
@@ -50,9 +53,16 @@ async function inspect(context: CliContext, flags: InspectFlags): Promise<void> 
 
 function report(name: string, description: ModelDescription, terminal: Terminal): void {
   const { architecture, parameters, weightBytes, segments, attention, kvBytesPerToken, backend, file } = description
+  const { weightFiles, states = [], warnings = [], policies } = description
   const { bold } = terminal.paint
   terminal.print(`${bold(name)}: ${architecture}, ${formatCount(parameters)} parameters, ${formatBytes(weightBytes)}`)
   if (file !== undefined) terminal.print(`Cut from ${file}; its weights stay where they are.`)
+  for (const { file: place, bytes } of weightFiles) terminal.print(`Weights: ${formatBytes(bytes)} in ${place}`)
+  for (const { name: state, bytes } of states) {
+    const size = bytes === undefined ? 'grows with the text' : formatBytes(bytes)
+    terminal.print(`State that passes through: ${state}, ${size}`)
+  }
+  for (const warning of warnings) terminal.print(terminal.paint.yellow(`Stays with ONNX Runtime: ${warning}`))
   terminal.print(`Attention runs on ${backend}.`)
   terminal.print()
   terminal.table(
@@ -71,4 +81,8 @@ function report(name: string, description: ModelDescription, terminal: Terminal)
     `A cache that keeps everything costs ${formatBytes(kvBytesPerToken)} a token: ` +
       `${formatBytes(kvBytesPerToken * longContext)} at ${formatCount(longContext)} tokens.`,
   )
+  terminal.print()
+  for (const { policy, window, why } of policies) {
+    terminal.print(`Policy ${policy}${window === undefined ? '' : ` (window ${formatCount(window)})`}: ${why}`)
+  }
 }

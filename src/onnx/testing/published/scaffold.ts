@@ -6,10 +6,12 @@ import type { PublishedWriter } from './writer.ts'
 export type AttentionWriter = (w: PublishedWriter, layer: number, x: string) => string
 
 /** Norms and residuals as onnxruntime-genai writes them: the residual sum is an output of the norm. */
-export function fusedDecoder(w: PublishedWriter, attention: AttentionWriter): void {
+export function fusedDecoder(w: PublishedWriter, attention: AttentionWriter, extra: { isTied?: boolean } = {}): void {
   const { layers, hiddenSize, vocabSize, numHeads, headDim } = w.settings
-  const table = w.random('model.embed_tokens.weight', [vocabSize, hiddenSize], 0, 1)
-  let hidden = w.node('Gather', [table, 'input_ids'], '/model/embed_tokens/Gather_output_0')
+  const tied = extra.isTied ? w.packedTable('model.embed_tokens.weight', vocabSize, hiddenSize) : undefined
+  const table = tied ? '' : w.random('model.embed_tokens.weight', [vocabSize, hiddenSize], 0, 1)
+  const looked = '/model/embed_tokens/Gather_output_0'
+  let hidden = tied ? gatherPacked(w, tied, looked) : w.node('Gather', [table, 'input_ids'], looked)
   const norm = (name: string, x: string, skip?: string): string => {
     const weight = w.random(`${name}.weight`, [hiddenSize], 1, 0.1)
     const attributes = { epsilon: { float: 1e-5 } }
@@ -28,7 +30,25 @@ export function fusedDecoder(w: PublishedWriter, attention: AttentionWriter): vo
     const next = layer + 1 < layers ? `model.layers.${layer + 1}.input_layernorm` : 'model.final_norm'
     normed = norm(next, hidden, fed)
   }
-  addLogits(w, normed)
+  if (!tied) addLogits(w, normed)
+  else addPackedLogits(w, normed, tied)
+}
+
+function addPackedLogits(w: PublishedWriter, normed: string, tied: readonly [string, string]): void {
+  const { hiddenSize, vocabSize } = w.settings
+  const sizes = { K: { int: hiddenSize }, N: { int: vocabSize }, bits: { int: 4 }, block_size: { int: 32 } }
+  const settings = { domain: 'com.microsoft', attributes: sizes }
+  const logits = w.node('MatMulNBits', [normed, ...tied], '/lm_head/MatMulNBits_output_0', settings)
+  w.node('Cast', [logits], 'logits', { attributes: { to: { int: dataTypes.float } } })
+  w.output('logits', dataTypes.float, ['batch_size', 'sequence_length', vocabSize])
+}
+
+/** Rows of a table that is packed for the head, as the model builder ties them. */
+function gatherPacked(w: PublishedWriter, [codes, scales]: readonly [string, string], output: string): string {
+  const { hiddenSize, vocabSize } = w.settings
+  const flat = w.node('Reshape', [codes, w.integers([vocabSize, hiddenSize / 2])])
+  const attributes = { bits: { int: 4 }, block_size: { int: 32 }, gather_axis: { int: 0 }, quantize_axis: { int: 1 } }
+  return w.node('GatherBlockQuantized', [flat, 'input_ids', scales], output, { domain: 'com.microsoft', attributes })
 }
 
 /** Norms and residuals as torch writes them, in f32 inside. */

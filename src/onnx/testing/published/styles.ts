@@ -25,6 +25,7 @@ export const styles = {
   'genai, LongRoPE': (w) => fusedDecoder(w, groupQuery(w, { long: { length: 50, factor: 3 } })),
   'genai, LongRoPE in nodes': (w) =>
     fusedDecoder(w, groupQuery(w, { rotation: 'nodes', long: { length: 50, factor: 3 } })),
+  'genai, tied embeddings in 4 bits': (w) => fusedDecoder(w, groupQuery(w, {}), { isTied: true }),
   'genai, smooth softmax': (w) => fusedDecoder(w, groupQuery(w, { attributes: { smooth_softmax: { int: 1 } } })),
   'genai, attention bias that is causal': (w) => fusedDecoder(w, groupQuery(w, { bias: 'causal' })),
   'MultiHeadAttention with a mask': (w) => fusedDecoder(w, multiHead(w, {})),

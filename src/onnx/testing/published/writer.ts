@@ -7,7 +7,7 @@ import { quantizeMatrix } from '../../quantize.ts'
 import { dataTypes, type OnnxNode, type OnnxTensor, type OnnxValueInfo } from '../../schema.ts'
 
 /** How weights are stored, as in the variants of transformers.js. */
-export type WeightKind = 'fp32' | 'fp16' | 'q8' | 'uint8' | 'q4' | 'q4f16' | 'bnb4'
+export type WeightKind = 'fp32' | 'fp16' | 'q8' | 'int8' | 'uint8' | 'q4' | 'q4f16' | 'bnb4'
 
 /** Sizes and everything else that tests vary. */
 export interface DecoderSettings {
@@ -116,7 +116,8 @@ export class PublishedWriter {
       const weight = this.tensor(`onnx::MatMul_${name}`, weights, [inFeatures, outFeatures])
       return this.node('MatMul', [x, weight], `/${name}/MatMul_output_0`)
     }
-    if (kind === 'q8' || kind === 'uint8') return this.#dynamic(x, name, weights, inFeatures, outFeatures, kind)
+    if (kind === 'q8' || kind === 'int8' || kind === 'uint8')
+      return this.#dynamic(x, name, weights, inFeatures, outFeatures, kind)
     const transposed = transpose(weights, inFeatures, outFeatures)
     if (kind === 'bnb4') return this.#normalFloat(x, name, transposed, inFeatures, outFeatures)
     const { codes, scales } = quantizeMatrix(transposed, outFeatures, 4)
@@ -130,29 +131,41 @@ export class PublishedWriter {
     })
   }
 
-  /** Dynamic quantization: activations per tensor, weights per tensor. */
+  /** Dynamic quantization: activations per tensor; weights per tensor, or per column (`int8`). */
   #dynamic(
     x: string,
     name: string,
     weights: Float32Array,
     rows: number,
     columns: number,
-    kind: 'q8' | 'uint8',
+    kind: 'q8' | 'int8' | 'uint8',
   ): string {
-    const most = weights.reduce((a, b) => Math.max(a, Math.abs(b)), 0)
-    const isSigned = kind === 'q8'
-    const scale = most / 127
-    const zero = isSigned ? 0 : 128
-    const codes = Uint8Array.from(weights, (value) => (Math.round(value / scale) + zero) & 0xff)
-    const type = isSigned ? dataTypes.int8 : dataTypes.uint8
+    const groups = kind === 'int8' ? columns : 1
+    const scales = new Float32Array(groups)
+    for (const [i, value] of weights.entries())
+      scales[i % groups] = Math.max(scales[i % groups]!, Math.abs(value) / 127)
+    const zero = kind === 'uint8' ? 128 : 0
+    const codes = Uint8Array.from(weights, (value, i) => (Math.round(value / scales[i % groups]!) + zero) & 0xff)
+    const type = kind === 'uint8' ? dataTypes.uint8 : dataTypes.int8
+    const dims = kind === 'int8' ? [columns] : []
     const weight = this.#once(`${name}_quantized`, type, [rows, columns], codes)
-    const zeroPoint = this.#once(`${name}_zero_point`, type, [], Uint8Array.of(zero))
-    const weightScale = this.tensor(`${name}_scale`, [scale], [], dataTypes.float)
+    const zeroPoint = this.#once(`${name}_zero_point`, type, dims, new Uint8Array(groups).fill(zero))
+    const weightScale = this.tensor(`${name}_scale`, scales, dims, dataTypes.float)
     const quantized = [`${name}_q`, `${name}_q_scale`, `${name}_q_zero`]
     this.node('DynamicQuantizeLinear', [x], quantized)
     const product = this.node('MatMulInteger', [quantized[0]!, weight, quantized[2]!, zeroPoint])
     const cast = this.node('Cast', [product], undefined, { attributes: { to: { int: dataTypes.float } } })
     return this.node('Mul', [cast, this.node('Mul', [quantized[1]!, weightScale])])
+  }
+
+  /** A table in blocks of 32 codes of 4 bits `[rows, blocks, 16]`, and its scales `[rows, blocks]`. */
+  packedTable(name: string, rows: number, columns: number): readonly [codes: string, scales: string] {
+    const blocks = columns / 32
+    const { codes, scales } = quantizeMatrix(this.#draw([rows, columns], 0, 1), rows, 4)
+    return [
+      this.#once(`${name}_Q4`, dataTypes.uint8, [rows, blocks, 16], codes),
+      this.tensor(`${name}_scales`, scales, [rows, blocks]),
+    ]
   }
 
   /** NF4 in blocks of 64 along the flattened `[N, K]`. */
