@@ -33,7 +33,7 @@ function renderPolicies(run) {
   const alike =
     recent === undefined ? '' : ` The first ${sinks ?? 0} and the last ${recent} tokens stay with all of them.`
   const text =
-    `${count(texts)} stories of ${count(contextTokens)} tokens, ${count(full.questions)} questions, ` +
+    `${texts === 1 ? '1 story' : `${count(texts)} stories`} of ${count(contextTokens)} tokens, ${count(full.questions)} questions, ` +
     `${count(full.positions)} next tokens of answers. With all of the cache ${count(full.correct)} answers are right.${alike}`
   const tables = [
     `Answers right, by share of KV removed:\n\n${body(({ recall }) => recall.toFixed(3))}`,

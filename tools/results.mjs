@@ -44,7 +44,7 @@ const commands = {
     'bench attention --phase decode --kv-dtype f32 --heads 8,32 --lengths 2048,32768 --threads 1 --candidates native-avx2,wasm',
   ],
   evaluation: [
-    'eval policies --questions 20 --plot docs/results/policies.svg',
+    'eval policies --questions 10 --shares 0.5,0.875,0.97 --plot docs/results/policies.svg',
     'eval policies --questions 20 --sinks 4 --recent 32 --policies linear:model,linear:learned,linear:value-norm,linear:key-norm,random,window',
     'eval recall --context 65536 --questions 20 --policy linear --importance learned',
     'train-scorer --passages 40 --out models/kvasir-tiny/scorer.safetensors',
