@@ -76,6 +76,8 @@ struct AttendCall {
     args.query = query.data;
     args.output = output.data;
     args.lse = call.floats("lse", rows, true).as<float>();  // too short a one is refused, an empty one too
+    const View logits = call.floats("logits", 0, true);
+    args.logits = logits.as<float>();
     args.alibi_slopes = read_per_head(call, "alibiSlopes", false);
     args.sink_logits = read_per_head(call, "sinkLogits", true);
     args.rotation = read_rotation(call, args.num_tokens, args.head_dim);
@@ -83,6 +85,7 @@ struct AttendCall {
     args.num_segments = call.integer("segments", 0, kMaxSegments);
     args.segments = segments;
     for (int s = 0; s < args.num_segments && call.ok(); s++) read_segment(call, &segments[s], lengths[s]);
+    if (call.ok() && logits.given) check_logits(call, logits, rows);
   }
 
   double multiply_adds() const {
@@ -95,6 +98,15 @@ struct AttendCall {
   }
 
  private:
+  void check_logits(Call& call, const View& logits, int64_t rows) {
+    if (args.num_segments != 1) {
+      return call.fail("expected one segment for logits, got " + std::to_string(args.num_segments));
+    }
+    const int64_t needed = rows * segments[0].capacity;
+    if (logits.length >= needed) return;
+    call.fail("expected at least " + std::to_string(needed) + " elements in logits, got " + std::to_string(logits.length));
+  }
+
   const float* read_per_head(Call& call, const char* name, bool may_be_absent_by_head) {
     const View view = call.floats(name, args.num_heads, true);
     if (!view.given || !call.ok()) return nullptr;

@@ -76,6 +76,7 @@ inline void read_attend(Row row, AttendArgs* args, Segment* segments) {
   args->query = row.pointer<char>();
   args->output = row.pointer<char>();
   args->lse = row.pointer<float>();
+  args->logits = row.pointer<float>();
   args->alibi_slopes = row.pointer<float>();
   args->sink_logits = row.pointer<float>();
   args->rotation = read_rotation(row);

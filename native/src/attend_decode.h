@@ -138,6 +138,21 @@ static void add_seen_rows(const Decode& decode, const DecodeRows& rows, int coun
   }
 }
 
+// What a head's logits of the range of this task lie in.
+static float* logits_of(const Decode& decode, int g) {
+  const AttendArgs& args = decode.args;
+  const int64_t head = (int64_t)decode.token * args.num_heads + decode.head * decode.group + g;
+  return args.logits + head * args.segments[0].capacity;
+}
+
+// Until they are seen, rows have a logit of -infinity.
+static void clear_logits(const Decode& decode) {
+  const int64_t end = min64(decode.end, decode.args.segments[0].lengths[decode.head]);
+  for (int g = 0; g < decode.group; g++) {
+    for (int64_t j = decode.begin; j < end; j++) logits_of(decode, g)[j] = -__builtin_inff();
+  }
+}
+
 // One block of rows for 2^log_count query heads from `first` on. The first heads to read a block ask for what comes
 // next: the block's values, then the keys of the next one.
 static void attend_heads(Decode& decode, const DecodeRows& rows, const char* const* next_keys, int first,
@@ -151,6 +166,7 @@ static void attend_heads(Decode& decode, const DecodeRows& rows, const char* con
   for (int g = 0; g < count; g++) {
     float* scores = decode.scores + g * kBlockRows;
     if (rows.has_bias || rows.count < kBlockRows) finish_scores(rows, scores);
+    for (int j = 0; args.logits && j < rows.count; j++) logits_of(decode, first + g)[rows.entries[j]] = scores[j];
     soften(scores, decode.state.max + first + g, decode.state.sum + (first + g) * kLanes, out + g * stride,
            vectors_of(args.value_dim));
   }
@@ -178,6 +194,7 @@ static void decode_task(const AttendArgs& args, const AttendPlan& plan, int numb
   }
   for (int64_t e = 0; e < (int64_t)decode.group * padded(args.value_dim); e++) decode.state.out[e] = 0.0f;
 
+  if (args.logits && args.num_segments > 0) clear_logits(decode);
   const int32_t position = args.first_position + decode.token;
   const Sight sight(args, position, position);
   DecodeRows blocks[2];

@@ -9,10 +9,10 @@ namespace KVASIR_ISA {
 struct Sight {
   int32_t first, last;
   int64_t left, right, sinks;
-  bool wants_positions;
+  bool wants_positions, wants_entries;
   Sight(const AttendArgs& args, int32_t first_, int32_t last_)
       : first(first_), last(last_), left(args.left), right(args.right), sinks(args.sinks),
-        wants_positions(args.alibi_slopes != nullptr) {}
+        wants_positions(args.alibi_slopes != nullptr), wants_entries(args.logits != nullptr) {}
 };
 
 // When a row is visible: births <= position < deaths.
@@ -103,7 +103,7 @@ struct VisibleRows {
   float bias[kCapacity];  // when has_bias
   int32_t births[kDated ? kCapacity : 1], deaths[kDated ? kCapacity : 1];
   int32_t positions[kCapacity];  // when wanted: for ALiBi
-  int32_t entries[kCapacity];    // when there is a mask
+  int32_t entries[kCapacity];    // when there is a mask, or wanted
   const LogitMask* mask;
   int64_t key_stride, value_stride;  // of the segment that the first row came from
   Storage key_storage, value_storage;  // of all rows
@@ -164,6 +164,9 @@ struct VisibleRows {
     for (int j = 0; j < rows; j++) values[count + j] = value + j * value_stride;
     if (has_bias) {
       for (int j = 0; j < rows; j++) bias[count + j] = stretch.bias ? stretch.bias[begin + j] : 0.0f;
+    }
+    if (sight.wants_entries) {
+      for (int j = 0; j < rows; j++) entries[count + j] = (int32_t)(begin + j);
     }
     if (sight.wants_positions) {
       for (int j = 0; j < rows; j++) positions[count + j] = (int32_t)stretch.position_of(begin + j);

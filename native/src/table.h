@@ -49,7 +49,8 @@ static void attend_plan(const AttendArgs& args, AttendPlan* plan) {
   const int64_t group = args.num_heads / args.num_kv_heads;
   *plan = AttendPlan{};
   // A tile pays once its columns fill a vector or two.
-  if (args.num_tokens > 1 && args.num_tokens * group >= 8) plan_tiles(args, plan);
+  // Tiles don't keep logits.
+  if (args.num_tokens > 1 && args.num_tokens * group >= 8 && !args.logits) plan_tiles(args, plan);
   else plan_splits(args, plan);
 }
 

@@ -104,10 +104,38 @@ static void weigh_block(const WeighArgs& args, Weigh& weigh, int s, int head, in
   add_masses(segment, head, rows, begin, is_plain, weights, args.masses[s]);
 }
 
+// From the logits that `attend` kept: no products.
+static void weigh_kept(const WeighArgs& args, int head, int64_t from) {
+  const AttendArgs& attend = args.attend;
+  const Segment& segment = attend.segments[0];
+  const int group = attend.num_heads / attend.num_kv_heads;
+  const int64_t base = head * segment.capacity, end = min64(segment.lengths[head], from + kWeighRows);
+  for (int64_t j = from; j < end; j += kLanes) {
+    const int count = (int)min64(kLanes, end - j);
+    F sum = zero();
+    for (int token = args.first_token; token < attend.num_tokens; token++) {
+      for (int g = 0; g < group; g++) {
+        const int64_t row = (int64_t)token * attend.num_heads + head * group + g;
+        const float lse = args.lse[row];
+        if (lse == -__builtin_inff()) continue;
+        const float* logits = attend.logits + row * segment.capacity + j;
+        const F logit = count == kLanes ? load(logits) : load_part(logits, count);
+        sum = add(sum, exp_nonpositive(sub(logit, broadcast(lse))));
+      }
+    }
+    float weights[kLanes];
+    store(weights, sum);
+    for (int i = 0; i < count; i++) {
+      args.masses[0][base + (segment.rows ? segment.rows[base + j + i] : j + i)] += weights[i];
+    }
+  }
+}
+
 static void weigh_task(const WeighArgs& args, const WeighPlan& plan, int task, char* workspace) {
   const AttendArgs& attend = args.attend;
   const int head = task / plan.tasks_per_head, group = attend.num_heads / attend.num_kv_heads;
   const int64_t from = (int64_t)(task % plan.tasks_per_head) * kWeighRows;
+  if (attend.logits) return weigh_kept(args, head, from);
   Weigh weigh;
   Weigh::place(attend, workspace, &weigh);
   for (int token = args.first_token; token < attend.num_tokens; token++) {

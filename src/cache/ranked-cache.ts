@@ -17,12 +17,14 @@ import {
   tokenOf,
   visitConfig,
 } from './layout.ts'
+import { MassTally } from './mass-tally.ts'
 import { PositionAxis } from './position-axis.ts'
 import { QueryRing, QuerySampler } from './query-ring.ts'
 import { RankedRows } from './ranked-rows.ts'
 import type { KeptRows, Retention } from './retention.ts'
 import { type RowList, type RowStore, weighRows } from './row-store.ts'
 import { RowsView } from './rows-view.ts'
+import { ScratchFloats } from './scratch-floats.ts'
 import { type DynamicWindow, massBudgets, type SelectionRules, selectRows } from './selection.ts'
 import type { StateVisitor } from './snapshot/state.ts'
 
@@ -59,6 +61,10 @@ export class RankedCache implements LayerCache {
   readonly #single: Append & { readonly lse: Float32Array }
   /** `[K]`: rows to make room for. */
   readonly #needed: Int32Array
+  /** The last queries before a ranking, where policies look at them. */
+  readonly #tally: MassTally | undefined
+  /** `[H, C]` of a single step. */
+  readonly #logits: ScratchFloats
   #seen = 0
   /** How many queries are behind what `mass` holds. */
   readonly #massQueries: number
@@ -83,6 +89,9 @@ export class RankedCache implements LayerCache {
     this.#massQueries = queries
     this.#single = { ...createAppend(K, 1), lse: new Float32Array(shape.numHeads) }
     this.#needed = new Int32Array(K)
+    // Layers that share keys and values have queries of other layers between two tokens.
+    this.#tally = queries > 0 && !shape.isShared ? new MassTally(kernels, K, queries) : undefined
+    this.#logits = new ScratchFloats(kernels)
   }
 
   attend(input: LayerInput, output: Float32Array): void {
@@ -103,6 +112,7 @@ export class RankedCache implements LayerCache {
     this.#axis?.use(input.rotary)
     if (input.numTokens === 0) return
     this.#append(input)
+    this.#tally?.clear()
     this.#compress()
   }
 
@@ -123,15 +133,28 @@ export class RankedCache implements LayerCache {
   /** Returns the arguments of the attention that has just been. */
   #attendChunk(input: LayerInput, output: Float32Array): () => AttendArgs {
     const { numTokens, query } = input
+    const stepsLeft = this.#tally ? this.#stepsLeft() : 0
     const firsts = this.#append(input)
+    if (numTokens > 1) this.#tally?.clear()
+    const isTallied = numTokens === 1 && this.#tally?.counts(stepsLeft, this.#store.capacity)
     this.#ring?.add(query, numTokens)
     this.#sampler?.add(query, numTokens, this.#seen - numTokens)
     const lse = numTokens === 1 ? this.#single.lse : new Float32Array(numTokens * this.#options.shape.numHeads)
     // Arguments are made for each call: one call may move the memory that the views of the next one are of.
     const args = (): AttendArgs => this.#attendArgs(input, output, firsts, lse)
-    this.#options.kernels.attend(args())
-    if (this.#rows.mass) weighRows(this.#options.kernels, this.#store, args(), this.#rows.mass.values)
+    const { kernels } = this.#options
+    const { mass } = this.#rows
+    const kept = () => (numTokens === 1 && (mass || isTallied) ? this.#withLogits(args()) : args())
+    kernels.attend(kept())
+    if (mass) weighRows(kernels, this.#store, kept(), mass.values)
+    if (this.#tally && isTallied) weighRows(kernels, this.#store, kept(), this.#tally.values)
     return args
+  }
+
+  /** A query that leaves its logits is weighed without products of its own. */
+  #withLogits(args: AttendArgs): AttendArgs {
+    if (args.segments.length !== 1) return args
+    return { ...args, logits: this.#logits.reserve(args.numHeads * this.#store.capacity) }
   }
 
   attendAgain(input: Queries, output: Float32Array): void {
@@ -251,6 +274,18 @@ export class RankedCache implements LayerCache {
     return safeguard === undefined ? isOver : total > lengths.length * window
   }
 
+  /** Single steps until rows are ranked, the next one included, if every head takes every token. */
+  #stepsLeft(): number {
+    const { window, safeguard, dynamic } = this.#options
+    const { lengths } = this.#rows
+    let [total, left] = [0, Number.POSITIVE_INFINITY]
+    for (let k = 0; k < lengths.length; k++) {
+      total += lengths[k] as number
+      left = Math.min(left, (dynamic ? (this.#limits[k] as number) : window) + 1 - (lengths[k] as number))
+    }
+    return safeguard === undefined ? left : Math.floor((lengths.length * window - total) / lengths.length) + 1
+  }
+
   /** Ranks and evicts where there are too many rows. `last`: the attention that has just been. */
   #compress(last?: () => AttendArgs): void {
     if (!this.#isDue()) return
@@ -267,6 +302,7 @@ export class RankedCache implements LayerCache {
       const isKeptWhole = safeguard === undefined && !dynamic && (lengths[k] as number) <= window
       if (!isKeptWhole) this.#evict(k, flags)
     }
+    this.#tally?.clear()
     this.#store.release(lengths)
     this.#resize()
     this.#axis?.apply(this.#store, lengths)
@@ -313,6 +349,7 @@ export class RankedCache implements LayerCache {
   #recentMass(last: (() => AttendArgs) | undefined): { values: Float32Array; count: number } {
     const { kernels, shape } = this.#options
     const ring = this.#ring as QueryRing
+    if (this.#tally?.isComplete) return { values: this.#tally.values, count: this.#massQueries }
     const values = new Float32Array(this.#rows.lengths.length * this.#store.capacity)
     const args = last?.()
     if (args && args.numTokens >= this.#massQueries) {
@@ -394,6 +431,7 @@ export class RankedCache implements LayerCache {
     visitor.integers('limits', this.#limits, 0, window)
     this.#axis?.visitState(visitor, lengths)
     this.#ring?.visitState(visitor)
+    this.#tally?.visitState(visitor, lengths, this.#store.capacity)
     this.#sampler?.visitState(visitor)
     this.#log.visitState(visitor)
   }
@@ -409,6 +447,7 @@ export class RankedCache implements LayerCache {
     this.#resize()
     this.#axis?.reset()
     this.#ring?.clear()
+    this.#tally?.clear()
     this.#sampler?.clear()
     this.#log.clear()
     this.#limits.fill(this.#options.dynamic?.least ?? this.#options.window)
@@ -421,6 +460,7 @@ export class RankedCache implements LayerCache {
     if (this.#axis) copy.#axis?.copyFrom(this.#axis)
     copy.#axis?.resize(store.capacity, this.#rows.lengths)
     if (this.#ring) copy.#ring?.copyFrom(this.#ring)
+    if (this.#tally) copy.#tally?.copyFrom(this.#tally)
     if (this.#sampler) copy.#sampler?.copyFrom(this.#sampler)
     copy.#log.copyFrom(this.#log)
     copy.#limits.set(this.#limits)
@@ -431,6 +471,8 @@ export class RankedCache implements LayerCache {
   dispose(): void {
     this.#store.free()
     this.#rows.free()
+    this.#tally?.free()
+    this.#logits.free()
   }
 }
 

@@ -37,7 +37,7 @@ export function attendCall(args: AttendArgs, describe?: (segment: KeyValueSegmen
   const { left = NEVER, right = NEVER, sinks = 0, softcap = 0 } = args
   const values: CallValue[] = [numTokens, numHeads, numKvHeads, headDim, valueDim, scale, firstPosition]
   values.push(left, right, sinks, softcap, code(storageCodes, storageOf(args.query, args.queryStorage)))
-  values.push(args.query, args.output, args.lse, args.alibiSlopes, args.sinkLogits)
+  values.push(args.query, args.output, args.lse, args.logits, args.alibiSlopes, args.sinkLogits)
   pushRotation(values, args.rotation)
   values.push(args.hadamard ?? false, segments.length)
   for (const segment of segments) {

@@ -40,6 +40,10 @@ export function checkAttend(args: AttendArgs): void {
   atLeast('query', Query, args.query, rows * headDim)
   atLeast('output', Query, args.output, rows * valueDim)
   if (args.lse) atLeast('lse', Float32Array, args.lse, rows)
+  if (args.logits) {
+    if (segments.length !== 1) throw invalid(`one segment for logits, got ${segments.length}`)
+    atLeast('logits', Float32Array, args.logits, rows * (segments[0]?.capacity ?? 0))
+  }
   checkPerHead('alibiSlopes', args.alibiSlopes, numHeads, Number.isFinite)
   checkPerHead('sinkLogits', args.sinkLogits, numHeads, (value) => value < Number.POSITIVE_INFINITY)
   if (args.rotation) checkRotation(args.rotation, numTokens, headDim)

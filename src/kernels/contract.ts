@@ -120,6 +120,8 @@ export interface AttendArgs {
   readonly queryStorage?: FloatType
   /** `[T, H]`: natural log of the sum of exponentials, sink included; -Infinity for rows that see nothing. */
   readonly lse?: Float32Array
+  /** `[T, H, C]`: the logit of each entry of the only segment; -Infinity where it is not seen. Costs what writing costs. */
+  readonly logits?: Float32Array
   readonly numTokens: number
   readonly numHeads: number
   readonly numKvHeads: number
@@ -153,7 +155,7 @@ export interface AttendArgs {
 /**
  * The arguments of a finished `attend`, with the `lse` that it gave; `output` is not touched. Adds to masses[s][k, j] the
  * sum of exp(logit - lse) over the tokens from `firstToken` on and the G query heads of KV head k: the share of their
- * attention that row j of segment s got.
+ * attention that row j of segment s got. With the `logits` that `attend` gave, no products are computed anew.
  */
 export interface WeighArgs extends AttendArgs {
   /** First token whose attention counts (default 0). */

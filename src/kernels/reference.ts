@@ -67,13 +67,23 @@ export function attend(args: AttendArgs, round: Round = exact): void {
       if (args.hadamard) hadamard(result, round)
       for (let e = 0; e < valueDim; e++) output[at * valueDim + e] = write(result[e] as number)
       if (lse) lse[at] = isEmpty ? max : max + Math.log(sum)
+      if (args.logits) keepLogits(args, at, visible)
     }
   }
 }
 
+function keepLogits(args: AttendArgs, at: number, visible: readonly VisibleRow[]): void {
+  const { logits, segments, numHeads, numKvHeads } = args
+  const { capacity, lengths } = segments[0] as KeyValueSegment
+  const own = (logits as Float32Array).subarray(at * capacity, (at + 1) * capacity)
+  own.fill(Number.NEGATIVE_INFINITY, 0, lengths[Math.floor(((at % numHeads) * numKvHeads) / numHeads)])
+  for (const { entry, logit } of visible) own[entry] = logit
+}
+
 interface VisibleRow {
-  /** Which segment, and the index at which its arrays speak of the row. */
+  /** Which segment, which of the head's entries, and the index at which its arrays speak of the row. */
   readonly segment: number
+  readonly entry: number
   readonly index: number
   readonly logit: number
   readonly readValue: () => Float64Array
@@ -100,7 +110,7 @@ function visibleRows(args: AttendArgs, h: number, t: number, round: Round): Visi
       const score = round(dot * round(scale))
       const logit = softcap ? round(softcap * round(Math.tanh(round(score / softcap)))) : score
       visible.push({
-        ...{ segment: s, index, logit: round(logit + added) },
+        ...{ segment: s, entry: j, index, logit: round(logit + added) },
         readValue: () => readRow(segment.values, valueStorage, stored, valueDim),
       })
     }

@@ -51,12 +51,13 @@ export function openWasm(
     alloc: (byteLength) => module.heap.alloc(byteLength),
     attend(args) {
       checkAttend(args)
-      if (args.numTokens > 0) module.attend(callOf(args), written(args.output, args.lse), multiplyAdds(args))
+      if (args.numTokens > 0)
+        module.attend(callOf(args), written(args.output, args.lse, args.logits), multiplyAdds(args))
     },
     async attendAsync(args) {
       checkAttend(args)
       if (args.numTokens === 0) return
-      await module.attendAsync(callOf(args), written(args.output, args.lse), multiplyAdds(args))
+      await module.attendAsync(callOf(args), written(args.output, args.lse, args.logits), multiplyAdds(args))
     },
     weigh(args) {
       checkWeigh(args)

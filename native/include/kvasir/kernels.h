@@ -73,6 +73,7 @@ struct AttendArgs {
   void* output;       // [T, H, E]
   Storage query_storage;  // of query and output
   float* lse;  // [T, H] or null
+  float* logits;  // [T, H, C] of the only segment, by entry, or null
   int32_t num_tokens, num_heads, num_kv_heads, head_dim, value_dim;
   float scale;
   int32_t first_position;
