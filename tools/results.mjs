@@ -13,6 +13,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { prepare, root } from './prepare.mjs'
 import { renderAttentionInFull } from './render-attention.mjs'
+import { renderCache } from './render-cache.mjs'
 import { renderEvaluation } from './render-evaluation.mjs'
 import { renderGenerate } from './render-generate.mjs'
 import { renderResults, replaceBetweenMarks } from './render-results.mjs'
@@ -23,6 +24,7 @@ const files = {
   results: join(folder, 'results.json'),
   attention: join(folder, 'attention.json'),
   evaluation: join(folder, 'evaluation.json'),
+  cache: join(folder, 'cache.json'),
   generate: join(folder, 'generate.json'),
 }
 
@@ -54,8 +56,13 @@ const commands = {
     'bench generate --peers --shape smollm2-135m --weights int8,int4 --plot docs/results/smollm2-135m.svg',
     'bench generate --peers --shape qwen3-0.6b --weights int8,int4 --plot docs/results/qwen3-0.6b.svg',
   ],
+  cache: [
+    'bench cache --policies window,streaming,linear --lengths 2048,65536,1048576 --plot docs/results/cache.svg',
+    'bench cache --policies h2o,tova,snapkv,keydiff,lagkv,expected-attention --lengths 16384 --repeat 3',
+    'bench cache --policies linear --kv-dtype f32,f16,int8 --lengths 16384',
+  ],
 }
-const separate = ['attention', 'evaluation', 'generate']
+const separate = ['attention', 'evaluation', 'cache', 'generate']
 const usual = Object.keys(commands).filter((name) => name !== 'generate')
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) process.exitCode = await main(process.argv.slice(2))
@@ -105,7 +112,7 @@ function render() {
   const attention = read(files.attention, [])
   const generate = read(files.generate, [])
   insert('README.md', renderResults(read(files.results, {}), attention, generate))
-  const full = [renderAttentionInFull(attention), renderGenerate(generate)]
+  const full = [renderAttentionInFull(attention), renderCache(read(files.cache, [])), renderGenerate(generate)]
   insert('docs/evaluation.md', renderEvaluation(read(files.evaluation, [])))
   insert('bench/README.md', full.filter(Boolean).join('\n\n'))
 }

@@ -89,8 +89,10 @@ export class RankedCache implements LayerCache {
     this.#massQueries = queries
     this.#single = { ...createAppend(K, 1), lse: new Float32Array(shape.numHeads) }
     this.#needed = new Int32Array(K)
-    // Layers that share keys and values have queries of other layers between two tokens.
-    this.#tally = queries > 0 && !shape.isShared ? new MassTally(kernels, K, queries) : undefined
+    // Layers that share keys and values have queries of other layers between two tokens; a token that is passed over
+    // moves the ranks that earlier queries saw.
+    const isSteady = !shape.isShared && !(isRanked && hasImportance)
+    this.#tally = queries > 0 && isSteady ? new MassTally(kernels, K, queries) : undefined
     this.#logits = new ScratchFloats(kernels)
   }
 
