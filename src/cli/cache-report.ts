@@ -45,9 +45,10 @@ export function cacheFileJson(file: string, { bytes, model, caches }: CacheFileR
       options,
       ...info,
       tokens: Array.from(tokens),
-      layers: layers.map(({ heads, evicted }) => ({
+      layers: layers.map(({ heads, evicted, recall }) => ({
         heads: heads.map(({ positions }) => ({ kept: positions.length, ranges: rangesOf(positions) })),
         evicted,
+        ...(recall && { recall: { pages: recall.pages } }),
       })),
     })),
   }

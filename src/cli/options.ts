@@ -134,6 +134,9 @@ export const loadOptions = (): Option[] => [
   new Option('--kv-residual <tokens>', 'newest tokens that are left in f16 (default: 128 with fp8, int4)').argParser(
     integer(0),
   ),
+  new Option('--recall <pages>', 'pages of 16 evicted tokens that come back for each token').argParser(
+    integer(1, 4096),
+  ),
   new Option('--kv-storage <how>', 'rows side by side, or in pages').choices(['contiguous', 'paged']),
   new Option('--positions <which>', 'of kept tokens: where they stood, or their rank').choices(['original', 'rank']),
   new Option(
@@ -159,10 +162,10 @@ export interface LoadFlags extends Omit<LoadOptions, 'policy' | 'prefixCache'>, 
 
 /** Only what was given, so that the library's own defaults hold for the rest. */
 export function toLoadOptions(flags: LoadFlags): LoadOptions {
-  const { policy, window, sinks, recent, kvBudget, kvStorage, positions, importance, preset } = flags
+  const { policy, window, sinks, recent, kvBudget, kvStorage, positions, importance, preset, recall } = flags
   const { kvDtype, kvDtypeK, kvDtypeV, kvResidual: residual } = flags
   const { backend, threads, quantize, dtype, revision, chunkSize } = flags
-  const cache = { policy, window, sinks, recent, kvBudget, storage: kvStorage, positions, importance }
+  const cache = { policy, window, sinks, recent, kvBudget, storage: kvStorage, positions, importance, recall }
   const types = { kvDtype, kvDtypeK, kvDtypeV, residual }
   const rest = { backend, threads, quantize, dtype, revision, chunkSize, prefixCache: toPrefixCache(flags) }
   const all = { ...cache, ...types, ...rest }

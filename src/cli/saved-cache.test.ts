@@ -103,6 +103,15 @@ test('generate goes on after a saved cache, which inspect shows', async () => {
   expect((await kvasir(['inspect', '--cache', join(folder, 'none')])).stderr).toMatch(/can't read/)
 })
 
+test('generate takes pages that come back, which inspect counts', async () => {
+  const file = join(folder, 'recall.cache')
+  const back = ['--policy', 'streaming', '--window', '12', '--recall', '2', '--save-cache', file, '--max-tokens', '1']
+  expect((await kvasir(['generate', '--prompt', story + story + story, ...back])).code).toBe(0)
+  const cache = JSON.parse((await kvasir(['inspect', '--cache', file, '--json'])).stdout).caches[0]
+  expect(cache.options).toMatchObject({ policy: 'streaming', recall: 2 })
+  expect(cache.layers[0].recall.pages).toBe(Math.floor(cache.seenTokens / 16))
+})
+
 test('positions are told in stretches and drawn over the sequence', () => {
   expect(rangesOf([0, 1, 2, 7, 9, 10])).toEqual([
     [0, 2],
