@@ -15,7 +15,7 @@ const queryScale = 8
 export const seeds = { query: 1, key: 2, value: 3 } as const
 
 /** The tensor `name` of any case: numbers in the order of memory, `[T, H, D]`, `[K, S, D]` or `[N, K, D]`. */
-export function fillInput(target: FloatArray, dtype: FloatType, name: keyof typeof seeds): void {
+function fillInput(target: FloatArray, dtype: FloatType, name: keyof typeof seeds): void {
   const scale = name === 'query' ? queryScale : 1
   const codes = Float64Array.from({ length: numLevels }, (_, i) =>
     storageCodecs[dtype].write((scale * (i - numLevels / 2)) / (numLevels / 2)),

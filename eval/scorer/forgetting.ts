@@ -31,7 +31,7 @@ const recents: readonly number[] = [0, 8, 16, 32, 64]
 const worthwhile = 1.02
 
 /** Of the window: what recent tokens take at most. */
-export const recentShare = 0.25
+const recentShare = 0.25
 
 /** @param heads the texts of each; @param shares of tokens removed, which count alike */
 export function chooseForgetting(heads: readonly (readonly Scored[])[], shares: readonly number[]): Forgetting {

@@ -9,7 +9,7 @@ import type { CausalLM } from '../../src/runtime/contract.ts'
 import { KvasirError } from '../../src/tensor/error.ts'
 
 /** Queries whose attention is one sum. */
-export const stretchTokens = 32
+const stretchTokens = 32
 
 /** Attention of queries `first` to `first + count - 1`. */
 export interface Stretch {
