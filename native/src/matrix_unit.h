@@ -92,6 +92,11 @@ struct MatrixTile {
 
   // Whether products with rows of a storage pay.
   bool takes(Storage storage) const { return products(query_terms, terms_of(storage)) <= kMostProducts; }
+  bool takes_values(Storage storage) const {
+    return products(weight_terms(storage), terms_of(storage)) <= kMostProducts;
+  }
+  // Weights are as exact as the queries; times the scale of a row, which no output is rounded to, as two terms at least.
+  int weight_terms(Storage storage) const { return is_quantized(storage) ? most(query_terms, 2) : query_terms; }
 
   static void place(const AttendArgs& args, Arena& arena, MatrixTile* tile) {
     // Turning a query fills the bits that its storage leaves free; transforming it adds up all of them.
@@ -102,7 +107,7 @@ struct MatrixTile {
     for (int s = 0; s < args.num_segments; s++) {
       const Segment& segment = args.segments[s];
       if (tile->takes(segment.key_storage)) key_terms = most(key_terms, terms_of(segment.key_storage));
-      if (tile->takes(segment.value_storage)) value_terms = most(value_terms, terms_of(segment.value_storage));
+      if (tile->takes_values(segment.value_storage)) value_terms = most(value_terms, terms_of(segment.value_storage));
       tile->is_natural = tile->is_natural && segment.key_storage == Storage::bf16;
     }
     tile->is_used = key_terms + value_terms > 0;
@@ -114,7 +119,7 @@ struct MatrixTile {
     tile->queries = arena.take<char>((int64_t)tile->query_terms * tile->steps * kQueryRegisters * kRegister);
     tile->keys = arena.take<char>((int64_t)key_terms * kRowRegisters * tile->steps * kRegister);
     tile->values = arena.take<char>((int64_t)value_terms * kRowSteps * tile->value_registers * kRegister);
-    tile->weights = arena.take<char>((int64_t)tile->query_terms * kQueryRegisters * kRowSteps * kRegister);
+    tile->weights = arena.take<char>((int64_t)most(tile->query_terms, 2) * kQueryRegisters * kRowSteps * kRegister);
     tile->row = arena.take<float>(2 * (tile->depth > tile->width ? tile->depth : tile->width));
     tile->scales = arena.take<float>(kMatrixRows);
   }
@@ -421,7 +426,9 @@ static bool split_values(const AttendArgs& args, MatrixTile& tile, const TileRow
 
 // weights [128, 64] f32, times the scales of their rows where those are quantized, to [64, 128], split, zeros from row
 // `count` to `rows`.
-static void split_weights(MatrixTile& tile, const float* weights, bool is_scaled, int count, int rows, int columns) {
+static void split_weights(MatrixTile& tile, const float* weights, Storage storage, int count, int rows, int columns) {
+  const bool is_scaled = is_quantized(storage);
+  const int num_terms = tile.weight_terms(storage);
   const int64_t term_size = (int64_t)kQueryRegisters * kRowSteps * kRegister;
   for (int j = 0; j < rows; j += kDepth) {
     for (int m = 0; m < columns; m += kLanes) {
@@ -433,10 +440,10 @@ static void split_weights(MatrixTile& tile, const float* weights, bool is_scaled
         F first = row < count ? load(at) : zero(), second = row + 1 < count ? load(at + kMatrixColumns) : zero();
         if (is_scaled && row < count) first = mul(first, broadcast(tile.scales[row]));
         if (is_scaled && row + 1 < count) second = mul(second, broadcast(tile.scales[row + 1]));
-        split_pairs(first, second, tile.query_terms, split);
-        for (int t = 0; t < tile.query_terms; t++) terms[t][pair] = _mm512_castsi512_ps(split[t]);
+        split_pairs(first, second, num_terms, split);
+        for (int t = 0; t < num_terms; t++) terms[t][pair] = _mm512_castsi512_ps(split[t]);
       }
-      for (int t = 0; t < tile.query_terms; t++) {
+      for (int t = 0; t < num_terms; t++) {
         transpose(terms[t]);
         char* to = tile.weights + t * term_size + (int64_t)(m / kEdge * kRowSteps + j / kDepth) * kRegister;
         for (int i = 0; i < kLanes; i++) store((float*)(to + i * 64), terms[t][i]);
@@ -448,14 +455,14 @@ static void split_weights(MatrixTile& tile, const float* weights, bool is_scaled
 // out[m, e] += sum_j weights[j, m] v[j, e]; out: [64, E up to a whole vector].
 static bool add_on_unit(const AttendArgs& args, MatrixTile& tile, const TileRows& all, const float* weights, int columns,
                         float* out) {
-  if (!tile.is_used || !tile.takes(all.value_storage)) return false;
+  if (!tile.is_used || !tile.takes_values(all.value_storage)) return false;
   const int rows = whole(all.count, kDepth), queries = whole(columns, kEdge);
   if (!split_values(args, tile, all, rows)) return false;
-  split_weights(tile, weights, is_quantized(all.value_storage), all.count, rows, queries);
+  split_weights(tile, weights, all.value_storage, all.count, rows, queries);
   const Operand left = {tile.weights, (int64_t)kQueryRegisters * kRowSteps * kRegister, kRegister, kRowSteps * kRegister, 64};
   const Operand right = {tile.values, (int64_t)kRowSteps * tile.value_registers * kRegister,
                          (int64_t)tile.value_registers * kRegister, kRegister, 64};
-  multiply_terms<true>(left, tile.query_terms, right, terms_of(all.value_storage), queries, tile.width, rows / kDepth, out,
+  multiply_terms<true>(left, tile.weight_terms(all.value_storage), right, terms_of(all.value_storage), queries, tile.width, rows / kDepth, out,
                        tile.width);
   return true;
 }
