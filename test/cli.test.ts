@@ -54,6 +54,7 @@ test('generate continues a prompt from standard input', async () => {
     'policy',
     'window',
     'promptTokens',
+    'reusedTokens',
     'generatedTokens',
     'text',
     'finishReason',

@@ -77,7 +77,13 @@ struct Stretch {
 
   // True when, without looking at single rows, all queries are known to see all entries.
   bool is_plain(int64_t begin, int64_t end, const Sight& sight) const {
-    if (births || deaths || rows || segment.mask.values) return false;
+    if (rows || segment.mask.values) return false;
+    int32_t latest_birth = -kNever, earliest_death = kNever;
+    for (int64_t j = begin; births && j < end; j++) latest_birth = births[j] > latest_birth ? births[j] : latest_birth;
+    for (int64_t j = begin; deaths && j < end; j++) {
+      earliest_death = deaths[j] < earliest_death ? deaths[j] : earliest_death;
+    }
+    if (latest_birth > sight.first || earliest_death <= sight.last) return false;
     if (segment.has_positions) {
       if (positions && (sight.left != kNever || sight.right != kNever)) return false;
       const int64_t low = segment.first_position + begin, high = segment.first_position + end - 1;
@@ -144,8 +150,9 @@ struct VisibleRows {
       for (int j = 0; j < count; j++) bias[j] = 0.0f;
       has_bias = true;
     }
-    if (stretch.is_plain(begin, end, sight) && !stretch.pages) add_all(stretch, head, begin, (int)(end - begin), sight);
-    else add_visible(stretch, head, begin, end, sight);
+    if (!stretch.is_plain(begin, end, sight)) add_visible(stretch, head, begin, end, sight);
+    else if (stretch.pages) add_pages(stretch, head, begin, end, sight);
+    else add_all(stretch, head, begin, begin, (int)(end - begin), sight);
     // Up to a multiple of what is looked at together, pointers to the last row again.
     for (int j = count; !kDated && count > 0 && j % kAccumulators; j++) {
       keys[j] = keys[count - 1];
@@ -154,12 +161,22 @@ struct VisibleRows {
   }
 
  private:
-  // The common case, without a question for each row.
-  void add_all(const Stretch& stretch, int head, int64_t begin, int rows, const Sight& sight) {
+  // Page by page.
+  void add_pages(const Stretch& stretch, int head, int64_t begin, int64_t end, const Sight& sight) {
+    const int64_t page_size = stretch.segment.page_size;
+    for (int64_t j = begin; j < end;) {
+      const int64_t row = stretch.row_of(j), rows = min64(end - j, page_size - j % page_size);
+      if (row >= 0) add_all(stretch, head, j, row, (int)min64(rows, stretch.segment.num_rows - row), sight);
+      j += rows;
+    }
+  }
+
+  // The common case, without a question for each row: entries from `begin` on, which lie in rows from `first` on.
+  void add_all(const Stretch& stretch, int head, int64_t begin, int64_t first, int rows, const Sight& sight) {
     const Segment& segment = stretch.segment;
     const int64_t key_stride = segment.key_row_stride, value_stride = segment.value_row_stride;
-    const char* key = segment.keys + head * segment.key_head_stride + begin * key_stride;
-    const char* value = segment.values + head * segment.value_head_stride + begin * value_stride;
+    const char* key = segment.keys + head * segment.key_head_stride + first * key_stride;
+    const char* value = segment.values + head * segment.value_head_stride + first * value_stride;
     for (int j = 0; j < rows; j++) keys[count + j] = key + j * key_stride;
     for (int j = 0; j < rows; j++) values[count + j] = value + j * value_stride;
     if (has_bias) {

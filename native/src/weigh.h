@@ -75,11 +75,10 @@ static void weigh_heads(const WeighArgs& args, Weigh& weigh, const DecodeRows& r
 }
 
 // Adds the weights of a block to the masses of its rows.
-static void add_masses(const Segment& segment, int head, const DecodeRows& rows, int64_t begin, bool is_plain,
-                       const float* weights, float* mass) {
+static void add_masses(const Segment& segment, int head, const DecodeRows& rows, const float* weights, float* mass) {
   const int64_t base = head * segment.capacity;
   for (int i = 0; i < rows.count; i++) {
-    const int64_t entry = is_plain ? begin + i : rows.entries[i];
+    const int64_t entry = rows.entries[i];
     mass[base + (segment.rows ? segment.rows[base + entry] : entry)] += weights[i];
   }
 }
@@ -90,7 +89,8 @@ static void weigh_block(const WeighArgs& args, Weigh& weigh, int s, int head, in
   const Segment& segment = attend.segments[s];
   const int group = attend.num_heads / attend.num_kv_heads;
   const int32_t position = attend.first_position + token;
-  const Sight sight(attend, position, position);
+  Sight sight(attend, position, position);
+  sight.wants_entries = true;
   DecodeRows rows;
   rows.clear();
   rows.gather(segment, head, begin, end, sight);
@@ -100,8 +100,7 @@ static void weigh_block(const WeighArgs& args, Weigh& weigh, int s, int head, in
   for (; group - first >= 4; first += 4) weigh_heads(args, weigh, rows, token, head, first, 2, weights);
   for (; group - first >= 2; first += 2) weigh_heads(args, weigh, rows, token, head, first, 1, weights);
   for (; group - first >= 1; first += 1) weigh_heads(args, weigh, rows, token, head, first, 0, weights);
-  const bool is_plain = Stretch(segment, head).is_plain(begin, end, sight);
-  add_masses(segment, head, rows, begin, is_plain, weights, args.masses[s]);
+  add_masses(segment, head, rows, weights, args.masses[s]);
 }
 
 // From the logits that `attend` kept: no products.

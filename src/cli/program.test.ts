@@ -131,7 +131,7 @@ const wrongUsage: readonly (readonly [args: string, message: RegExp])[] = [
   ['eval', /Usage: kvasir eval/],
   ['bench', /Usage: kvasir bench/],
   ['bench attention --lengths 5,x', /argument '5,x' is invalid. Expected an integer of at least 1/],
-  ['bench attention --kv-dtype f16,f46', /Allowed choices are f32, f16, bf16 \(did you mean "f16"\?\)/],
+  ['bench attention --kv-dtype f16,f46', /Allowed choices are f32, f16, bf16, int8, .* \(did you mean "f16"\?\)/],
   ['bench attention --candidates natve', /\(did you mean "native"\?\)/],
   ['bench attention --phase prefil', /Allowed choices are decode, prefill, memory/],
   ['bench attention --plto x', /unknown option '--plto'[\s\S]*Did you mean --plot\?/],

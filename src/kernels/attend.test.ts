@@ -190,7 +190,7 @@ describe.each(candidates)('$name', ({ open }) => {
       { segments: [{ ...segment, rows: new Int32Array(28).fill(14) }] },
       { segments: [segment, { ...segment, keyStorage: 'f16' }] },
       { segments: [{ ...segment, valueStorage: 'int8' }] },
-      { segments: [{ ...segment, keys: new Uint8Array(2 * 14 * 16), keyStorage: 'int8' }] },
+      { segments: [{ ...segment, keys: new Uint8Array(22 * 16), keyStorage: 'int8' }] },
       { segments: [{ ...segment, storage: 'int9' as never, keyStorage: undefined }] },
       { queryStorage: 'int8' as never },
       { rotation: { rotaryPairs: 4 } as never },
