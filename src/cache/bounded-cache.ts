@@ -67,7 +67,8 @@ export class BoundedCache implements LayerCache {
     this.#options = options
     this.rotates = rotates
     this.#store = store ?? createStore(options, window)
-    this.#state = new KeptState(options)
+    // By age nothing competes: a ring finds the oldest without a heap.
+    this.#state = new KeptState(options.rankBy === 'recency' ? { ...options, recent: window - options.sinks } : options)
     const usesBias = hasImportance && options.addImportance !== false
     this.#bias = usesBias ? kernels.alloc(K * window * 4) : undefined
     this.#needsImportance = usesBias || options.rankBy === 'importance'

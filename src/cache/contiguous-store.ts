@@ -1,7 +1,7 @@
 /** Rows of each head side by side, `[K, C, D]` and `[K, C, E]`: the layout for a single sequence. */
-import type { KeyValueSegment } from '../kernels/index.ts'
 import { copyRows, planeList, type RowPlanes } from './plane.ts'
 import { PlaneStore, type StoreOptions } from './plane-store.ts'
+import { mostOf, type RowList } from './row-store.ts'
 import { createPlanes } from './row-types.ts'
 
 export interface ContiguousOptions extends StoreOptions {
@@ -45,9 +45,20 @@ export class ContiguousStore extends PlaneStore {
 
   protected own(): void {}
 
+  protected readonly layout = 'head-major'
+  protected readonly table = undefined
+
+  protected get targetRows(): number {
+    return this.#capacity
+  }
+
+  protected ready({ slots }: RowList): Int32Array {
+    return slots
+  }
+
   /** Grows to what is asked for, by doubling where the store never settles. */
   reserve(lengths: Int32Array): void {
-    const most = Math.max(...lengths)
+    const most = mostOf(lengths)
     if (most <= this.#capacity) return
     let capacity = this.#options.settles ? most : Math.max(1, this.#capacity)
     while (capacity < most) capacity *= 2
@@ -56,16 +67,12 @@ export class ContiguousStore extends PlaneStore {
 
   release(lengths: Int32Array): void {
     if (!this.#options.settles || this.#capacity <= this.#options.capacity) return
-    const capacity = Math.max(this.#options.capacity, ...lengths)
+    const capacity = Math.max(this.#options.capacity, mostOf(lengths))
     if (capacity < this.#capacity) this.#relocate(capacity, capacity)
   }
 
-  protected places(): Pick<KeyValueSegment, 'capacity'> {
-    return { capacity: this.#capacity }
-  }
-
   fork(lengths: Int32Array): ContiguousStore {
-    const capacity = Math.max(this.#options.capacity, ...lengths)
+    const capacity = Math.max(this.#options.capacity, mostOf(lengths))
     const copy = new ContiguousStore(this.#options, capacity)
     copyHeads(this.#planes, this.#capacity, copy.#planes, capacity, lengths)
     return copy

@@ -29,6 +29,8 @@ export class PagePool {
   #planes: RowPlanes | undefined
   #numPages = 0
   #counts = new Int32Array(0)
+  /** Pages with more than one reference. */
+  #numShared = 0
   /** A stack: the page that was freed last is used first, while it is still near. */
   #free: number[] = []
 
@@ -91,17 +93,25 @@ export class PagePool {
   }
 
   share(page: number): void {
-    this.#counts[page] = (this.#counts[page] as number) + 1
+    const count = (this.#counts[page] as number) + 1
+    this.#counts[page] = count
+    if (count === 2) this.#numShared++
   }
 
   release(page: number): void {
     const count = (this.#counts[page] as number) - 1
     this.#counts[page] = count
+    if (count === 1) this.#numShared--
     if (count === 0) this.#free.push(page)
   }
 
   isShared(page: number): boolean {
     return (this.#counts[page] as number) > 1
+  }
+
+  /** Whether any page is: a step need not look at all of them then. */
+  get hasShared(): boolean {
+    return this.#numShared > 0
   }
 
   /** Gives up one reference to a shared page for a copy of one's own. */
@@ -131,6 +141,7 @@ export class PagePool {
     }
     const owned = held.reduce((sum, count) => sum + (count === 1 ? 1 : 0), 0)
     const shared = held.reduce((sum, count) => sum + (count > 1 ? 1 : 0), 0)
+    if (shared !== this.#numShared) throw broken(`expected ${shared} shared pages, got ${this.#numShared}`)
     if (free.size + owned + shared !== this.#numPages) throw broken('free + owned + shared pages are not all pages')
   }
 
@@ -155,6 +166,7 @@ export class PagePool {
     this.#planes = undefined
     this.#numPages = 0
     this.#counts = new Int32Array(0)
+    this.#numShared = 0
     this.#free = []
   }
 }

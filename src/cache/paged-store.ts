@@ -4,7 +4,8 @@
  */
 import type { PageHolder, PagePool } from './page-pool.ts'
 import type { RowPlanes } from './plane.ts'
-import { PlaneStore, type StoreOptions } from './plane-store.ts'
+import { type PageTable, PlaneStore, type StoreOptions } from './plane-store.ts'
+import { mostOf, type RowList } from './row-store.ts'
 import { bytesOfRow } from './row-types.ts'
 
 export interface PagedOptions extends StoreOptions {
@@ -22,6 +23,7 @@ export class PagedStore extends PlaneStore implements PageHolder {
   /** `[K, stride]` */
   #pages: Int32Array
   #stride: number
+  #flat = new Int32Array(0)
   /** `[K]` pages that each head holds. */
   readonly #counts: Int32Array
 
@@ -72,14 +74,14 @@ export class PagedStore extends PlaneStore implements PageHolder {
   reserve(lengths: Int32Array, numWrites: number): void {
     const { pageSize } = this.#pool
     let needed = 0
-    for (const [k, length] of lengths.entries()) {
-      const added = Math.max(0, Math.ceil(length / pageSize) - (this.#counts[k] as number))
+    for (let k = 0; k < lengths.length; k++) {
+      const added = Math.max(0, Math.ceil((lengths[k] as number) / pageSize) - (this.#counts[k] as number))
       needed += added + Math.min(numWrites, this.#sharedPages(k))
     }
     this.#pool.ensure(needed)
-    this.#widen(Math.max(...lengths))
-    for (const [k, length] of lengths.entries()) {
-      for (let n = this.#counts[k] as number; n * pageSize < length; n++) {
+    this.#widen(mostOf(lengths))
+    for (let k = 0; k < lengths.length; k++) {
+      for (let n = this.#counts[k] as number; n * pageSize < (lengths[k] as number); n++) {
         this.#pages[k * this.#stride + n] = this.#pool.take()
         this.#counts[k] = n + 1
       }
@@ -87,6 +89,7 @@ export class PagedStore extends PlaneStore implements PageHolder {
   }
 
   #sharedPages(k: number): number {
+    if (!this.#pool.hasShared) return 0
     let count = 0
     for (let n = 0; n < (this.#counts[k] as number); n++) {
       if (this.#pool.isShared(this.#pages[k * this.#stride + n] as number)) count++
@@ -114,15 +117,15 @@ export class PagedStore extends PlaneStore implements PageHolder {
   }
 
   release(lengths: Int32Array): void {
-    for (const [k, length] of lengths.entries()) {
-      const keep = Math.ceil(length / this.#pool.pageSize)
+    for (let k = 0; k < lengths.length; k++) {
+      const keep = Math.ceil((lengths[k] as number) / this.#pool.pageSize)
       for (let n = keep; n < (this.#counts[k] as number); n++) {
         this.#pool.release(this.#pages[k * this.#stride + n] as number)
       }
       this.#counts[k] = Math.min(keep, this.#counts[k] as number)
     }
     if (!this.#options.settles || this.#capacity <= this.#options.capacity) return
-    const capacity = Math.max(this.#options.capacity, ...lengths)
+    const capacity = Math.max(this.#options.capacity, mostOf(lengths))
     if (capacity < this.#capacity) this.#relay(capacity)
   }
 
@@ -132,10 +135,28 @@ export class PagedStore extends PlaneStore implements PageHolder {
     if (this.#pool.isShared(page)) this.#pages[at] = this.#pool.separate(page)
   }
 
-  protected places() {
-    const { pageSize } = this.#pool
-    const table = { layout: 'shared' as const, pages: this.#pages, pageSize, pagesStride: this.#stride }
-    return { ...table, capacity: this.#capacity }
+  protected readonly layout = 'shared'
+
+  protected get targetRows(): number {
+    return this.#pool.numRows
+  }
+
+  /** The list of places is reused from step to step. */
+  protected ready({ counts, slots, stride }: RowList): Int32Array {
+    for (let k = 0; k < counts.length; k++) {
+      for (let n = k * stride; n < k * stride + (counts[k] as number); n++) this.own(k, slots[n] as number)
+    }
+    if (this.#flat.length < counts.length * stride) this.#flat = new Int32Array(counts.length * stride)
+    for (let k = 0; k < counts.length; k++) {
+      for (let n = k * stride; n < k * stride + (counts[k] as number); n++) {
+        this.#flat[n] = this.flat(k, slots[n] as number)
+      }
+    }
+    return this.#flat
+  }
+
+  protected get table(): PageTable {
+    return { pages: this.#pages, pageSize: this.#pool.pageSize, stride: this.#stride }
   }
 
   fork(lengths: Int32Array): PagedStore {

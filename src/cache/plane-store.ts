@@ -1,5 +1,5 @@
 /** Rows in planes: all that stores do alike, however they find the place of a row. */
-import type { Kernels, KeyValueSegment, Rotation, StoreArgs } from '../kernels/index.ts'
+import type { Kernels, KeyValueSegment, Rotation } from '../kernels/index.ts'
 import { copyRows, type Plane, planeList, type RowPlanes } from './plane.ts'
 import type { NewRows, RowFacts, RowList, RowStore } from './row-store.ts'
 import { bytesOfRow, type RowShape, type RowTypes } from './row-types.ts'
@@ -10,10 +10,16 @@ export interface StoreOptions extends RowShape, RowTypes {
   readonly numKvHeads: number
 }
 
+/** `pages` is `[K, stride]`. */
+export interface PageTable {
+  readonly pages: Int32Array
+  readonly pageSize: number
+  readonly stride: number
+}
+
 export abstract class PlaneStore implements RowStore {
   readonly isDivisible = true
   protected readonly options: StoreOptions
-  #flat = new Int32Array(0)
 
   constructor(options: StoreOptions) {
     this.options = options
@@ -26,12 +32,17 @@ export abstract class PlaneStore implements RowStore {
   protected abstract flat(head: number, row: number): number
   /** Rows in the planes. */
   protected abstract get numFlat(): number
+  /** How kernels find the rows that they write: with `targetRows` of each head, or of all heads together. */
+  protected abstract readonly layout: 'head-major' | 'shared'
+  protected abstract get targetRows(): number
+  /** Makes rows this store's alone and says where they lie in that layout, `[K, stride]`. */
+  protected abstract ready(rows: RowList): Int32Array
   abstract reserve(lengths: Int32Array, numWrites: number): void
   abstract release(lengths: Int32Array): void
   /** Makes a row this store's alone. */
   protected abstract own(head: number, row: number): void
-  /** Where entries lie. */
-  protected abstract places(): Pick<KeyValueSegment, 'layout' | 'pages' | 'pageSize' | 'pagesStride' | 'capacity'>
+  /** Through which heads find their rows; absent: each has its own side by side. */
+  protected abstract readonly table: PageTable | undefined
   abstract fork(lengths: Int32Array): PlaneStore
   abstract free(): void
   checkIntegrity(): void {}
@@ -40,34 +51,35 @@ export abstract class PlaneStore implements RowStore {
   collect(): void {}
 
   write({ key, value, numTokens }: NewRows, rows: RowList, turn?: Rotation): void {
-    const { numKvHeads } = this.options
-    const { counts, tokens, slots, stride } = rows
-    for (let k = 0; k < numKvHeads; k++) {
-      for (let n = k * stride; n < k * stride + (counts[k] as number); n++) this.own(k, slots[n] as number)
-    }
-    const list = { counts, tokens, slots: this.#flatSlots(rows), stride, numTokens, numKvHeads }
+    const slots = this.ready(rows)
     const { keys, values, originals } = this.planes
-    this.#store(keys, { ...list, source: key, rotation: turn })
-    this.#store(values, { ...list, source: value })
-    if (originals) this.#store(originals, { ...list, source: key })
+    this.#store(keys, key, numTokens, rows, slots, turn)
+    this.#store(values, value, numTokens, rows, slots)
+    if (originals) this.#store(originals, key, numTokens, rows, slots)
   }
 
   /** Views are taken for each call: one call may grow the memory that the next one's lie in. */
-  #store({ array, format }: Plane, args: Omit<StoreArgs, 'target' | 'storage' | 'headDim' | 'capacity'>): void {
-    const { dim: headDim, storage, hadamard } = format
-    const place = { layout: 'shared' as const, capacity: this.numFlat }
-    this.options.kernels.store({ ...args, ...place, target: array, storage, headDim, hadamard })
-  }
-
-  /** Reused from step to step, so that a step allocates nothing. */
-  #flatSlots({ counts, slots, stride }: RowList): Int32Array {
-    if (this.#flat.length < counts.length * stride) this.#flat = new Int32Array(counts.length * stride)
-    for (let k = 0; k < counts.length; k++) {
-      for (let n = k * stride; n < k * stride + (counts[k] as number); n++) {
-        this.#flat[n] = this.flat(k, slots[n] as number)
-      }
-    }
-    return this.#flat
+  #store(plane: Plane, source: Float32Array, numTokens: number, rows: RowList, slots: Int32Array, turn?: Rotation): void {
+    const { counts, tokens, stride } = rows
+    const { dim, storage, hadamard } = plane.format
+    const { numKvHeads, kernels } = this.options
+    const { layout, targetRows } = this
+    kernels.store({
+      source,
+      target: plane.array,
+      storage,
+      layout,
+      rotation: turn,
+      hadamard,
+      numTokens,
+      numKvHeads,
+      headDim: dim,
+      capacity: targetRows,
+      counts,
+      tokens,
+      slots,
+      stride,
+    })
   }
 
   turn(heads: ArrayLike<number>, rows: ArrayLike<number>, rotation: Rotation): void {
@@ -77,8 +89,12 @@ export abstract class PlaneStore implements RowStore {
     const { keys, originals } = this.planes
     const slots = Int32Array.from({ length: count }, (_, n) => this.flat(heads[n] as number, rows[n] as number))
     const source = (originals as Plane).read(slots)
-    const list = { counts: Int32Array.of(count), tokens: Int32Array.from(slots, (_, n) => n), slots, stride: count }
-    this.#store(keys, { ...list, source, numTokens: count, numKvHeads: 1, rotation })
+    const { dim: headDim, storage, hadamard } = keys.format
+    this.options.kernels.store({
+      ...{ source, target: keys.array, storage, hadamard, layout: 'shared', rotation },
+      ...{ numTokens: count, numKvHeads: 1, headDim, capacity: this.numFlat },
+      ...{ counts: Int32Array.of(count), tokens: Int32Array.from(slots, (_, n) => n), slots, stride: count },
+    })
   }
 
   visitRows(visitor: StateVisitor, lengths: Int32Array, from = 0): void {
@@ -118,9 +134,29 @@ export abstract class PlaneStore implements RowStore {
     return this.planes[which].read(rows.map((row) => this.flat(head, row)))
   }
 
-  segments(lengths: Int32Array, { origin: _, ...facts }: RowFacts): [KeyValueSegment] {
+  segments(lengths: Int32Array, facts: RowFacts): [KeyValueSegment] {
     const { keys, values } = this.planes
-    const types = { keyStorage: keys.format.storage, valueStorage: values.format.storage }
-    return [{ keys: keys.array, values: values.array, ...types, ...this.places(), lengths, ...facts }]
+    const { capacity, table } = this
+    const { bias, births, deaths, positions, firstPosition, rows } = facts
+    // Field by field: spreading objects takes longer than all else here.
+    const segment: KeyValueSegment = {
+      keys: keys.array,
+      values: values.array,
+      keyStorage: keys.format.storage,
+      valueStorage: values.format.storage,
+      layout: table ? 'shared' : 'head-major',
+      capacity,
+      lengths,
+      bias,
+      births,
+      deaths,
+      firstPosition,
+      positions,
+      rows,
+      pages: table?.pages,
+      pageSize: table?.pageSize,
+      pagesStride: table?.stride,
+    }
+    return [segment]
   }
 }

@@ -77,9 +77,17 @@ export function weighRows(
   args: AttendArgs & Pick<WeighArgs, 'firstToken'>,
   masses: Float32Array,
 ): void {
+  if (args.segments.length === 1) return kernels.weigh({ ...args, masses: [masses] })
   const parts = args.segments.slice(1).map(({ capacity }) => new Float32Array(args.numKvHeads * capacity))
   kernels.weigh({ ...args, masses: [masses, ...parts] })
   store.collect(parts, masses)
+}
+
+/** The largest of `[K]` lengths, without the iterator of a spread. */
+export function mostOf(lengths: Int32Array): number {
+  let most = 0
+  for (let k = 0; k < lengths.length; k++) most = Math.max(most, lengths[k] as number)
+  return most
 }
 
 /** Every new token, to the rows from firstRows[k] on, in order. */
