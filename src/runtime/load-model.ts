@@ -1,10 +1,9 @@
 /** From a folder on disk to a model that runs. */
 import { stat } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
-import { openSharedPrefixes, type PrefixCacheOptions } from '../cache/prefix/open-prefixes.ts'
-import type { SharedPrefixes } from '../cache/prefix/shared-prefixes.ts'
+import { openSharedPrefixes } from '../cache/prefix/open-prefixes.ts'
 import { openKernels } from '../kernels/index.ts'
-import { cutModel, externalRoot } from '../onnx/index.ts'
+import { cutModel, externalRoot, type GraphEnds } from '../onnx/index.ts'
 import { checkCacheOptions } from '../policies/index.ts'
 import { checkChoice, checkInteger, checkKeys, describe } from '../tensor/check.ts'
 import { invalidArgument, KvasirError } from '../tensor/error.ts'
@@ -58,7 +57,9 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
   const rotary = source.rotary(cut.attention)
   let known: Promise<string> | undefined
   const fingerprint = (): Promise<string> => (known ??= modelFingerprint(source, externalRoot(path)))
-  const prefixes = prefixCache && (await openPrefixes(prefixCache, await fingerprint(), rotary))
+  const prefixes =
+    prefixCache &&
+    (await openSharedPrefixes(prefixCache, { fingerprint: await fingerprint(), maxTokens: sharedLength(rotary, ends) }))
   const sessions: SegmentSession[] = []
   const release = async (): Promise<void> => {
     await prefixes?.close()
@@ -92,13 +93,10 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
   }
 }
 
-async function openPrefixes(
-  options: PrefixCacheOptions,
-  fingerprint: string,
-  rotary: readonly (RotarySource | undefined)[],
-): Promise<SharedPrefixes> {
-  const lengths = rotary.map((table) => (table ? fixedLength(table) : Number.POSITIVE_INFINITY))
-  return await openSharedPrefixes(options, { fingerprint, maxTokens: Math.min(...lengths) })
+/** Tokens of the longest text whose beginning is computed as that of any other is. */
+function sharedLength(rotary: readonly (RotarySource | undefined)[], { alone }: GraphEnds): number {
+  if (alone?.textLength !== undefined) return 0
+  return Math.min(...rotary.map((table) => (table ? fixedLength(table) : Number.POSITIVE_INFINITY)))
 }
 
 /** Says what costs the user something. */

@@ -56,6 +56,10 @@ export class StatefulCache implements KvCache {
     return this.#cache.options
   }
 
+  get dependsOnChunks(): boolean {
+    return this.#cache.dependsOnChunks === true
+  }
+
   get tokens(): ArrayLike<number> | undefined {
     return this.#cache.tokens
   }

@@ -1,4 +1,4 @@
-/** What a graph takes and gives besides tokens when its sequences run one at a time: states, and the mask. */
+/** What a graph takes and gives besides tokens when its sequences run one at a time: states, mask, length. */
 import { Tensor } from 'onnxruntime-node'
 import type { KvCache } from '../cache/contract.ts'
 import type { GraphEnds, GraphState } from '../onnx/index.ts'
@@ -43,11 +43,13 @@ export class StepStates {
 
   /** What a step of one sequence is fed. */
   inputs({ slices, tokens }: Step): Map<string, Tensor> {
-    const cache = cacheOf(slices[0]!.cache)
+    const [slice] = slices
+    const cache = cacheOf(slice!.cache)
     const values = new Map(cache.states)
-    const { mask } = this.#ends
+    const { mask, textLength } = this.#ends
     const length = cache.seenTokens + tokens.length
     if (mask !== undefined) values.set(mask, new Tensor('int64', new BigInt64Array(length).fill(1n), [1, length]))
+    if (textLength !== undefined) values.set(textLength, new Tensor('int64', [BigInt(slice!.length)], [1]))
     return values
   }
 

@@ -36,6 +36,8 @@ export interface AloneEnds {
   readonly states: readonly GraphState[]
   /** Input, int64, `[1, P + T]`: all ones. */
   readonly mask?: string
+  /** Input, int64, `[1]`: tokens of the text that is being read, those of later steps included. */
+  readonly textLength?: string
   /** The node that brings tokens together, where it is none with a state. */
   readonly reason?: string
 }

@@ -12,6 +12,7 @@ import { checkTokenwise } from './mixing.ts'
 import { refuse } from './refuse.ts'
 import { foldShapes } from './simplify.ts'
 import { liveGraph, stateOf } from './states.ts'
+import { textLengthName } from './text-length.ts'
 
 /** Inputs that every step is given. */
 const fed = ['input_ids', 'position_ids']
@@ -40,7 +41,8 @@ export async function finishGraph(
   const graph: OnnxGraph = { ...measured, node: nodes }
   const facts = await inferFacts(graph)
   const alone = aloneEnds(graph, facts, states)
-  checkInputs(graph, [...fed, ...(alone ? ['attention_mask', ...states.map(({ past }) => past)] : [])])
+  const inputs = [...fed, ...(alone ? ['attention_mask', textLengthName, ...states.map(({ past }) => past)] : [])]
+  checkInputs(graph, inputs)
   checkTypes(graph, facts)
   const hidden = hiddenOf(graph, logits, facts, alone)
   const output = 'kvasir.logits'
@@ -48,7 +50,6 @@ export async function finishGraph(
   cast.attribute.push(make('Attribute', { name: 'to', type: 2, i: dataTypes.float }))
   const types = new Map([...facts, [output, { ...facts.get(logits), type: dataTypes.float }]])
   const results = [output, ...outputs.slice(1)]
-  const inputs = [...fed, ...(alone ? ['attention_mask', ...states.map(({ past }) => past)] : [])]
   const finished: OnnxGraph = {
     ...graph,
     node: [...graph.node, cast],
@@ -79,11 +80,18 @@ export async function finishGraph(
 function aloneEnds(graph: OnnxGraph, facts: Facts, pairs: readonly StatePair[]): AloneEnds | undefined {
   const states = pairs.map((pair) => stateOf(pair, facts.get(pair.past) ?? {}))
   const reads = graph.node.find((node) => valuesRead(node).includes('attention_mask'))
+  const chooser = graph.node.find((node) => valuesRead(node).includes(textLengthName))
   const reason = states.length === 0 ? mixingReason(graph, facts) : undefined
   const reader = reads && `${reads.opType} "${reads.name}" reads the attention mask`
-  if (states.length === 0 && reason === undefined && reader === undefined) return undefined
-  const why = reason ?? (states.length === 0 ? reader : undefined)
-  return { states, ...(reads && { mask: 'attention_mask' }), ...(why !== undefined && { reason: why }) }
+  const choice = chooser && 'its rotation goes by the length of the text'
+  if (states.length === 0 && reason === undefined && !reader && !choice) return undefined
+  const why = reason ?? (states.length === 0 ? (choice ?? reader) : undefined)
+  return {
+    states,
+    ...(reads && { mask: 'attention_mask' }),
+    ...(chooser && { textLength: textLengthName }),
+    ...(why !== undefined && { reason: why }),
+  }
 }
 
 function mixingReason(graph: OnnxGraph, facts: Facts): string | undefined {

@@ -17,6 +17,7 @@ import { prepare } from './prepare.ts'
 import { refuse } from './refuse.ts'
 import { liveGraph, statePairs } from './states.ts'
 import { type GraphTable, readTable } from './tables.ts'
+import { withTextLength } from './text-length.ts'
 import { VisibilityLearner } from './visibility.ts'
 
 export type { OpenGraph } from './contract.ts'
@@ -55,7 +56,8 @@ export async function takeOver(original: OnnxModel, options: TakeOverOptions): P
   try {
     const replaced = editor.finish()
     const live = { ...replaced, graph: { ...replaced.graph!, node: liveGraph(replaced.graph!, logits, pairs).nodes } }
-    const finished = await finishGraph(await stepPositions(live, options), logits, pairs)
+    const stepped = await withTextLength(await stepPositions(live, options))
+    const finished = await finishGraph(stepped, logits, pairs)
     const warnings = refusals.warnings(finished.ends.alone?.states ?? [])
     return { ...finished, tables, kinds: placed.map(({ kind }) => kind), warnings }
   } catch (error) {

@@ -2,7 +2,7 @@
 import { dataTypes } from '../schema.ts'
 import { intAttribute, intsAttribute, textAttribute } from './attributes.ts'
 import type { Fact } from './facts.ts'
-import { add, broadcastDim, constant, type Dim, numberOf } from './linear.ts'
+import { add, broadcastDim, constant, type Dim, divide, numberOf, times } from './linear.ts'
 import type { Operator } from './operator.ts'
 
 export function broadcast(...shapes: readonly (readonly Dim[] | undefined)[]): readonly Dim[] | undefined {
@@ -103,4 +103,51 @@ export const convolution: Operator = {
     return [{ type: x.type, dims: [batch, weight?.dims?.[0], add(length, constant(added))] }]
   },
   mixes: () => [-1],
+}
+
+export const gemm: Operator = {
+  infer: (node, [a, b]) => {
+    const columns = intAttribute(node, 'transB') ? b?.dims?.[0] : b?.dims?.[1]
+    const rows = intAttribute(node, 'transA') ? a?.dims?.[1] : a?.dims?.[0]
+    return [{ type: a?.type, dims: [rows, columns] }]
+  },
+  mixes: (node) => [intAttribute(node, 'transA') ? 0 : -1],
+}
+
+export const gatherBlockQuantized: Operator = {
+  infer: (node, [data, indices, scales]) => {
+    const packs = data?.type === dataTypes.uint8 ? 8 / (intAttribute(node, 'bits') ?? 4) : 1
+    const rest = data?.dims?.slice(1).map((dim, i, all) => (i === all.length - 1 ? times(dim, constant(packs)) : dim))
+    return [{ type: scales?.type, dims: indices?.dims && rest && [...indices.dims, ...rest] }]
+  },
+}
+
+export const dynamicQuantize: Operator = {
+  infer: (_, [x]) => [
+    { type: dataTypes.uint8, dims: x?.dims },
+    { type: dataTypes.float, dims: [] },
+    { type: dataTypes.uint8, dims: [] },
+  ],
+}
+
+/** Our own node: `[1, T, H * E]`. */
+export const attention: Operator = {
+  infer: (node, [query]) => {
+    const heads = intAttribute(node, 'num_heads') ?? 0
+    const valueDim = intAttribute(node, 'value_dim') ?? intAttribute(node, 'head_dim') ?? 0
+    if (node.domain !== 'kvasir') return []
+    return [{ type: dataTypes.float, dims: query?.dims && [...query.dims.slice(0, 2), constant(heads * valueDim)] }]
+  },
+}
+
+/** As wide as the query, unless that holds keys and values too. */
+export const groupQueryAttention: Operator = {
+  infer: (node, [query]) => {
+    const isPacked = !node.input[1]
+    const heads = intAttribute(node, 'num_heads') ?? 0
+    const parts = constant(heads + 2 * (intAttribute(node, 'kv_num_heads') ?? 0))
+    const [width] = query?.dims?.slice(-1) ?? []
+    const output = isPacked ? times(divide(width, parts), constant(heads)) : width
+    return [{ type: query?.type, dims: query?.dims && [...query.dims.slice(0, -1), output] }]
+  },
 }

@@ -1,13 +1,12 @@
-/** Operators that move numbers, choose them or say where they are. See `operators.ts`. */
+/** Operators on shapes: they give numbers other axes, or give the sizes of axes as numbers. See `operators.ts`. */
 import { dataTypes, type OnnxNode } from '../schema.ts'
 import { floatAttribute, intAttribute, intsAttribute } from './attributes.ts'
 import type { Fact } from './facts.ts'
-import { add, constant, type Dim, divide, numberOf, product, subtract, times } from './linear.ts'
+import { constant, type Dim, divide, numberOf, product, subtract } from './linear.ts'
 import type { Operator } from './operator.ts'
-import { broadcast } from './operators-dense.ts'
 
 /** A non-negative axis. */
-function axisOf(axis: number, rank: number): number {
+export function axisOf(axis: number, rank: number): number {
   return axis < 0 ? axis + rank : axis
 }
 
@@ -63,117 +62,11 @@ export const reshape: Operator = {
   },
 }
 
-export const concat: Operator = {
-  infer: (node, inputs) => {
-    const [first = {}] = inputs
-    const ints = inputs.every((input) => input.ints) ? inputs.flatMap((input) => input.ints!) : undefined
-    if (inputs.length === 0 || !inputs.every((input) => input.dims)) return [{ type: first.type, ints }]
-    const axis = axisOf(intAttribute(node, 'axis') ?? 0, first.dims!.length)
-    const dims = first.dims!.map((dim, i) => {
-      if (i !== axis) return inputs.reduce<Dim>((known, input) => known ?? input.dims![i], dim)
-      return inputs.slice(1).reduce<Dim>((sum, input) => add(sum, input.dims![i]), dim)
-    })
-    return [{ type: first.type, dims, ints }]
-  },
-  mixes: (node) => [intAttribute(node, 'axis') ?? 0],
-}
-
-export const split: Operator = {
-  infer: (node, [x = {}, sizes]) => {
-    const axis = axisOf(intAttribute(node, 'axis') ?? 0, x.dims?.length ?? 0)
-    const count = node.output.length
-    const each = sizes?.ints ?? intsAttribute(node, 'split')?.map(constant)
-    return node.output.map((_, i) => {
-      const part = each ? each[i] : divide(x.dims?.[axis], constant(count))
-      return { type: x.type, dims: x.dims?.map((dim, n) => (n === axis ? part : dim)) }
-    })
-  },
-  mixes: (node) => [intAttribute(node, 'axis') ?? 0],
-}
-
-export const gather: Operator = {
-  infer: (node, [data = {}, indices = {}]) => {
-    const axis = axisOf(intAttribute(node, 'axis') ?? 0, data.dims?.length ?? 0)
-    const ints =
-      data.ints &&
-      indices.ints?.map((at) => {
-        const index = numberOf(at)
-        return index === undefined ? undefined : data.ints!.at(index)
-      })
-    const dims = data.dims &&
-      indices.dims && [...data.dims.slice(0, axis), ...indices.dims, ...data.dims.slice(axis + 1)]
-    return [{ type: data.type, dims, ints }]
-  },
-  mixes: (node) => [intAttribute(node, 'axis') ?? 0],
-}
-
-/** Integers that mean "to the end". */
-const farEnd = 2 ** 31 - 2
-
-/** The starts, ends and axes of a Slice whose steps are 1. */
-function sliceRanges(node: OnnxNode, inputs: readonly Fact[]) {
-  const [, starts, ends, axes, steps] = inputs
-  if (!starts?.ints || !ends?.ints) return undefined
-  if (node.input[4] && !steps?.ints?.every((step) => numberOf(step) === 1)) return undefined
-  const along = node.input[3] ? axes?.ints?.map(numberOf) : starts.ints.map((_, i) => i)
-  if (!along?.every((axis) => axis !== undefined)) return undefined
-  return along.map((axis, i) => ({ axis: axis as number, start: starts.ints![i], end: ends.ints![i] }))
-}
-
-/** Length of [start, end) of `dim`, by the rules of Slice. */
-function sliceDim(dim: Dim, start: Dim, end: Dim): Dim {
-  const fromEnd = (at: Dim): Dim => {
-    // No length is negative, so that one less than nothing is counted from the end.
-    const isNegative = at && at.t <= 0 && at.p <= 0 && at.c <= 0 && at.t + at.p + at.c < 0
-    return isNegative ? add(dim, at) : at
-  }
-  const from = fromEnd(start)
-  const last = numberOf(end)
-  const whole = numberOf(dim)
-  let to = fromEnd(end)
-  if (last !== undefined && last >= farEnd) to = dim
-  else if (last !== undefined && whole !== undefined && last > whole) to = dim
-  return subtract(to, from)
-}
-
-export const slice: Operator = {
-  infer: (node, inputs) => {
-    const [x = {}] = inputs
-    const ranges = sliceRanges(node, inputs)
-    if (!ranges || !x.dims) return [{ type: x.type, dims: x.dims?.map(() => undefined) }]
-    const dims = [...x.dims]
-    for (const { axis, start, end } of ranges) {
-      const at = axisOf(axis, dims.length)
-      dims[at] = sliceDim(dims[at], start, end)
-    }
-    const [range] = ranges
-    const [from, to] = [numberOf(range?.start), numberOf(range?.end)]
-    const ints = x.ints && from !== undefined && to !== undefined ? x.ints.slice(from, to) : undefined
-    return [{ type: x.type, dims, ints }]
-  },
-  mixes: (node, inputs) => sliceRanges(node, inputs)?.map(({ axis }) => axis) ?? 'all',
-}
-
 export const transpose: Operator = {
   infer: (node, [x = {}]) => {
     const perm = intsAttribute(node, 'perm')
     const dims = x.dims && (perm?.length ? perm.map((axis) => x.dims![axis]) : x.dims.toReversed())
     return [{ type: x.type, dims }]
-  },
-}
-
-export const where: Operator = {
-  infer: (_, [condition = {}, a = {}, b = {}]) => {
-    const length = Math.max(condition.ints?.length ?? 0, a.ints?.length ?? 0, b.ints?.length ?? 0)
-    const pick = (list: readonly Dim[], i: number): Dim => list[list.length === 1 ? 0 : i]
-    const ints =
-      condition.ints && a.ints && b.ints
-        ? Array.from({ length }, (_, i) => {
-            const chosen = numberOf(pick(condition.ints!, i))
-            return chosen === undefined ? undefined : pick(chosen ? a.ints! : b.ints!, i)
-          })
-        : undefined
-    return [{ type: a.type ?? b.type, dims: broadcast(condition.dims, a.dims, b.dims), ints }]
   },
 }
 
@@ -217,64 +110,5 @@ export const constantNode: Operator = {
     if (several?.length)
       return [{ type: dataTypes.int64, dims: [constant(several.length)], ints: several.map(constant) }]
     return [{ type: dataTypes.float, dims: floatAttribute(node, 'value_float') === undefined ? undefined : [] }]
-  },
-}
-
-export const gemm: Operator = {
-  infer: (node, [a, b]) => {
-    const columns = intAttribute(node, 'transB') ? b?.dims?.[0] : b?.dims?.[1]
-    const rows = intAttribute(node, 'transA') ? a?.dims?.[1] : a?.dims?.[0]
-    return [{ type: a?.type, dims: [rows, columns] }]
-  },
-  mixes: (node) => [intAttribute(node, 'transA') ? 0 : -1],
-}
-
-export const gatherBlockQuantized: Operator = {
-  infer: (node, [data, indices, scales]) => {
-    const packs = data?.type === dataTypes.uint8 ? 8 / (intAttribute(node, 'bits') ?? 4) : 1
-    const rest = data?.dims?.slice(1).map((dim, i, all) => (i === all.length - 1 ? times(dim, constant(packs)) : dim))
-    return [{ type: scales?.type, dims: indices?.dims && rest && [...indices.dims, ...rest] }]
-  },
-}
-
-export const dynamicQuantize: Operator = {
-  infer: (_, [x]) => [
-    { type: dataTypes.uint8, dims: x?.dims },
-    { type: dataTypes.float, dims: [] },
-    { type: dataTypes.uint8, dims: [] },
-  ],
-}
-
-export const topK: Operator = {
-  infer: (node, [x = {}, count]) => {
-    const axis = axisOf(intAttribute(node, 'axis') ?? -1, x.dims?.length ?? 0)
-    const dims = x.dims?.map((dim, i) => (i === axis ? count?.ints?.[0] : dim))
-    return [
-      { type: x.type, dims },
-      { type: dataTypes.int64, dims },
-    ]
-  },
-  mixes: (node) => [intAttribute(node, 'axis') ?? -1],
-}
-
-/** Our own node: `[1, T, H * E]`. */
-export const attention: Operator = {
-  infer: (node, [query]) => {
-    const heads = intAttribute(node, 'num_heads') ?? 0
-    const valueDim = intAttribute(node, 'value_dim') ?? intAttribute(node, 'head_dim') ?? 0
-    if (node.domain !== 'kvasir') return []
-    return [{ type: dataTypes.float, dims: query?.dims && [...query.dims.slice(0, 2), constant(heads * valueDim)] }]
-  },
-}
-
-/** As wide as the query, unless that holds keys and values too. */
-export const groupQueryAttention: Operator = {
-  infer: (node, [query]) => {
-    const isPacked = !node.input[1]
-    const heads = intAttribute(node, 'num_heads') ?? 0
-    const parts = constant(heads + 2 * (intAttribute(node, 'kv_num_heads') ?? 0))
-    const [width] = query?.dims?.slice(-1) ?? []
-    const output = isPacked ? times(divide(width, parts), constant(heads)) : width
-    return [{ type: query?.type, dims: query?.dims && [...query.dims.slice(0, -1), output] }]
   },
 }

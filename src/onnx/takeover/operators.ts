@@ -5,12 +5,18 @@
 import { dataTypes } from '../schema.ts'
 import { add, constant, divide, numberOf, subtract, times } from './linear.ts'
 import type { Operator } from './operator.ts'
+import { concat, gather, slice, split, topK, where } from './operators-choice.ts'
 import {
+  attention,
   binary,
   broadcast,
   compare,
   convolution,
+  dynamicQuantize,
   fusedMatrix,
+  gatherBlockQuantized,
+  gemm,
+  groupQueryAttention,
   matrix,
   norm,
   type OnInts,
@@ -20,27 +26,16 @@ import {
   unary,
 } from './operators-dense.ts'
 import {
-  attention,
   cast,
-  concat,
   constantNode,
   constantOfShape,
-  dynamicQuantize,
-  gather,
-  gatherBlockQuantized,
-  gemm,
-  groupQueryAttention,
   range,
   reduce,
   reshape,
   shapeOf,
-  slice,
-  split,
   squeeze,
-  topK,
   transpose,
   unsqueeze,
-  where,
 } from './operators-shape.ts'
 
 const unaryNames = `Abs Ceil Cos Dropout Elu Erf Exp FastGelu Floor Gelu HardSigmoid HardSwish LeakyRelu Log Mish Neg

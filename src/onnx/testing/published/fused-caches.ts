@@ -1,6 +1,6 @@
 /** Attention whose caches have other forms than `[B, K, P, D]`: BLOOM's and GPT-BigCode's. */
 import { dataTypes } from '../../schema.ts'
-import { booleanMask } from './fused.ts'
+import { booleanMask } from './masks.ts'
 import { type AttentionWriter, conv1d } from './scaffold.ts'
 import type { PublishedWriter } from './writer.ts'
 

@@ -1,10 +1,11 @@
 /** Fused attention nodes with what exporters put around them. */
-
 import type { AttributeValue } from '../../builder.ts'
-import { make } from '../../codec.ts'
-import { attributeTypes, dataTypes } from '../../schema.ts'
+import { dataTypes } from '../../schema.ts'
+import { additiveMask, booleanMask, type MaskKind } from './masks.ts'
 import type { AttentionWriter } from './scaffold.ts'
-import { PublishedWriter } from './writer.ts'
+import { state, stepInputs } from './steps.ts'
+import { longTables, rotaryTables } from './tables.ts'
+import type { PublishedWriter } from './writer.ts'
 
 export interface FusedOptions {
   /** Q, K and V as one projection. */
@@ -29,32 +30,7 @@ export interface FusedOptions {
   readonly oddWindow?: number
 }
 
-/** `holes`: every third key is hidden; `chunks`: a query sees its own eight positions; `strange`: no mask at all. */
-export type MaskKind = 'causal' | 'alibi' | 'strange' | 'holes' | 'chunks'
-
 const contrib = 'com.microsoft'
-
-/** Inputs of step graphs and past keys and values, as all styles but GPT-2's have them. */
-export function stepInputs(w: PublishedWriter, hasPositions: boolean, numKvHeads = w.settings.numKvHeads): void {
-  const { layers, headDim } = w.settings
-  w.input('input_ids', dataTypes.int64, ['batch_size', 'sequence_length'])
-  w.input('attention_mask', dataTypes.int64, ['batch_size', 'total_sequence_length'])
-  if (hasPositions) w.input('position_ids', dataTypes.int64, ['batch_size', 'sequence_length'])
-  for (let layer = 0; layer < layers; layer++) {
-    for (const part of ['key', 'value']) {
-      const axes = (length: string) => ['batch_size', numKvHeads, length, headDim]
-      w.input(`past_key_values.${layer}.${part}`, w.float, axes('past_sequence_length'))
-      w.output(`present.${layer}.${part}`, w.float, axes('total_sequence_length'))
-    }
-  }
-}
-
-export function state(layer: number): { past: string[]; present: string[] } {
-  return {
-    past: [`past_key_values.${layer}.key`, `past_key_values.${layer}.value`],
-    present: [`present.${layer}.key`, `present.${layer}.value`],
-  }
-}
 
 /** com.microsoft GroupQueryAttention as onnxruntime-genai builds it. */
 export function groupQuery(w: PublishedWriter, options: FusedOptions): AttentionWriter {
@@ -214,35 +190,6 @@ function rotateInputs(w: PublishedWriter, inputs: string[], tables: readonly str
   }
 }
 
-/** If (total > length) the long tables else the short ones, as initializers of its branches. */
-function longTables(w: PublishedWriter, { length, factor }: { length: number; factor: number }): [string, string] {
-  const { total } = stepLengths(w)
-  const condition = w.node('Greater', [total, w.scalar(length)])
-  const branch = (name: string, divisor: number) => {
-    const inner = new PublishedWriter(w.settings)
-    for (const table of rotaryTables(inner, undefined, divisor))
-      inner.output(table, w.float, [w.settings.maxPositions, w.settings.headDim / 2])
-    return { name, graph: make('Graph', { name, initializer: inner.tensors, output: inner.outputs }) }
-  }
-  const branches = [branch('then_branch', factor), branch('else_branch', 1)]
-  w.node('If', [condition], ['cos_cache', 'sin_cache'])
-  for (const { name, graph } of branches) {
-    w.nodes.at(-1)!.attribute.push(make('Attribute', { name, type: attributeTypes.graph, g: graph }))
-  }
-  return ['cos_cache', 'sin_cache']
-}
-
-/** cos_cache and sin_cache `[positions, R]`. */
-function rotaryTables(w: PublishedWriter, rotaryDim = w.settings.headDim, divisor = 1): [string, string] {
-  const { maxPositions, theta } = w.settings
-  const pairs = rotaryDim / 2
-  const angle = (i: number): number => (Math.floor(i / pairs) * theta ** (-(i % pairs) / pairs)) / divisor
-  const table = (of: (angle: number) => number): number[] =>
-    Array.from({ length: maxPositions * pairs }, (_, i) => of(angle(i)))
-  const dims = [maxPositions, pairs]
-  return [w.tensor('cos_cache', table(Math.cos), dims), w.tensor('sin_cache', table(Math.sin), dims)]
-}
-
 function addLengths(w: PublishedWriter): [string, string] {
   const int32 = { attributes: { to: { int: dataTypes.int32 } } }
   const sum = w.node('ReduceSum', ['attention_mask', w.integers([1])], '/model/attn_mask_reformat/ReduceSum', {
@@ -252,65 +199,6 @@ function addLengths(w: PublishedWriter): [string, string] {
   const shape = w.node('Shape', ['attention_mask'])
   const total = w.node('Gather', [shape, w.scalar(1)], undefined, { attributes: { axis: { int: 0 } } })
   return [w.node('Cast', [last], undefined, int32), w.node('Cast', [total], undefined, int32)]
-}
-
-/** Sizes of a step as scalars: new tokens and all tokens. */
-export function stepLengths(w: PublishedWriter): { fresh: string; total: string } {
-  const size = (name: string): string =>
-    w.node('Gather', [w.node('Shape', [name]), w.scalar(1)], undefined, { attributes: { axis: { int: 0 } } })
-  return { fresh: size('input_ids'), total: size('attention_mask') }
-}
-
-/** `[1, 1, S, T]`: query positions and key positions, compared by an operator. */
-function positionGrid(w: PublishedWriter): { queries: string; keys: string; total: string } {
-  const { fresh, total } = stepLengths(w)
-  const keys = w.node('Range', [w.scalar(0), total, w.scalar(1)])
-  const past = w.node('Sub', [total, fresh])
-  const queries = w.node('Range', [past, total, w.scalar(1)])
-  return {
-    queries: w.node('Unsqueeze', [queries, w.integers([1])]),
-    keys: w.node('Unsqueeze', [keys, w.integers([0])]),
-    total,
-  }
-}
-
-export function booleanMask(w: PublishedWriter, window?: number): string {
-  const { queries, keys } = positionGrid(w)
-  let visible = w.node('LessOrEqual', [keys, queries])
-  if (window !== undefined) {
-    const oldest = w.node('Sub', [queries, w.integers([window], [1])])
-    visible = w.node('And', [visible, w.node('Greater', [keys, oldest])])
-  }
-  const padding = w.node('Cast', ['attention_mask'], undefined, { attributes: { to: { int: dataTypes.bool } } })
-  const wide = w.node('Unsqueeze', [padding, w.integers([1, 2])])
-  return w.node('And', [w.node('Unsqueeze', [visible, w.integers([0, 1])]), wide])
-}
-
-/** `[1, 1 or H, S, T]` in the type of activations; what is hidden gets the least number of it. */
-export function additiveMask(w: PublishedWriter, kind: MaskKind, window?: number): string {
-  const least = w.float === dataTypes.float16 ? -65504 : -3.4028234663852886e38
-  const visible = kind === 'holes' || kind === 'chunks' ? oddMask(w, kind) : booleanMask(w, window)
-  const mask = w.node('Where', [visible, w.floats([0]), w.floats([least])])
-  if (kind === 'causal' || kind === 'holes' || kind === 'chunks') return mask
-  const { numHeads } = w.settings
-  const { queries, keys } = positionGrid(w)
-  const distance = w.node('Cast', [w.node('Sub', [keys, queries])], undefined, { attributes: { to: { int: w.float } } })
-  const slopes = Array.from({ length: numHeads }, (_, h) => (kind === 'alibi' ? 2 ** ((-8 * (h + 1)) / numHeads) : 0.3))
-  const bias = w.node('Mul', [
-    w.floats(slopes, [1, numHeads, 1, 1]),
-    w.node('Unsqueeze', [distance, w.integers([0, 1])]),
-  ])
-  return w.node('Add', [mask, bias])
-}
-
-function oddMask(w: PublishedWriter, kind: 'holes' | 'chunks'): string {
-  const { queries, keys } = positionGrid(w)
-  const chunk = (positions: string): string => w.node('Div', [positions, w.scalar(8)])
-  const isSeen =
-    kind === 'chunks'
-      ? w.node('Equal', [chunk(keys), chunk(queries)])
-      : w.node('Not', [w.node('Equal', [w.node('Mod', [keys, w.scalar(3)]), w.scalar(1)])])
-  return w.node('And', [booleanMask(w), w.node('Unsqueeze', [isSeen, w.integers([0, 1])])])
 }
 
 /** Absent inputs at the end are left out. */

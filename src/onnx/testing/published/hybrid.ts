@@ -1,6 +1,7 @@
 /** Decoders that remember more than keys and values: short convolutions between layers of attention (LFM2). */
-import { groupQuery, stepLengths } from './fused.ts'
+import { groupQuery } from './fused.ts'
 import type { AttentionWriter } from './scaffold.ts'
+import { stepLengths } from './steps.ts'
 import type { PublishedWriter } from './writer.ts'
 
 export interface HybridOptions {

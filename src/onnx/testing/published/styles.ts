@@ -1,11 +1,13 @@
 /** Small decoders in every published style, by name. */
 import { make } from '../../codec.ts'
 import { attributeTypes, dataTypes, type OnnxModel } from '../../schema.ts'
-import { contribAttention, groupQuery, multiHead, standard, stepInputs } from './fused.ts'
+import { contribAttention, groupQuery, multiHead, standard } from './fused.ts'
 import { bloomAttention, multiQueryAttention } from './fused-caches.ts'
 import { fusedDecoder, gptDecoder, plainDecoder } from './scaffold.ts'
+import { stepInputs } from './steps.ts'
 import { type DecoderSettings, PublishedWriter, smallDecoder } from './writer.ts'
-import { alibiAttention, gptAttention, llamaAttention, maskPositions, optAttention, rangePositions } from './written.ts'
+import { alibiAttention, gptAttention, llamaAttention, optAttention } from './written.ts'
+import { maskPositions, rangePositions } from './written-positions.ts'
 
 type Style = (w: PublishedWriter) => void
 

@@ -1,12 +1,16 @@
 /** Attention as single nodes, in the ways that torch exports of different models and times have it. */
 import { dataTypes } from '../../schema.ts'
-import { additiveMask, booleanMask, state, stepInputs, stepLengths } from './fused.ts'
+import { additiveMask, booleanMask } from './masks.ts'
 import { type AttentionWriter, conv1d } from './scaffold.ts'
+import { state, stepInputs } from './steps.ts'
 import type { PublishedWriter } from './writer.ts'
+import { inverseFrequencyTables, type LongRotary, rotate, slicedTables } from './written-positions.ts'
 
 export interface WrittenOptions {
   /** `sliced`: tables of cosines, cut to the length so far and looked up by position (default: inverse frequencies). */
   readonly rotary?: 'sliced'
+  /** LongRoPE: frequencies smaller by this factor in steps that reach beyond so many tokens, chosen by a Where. */
+  readonly long?: LongRotary
   /** `eager`: MatMul, Div, Add; `sdpa`: roots of the scale on both sides, safe softmax. */
   readonly kind: 'eager' | 'sdpa'
   readonly softcap?: number
@@ -25,7 +29,7 @@ const swap = { attributes: { perm: { ints: [0, 2, 1, 3] } } }
 export function llamaAttention(w: PublishedWriter, options: WrittenOptions): AttentionWriter {
   const { numHeads, numKvHeads, headDim, hiddenSize } = w.settings
   stepInputs(w, true)
-  const rotary = options.rotary === 'sliced' ? slicedTables(w) : inverseFrequencyTables(w)
+  const rotary = options.rotary === 'sliced' ? slicedTables(w) : inverseFrequencyTables(w, options.long)
   const mask = additiveMask(w, 'causal')
   const windowed = options.evenWindow === undefined ? mask : additiveMask(w, 'causal', options.evenWindow)
   const kept = new Map<number, readonly [string, string]>()
@@ -173,51 +177,6 @@ function softmax(
   return w.node('Where', [w.node('IsNaN', [probabilities]), w.floats([0]), probabilities])
 }
 
-interface RotaryValues {
-  /** `[B, 1, S, D]` */
-  readonly cos: string
-  readonly sin: string
-}
-
-/** cos and sin of positions times inverse frequencies, in f32. */
-function inverseFrequencyTables(w: PublishedWriter): RotaryValues {
-  const { headDim, theta } = w.settings
-  const pairs = headDim / 2
-  const frequencies = Array.from({ length: pairs }, (_, i) => theta ** (-i / pairs))
-  const inverse = w.tensor('model.rotary_emb.inv_freq', frequencies, [1, pairs, 1], dataTypes.float)
-  const positions = w.node('Cast', [w.node('Unsqueeze', ['position_ids', w.integers([1])])], undefined, {
-    attributes: { to: { int: dataTypes.float } },
-  })
-  const angles = w.node('Transpose', [w.node('MatMul', [inverse, positions])], undefined, {
-    attributes: { perm: { ints: [0, 2, 1] } },
-  })
-  const both = w.node('Concat', [angles, angles], undefined, { attributes: { axis: { int: -1 } } })
-  const table = (opType: string): string => {
-    const cast = w.node('Cast', [w.node(opType, [both])], undefined, { attributes: { to: { int: w.float } } })
-    return w.node('Unsqueeze', [cast, w.integers([1])])
-  }
-  return { cos: table('Cos'), sin: table('Sin') }
-}
-
-/** Tables `[1, 1, positions, D]`, cut to the length so far, squeezed and looked up. */
-function slicedTables(w: PublishedWriter): RotaryValues {
-  const { headDim, theta, maxPositions } = w.settings
-  const { total } = stepLengths(w)
-  const end = w.node('Unsqueeze', [total, w.integers([0])])
-  const values = (name: string, of: (angle: number) => number): string => {
-    const table = Array.from({ length: maxPositions * headDim }, (_, i) => {
-      const pair = (i % headDim) % (headDim / 2)
-      return of(Math.floor(i / headDim) * theta ** (-pair / (headDim / 2)))
-    })
-    const all = w.tensor(name, table, [1, 1, maxPositions, headDim])
-    const cut = w.node('Slice', [all, w.integers([0]), end, w.integers([2]), w.integers([1])])
-    const flat = w.node('Squeeze', [w.node('Squeeze', [cut, w.integers([1])]), w.integers([0])])
-    const rows = w.node('Gather', [flat, 'position_ids'], undefined, { attributes: { axis: { int: 0 } } })
-    return w.node('Unsqueeze', [rows, w.integers([1])])
-  }
-  return { cos: values('cos_cached', Math.cos), sin: values('sin_cached', Math.sin) }
-}
-
 /** OPT: products of three axes, the scale on queries, positions from the cumulated mask. */
 export function optAttention(w: PublishedWriter): AttentionWriter {
   const { numHeads, headDim, hiddenSize } = w.settings
@@ -247,39 +206,10 @@ export function optAttention(w: PublishedWriter): AttentionWriter {
   }
 }
 
-/** Positions of OPT: the cumulated mask, less one, from the number of earlier tokens on. */
-export function maskPositions(w: PublishedWriter, offset = 2): string {
-  const sum = w.node('CumSum', ['attention_mask', w.scalar(1)])
-  const all = w.node('Sub', [w.node('Mul', [sum, 'attention_mask']), w.integers([1])])
-  const { fresh, total } = stepLengths(w)
-  const past = w.node('Unsqueeze', [w.node('Sub', [total, fresh]), w.integers([0])])
-  const end = w.integers([Number.MAX_SAFE_INTEGER])
-  const own = w.node('Slice', [all, past, end, w.integers([1]), w.integers([1])])
-  return w.node('Add', [own, w.integers([offset])])
-}
-
-/** x * cos + rotate_half(x) * sin. */
-function rotate(w: PublishedWriter, x: string, { cos, sin }: RotaryValues): string {
-  const half = w.settings.headDim / 2
-  const slice = (from: number, to: number): string =>
-    w.node('Slice', [x, w.integers([from]), w.integers([to]), w.integers([3]), w.integers([1])])
-  const turned = w.node('Concat', [w.node('Neg', [slice(half, Number.MAX_SAFE_INTEGER)]), slice(0, half)], undefined, {
-    attributes: { axis: { int: -1 } },
-  })
-  return w.node('Add', [w.node('Mul', [x, cos]), w.node('Mul', [turned, sin])])
-}
-
 /** `[B, 1, 1, T]`: nothing for tokens, the least number for padding. */
 function paddingMask(w: PublishedWriter): string {
   const wide = w.node('Cast', [w.node('Unsqueeze', ['attention_mask', w.integers([1, 2])])], undefined, {
     attributes: { to: { int: w.float } },
   })
   return w.node('Mul', [w.node('Sub', [w.floats([1]), wide]), w.floats([-3.4028234663852886e38])])
-}
-
-/** Positions that a graph makes itself, from the lengths of the step. */
-export function rangePositions(w: PublishedWriter): string {
-  const { fresh, total } = stepLengths(w)
-  const range = w.node('Range', [w.node('Sub', [total, fresh]), total, w.scalar(1)])
-  return w.node('Unsqueeze', [range, w.integers([0])])
 }
