@@ -22,15 +22,8 @@ export {
 export { externalFile, externalInitializer, externalRoot, initializerBytes } from './external.ts'
 export { layerShapes } from './layer-shapes.ts'
 export { openOnnxFile } from './onnx-file.ts'
-export {
-  checkDtype,
-  hasSafetensors,
-  listOnnxFiles,
-  type OnnxDtype,
-  onnxDtypes,
-  openOnnxFolder,
-  type PublishedModel,
-} from './onnx-folder.ts'
+export { hasSafetensors, listOnnxFiles, openOnnxFolder, type PublishedModel } from './onnx-folder.ts'
+export { checkDtype, chooseDecoder, findDecoders, type OnnxDtype, onnxDtypes } from './onnx-names.ts'
 export {
   blockSize as quantizedBlockSize,
   type QuantizedBits,

@@ -29,11 +29,13 @@ export class SegmentSession {
     this.#shapes = segment.outputs.map((name) => floatShape(segment, name))
   }
 
-  /** @throws KvasirError `internal` when ONNX Runtime refuses the segment */
+  /** @throws KvasirError `unsupported` when ONNX Runtime refuses the segment */
   static async open(segment: Segment, options: SessionOptions): Promise<SegmentSession> {
     const bytes = encodeModel(segment.model)
     const session = await InferenceSession.create(bytes, ortOptions(options)).catch((cause: unknown) => {
-      throw new KvasirError('internal', 'runtime', `ONNX Runtime refused ${segment.name}: ${String(cause)}`, { cause })
+      throw new KvasirError('unsupported', 'runtime', `ONNX Runtime refused ${segment.name}: ${String(cause)}`, {
+        cause,
+      })
     })
     return new SegmentSession(segment, session)
   }

@@ -1,5 +1,5 @@
 /** Which files of a repository a model needs. */
-import { architectureNames, type OnnxDtype, onnxDtypes } from '../../onnx/index.ts'
+import { architectureNames, chooseDecoder, findDecoders, type OnnxDtype } from '../../onnx/index.ts'
 import { KvasirError } from '../../tensor/error.ts'
 
 /** What decides between variants of weights. */
@@ -25,8 +25,8 @@ const needed = ['config.json', 'tokenizer.json']
 
 /**
  * Settings and tokenizer, and one form of the weights: the ONNX variant of `dtype` where that is given; else safetensors
- * of an architecture whose graph Kvasir builds; else ONNX, in the variant that config.json recommends or the first of
- * `onnxDtypes` that is there.
+ * of an architecture whose graph Kvasir builds; else ONNX, in the variant that config.json recommends or the first
+ * that is there.
  * @throws KvasirError `not-found` naming what is missing and what there is
  */
 export function chooseFiles(repository: string, paths: readonly string[], choice: FileChoice): string[] {
@@ -45,7 +45,7 @@ function chooseWeights(repository: string, paths: readonly string[], choice: Fil
   const onnx = chooseOnnx(paths, dtype, config)
   if (onnx) return onnx
   if (dtype === undefined && safetensors.length > 0) return safetensors
-  const variants = Object.keys(onnxDtypes).filter((name) => chooseOnnx(paths, name as OnnxDtype, config))
+  const variants = [...new Set(findDecoders(paths).map((decoder) => decoder.dtype))]
   if (dtype !== undefined && variants.length > 0) {
     const message = `expected ONNX weights of dtype "${dtype}" in ${repository}, got ${variants.join(', ')}`
     throw new KvasirError('not-found', 'hub', message)
@@ -55,19 +55,8 @@ function chooseWeights(repository: string, paths: readonly string[], choice: Fil
 
 /** A graph and the files of weights beside it. */
 function chooseOnnx(paths: readonly string[], dtype: OnnxDtype | undefined, config: FileChoice['config']) {
-  const settings = config['transformers.js_config'] as { readonly dtype?: unknown } | undefined
-  const recommended = Object.keys(onnxDtypes).filter((name) => name === settings?.dtype)
-  const dtypes = dtype === undefined ? [...recommended, ...Object.keys(onnxDtypes)] : [dtype]
-  for (const name of dtypes) {
-    for (const folder of ['onnx/', '']) {
-      for (const base of ['model', 'decoder_model_merged', 'decoder_with_past_model']) {
-        const file = `${folder}${base}${onnxDtypes[name as OnnxDtype]}.onnx`
-        if (!paths.includes(file)) continue
-        return paths.filter((path) => path === file || path.startsWith(`${file}_data`) || path === `${file}.data`)
-      }
-    }
-  }
-  return undefined
+  const file = chooseDecoder(findDecoders(paths), dtype, config)?.path
+  return file && paths.filter((path) => path === file || path.startsWith(`${file}_data`) || path === `${file}.data`)
 }
 
 function missing(repository: string, what: string, paths: readonly string[]): KvasirError {

@@ -7,7 +7,19 @@ import { quantizeMatrix } from '../../quantize.ts'
 import { dataTypes, type OnnxNode, type OnnxTensor, type OnnxValueInfo } from '../../schema.ts'
 
 /** How weights are stored, as in the variants of transformers.js. */
-export type WeightKind = 'fp32' | 'fp16' | 'q8' | 'int8' | 'uint8' | 'q4' | 'q4f16' | 'bnb4'
+export type WeightKind =
+  | 'fp32'
+  | 'fp16'
+  | 'q8'
+  | 'int8'
+  | 'uint8'
+  | 'q4'
+  | 'q4f16'
+  | 'q2'
+  | 'q2f16'
+  | 'q1'
+  | 'q1f16'
+  | 'bnb4'
 
 /** Sizes and everything else that tests vary. */
 export interface DecoderSettings {
@@ -53,7 +65,9 @@ export class PublishedWriter {
 
   /** The type of activations. */
   get float(): number {
-    return this.settings.weights === 'fp16' || this.settings.weights === 'q4f16' ? dataTypes.float16 : dataTypes.float
+    return this.settings.weights.endsWith('f16') || this.settings.weights === 'fp16'
+      ? dataTypes.float16
+      : dataTypes.float
   }
 
   input(name: string, type: number, axes: readonly Axis[]): string {
@@ -120,14 +134,16 @@ export class PublishedWriter {
       return this.#dynamic(x, name, weights, inFeatures, outFeatures, kind)
     const transposed = transpose(weights, inFeatures, outFeatures)
     if (kind === 'bnb4') return this.#normalFloat(x, name, transposed, inFeatures, outFeatures)
-    const { codes, scales } = quantizeMatrix(transposed, outFeatures, 4)
+    const bits = Number(kind[1]) as 1 | 2 | 4
+    const { codes, scales } =
+      bits === 4 ? quantizeMatrix(transposed, outFeatures, bits) : quantizeCoarsely(transposed, bits)
     const blocks = Math.ceil(inFeatures / 32)
-    const bytes = this.#once(`${name}_Q4`, dataTypes.uint8, [outFeatures, blocks, 16], codes)
+    const bytes = this.#once(`${name}_Q${bits}`, dataTypes.uint8, [outFeatures, blocks, 4 * bits], codes)
     const scale = this.tensor(`${name}_scales`, scales, [outFeatures * blocks])
-    const attributes = { K: { int: inFeatures }, N: { int: outFeatures }, bits: { int: 4 }, block_size: { int: 32 } }
-    return this.node('MatMulNBits', [x, bytes, scale], `/${name}/MatMul_Q4_output_0`, {
+    const sizes = { K: { int: inFeatures }, N: { int: outFeatures }, bits: { int: bits }, block_size: { int: 32 } }
+    return this.node('MatMulNBits', [x, bytes, scale], `/${name}/MatMul_Q${bits}_output_0`, {
       domain: 'com.microsoft',
-      attributes: attributes,
+      attributes: sizes,
     })
   }
 
@@ -198,6 +214,21 @@ export class PublishedWriter {
     this.tensors.push(make('Tensor', { name, dataType, dims: [...dims], rawData }))
     return name
   }
+}
+
+/** Blocks of 32 in one or two bits, as far as such weights go. */
+function quantizeCoarsely(matrix: Float32Array, bits: 1 | 2): { codes: Uint8Array; scales: Float32Array } {
+  const half = 2 ** (bits - 1)
+  const codes = new Uint8Array((matrix.length * bits) / 8)
+  const scales = Float32Array.from({ length: matrix.length / 32 }, (_, block) => {
+    const part = matrix.subarray(block * 32, block * 32 + 32)
+    return part.reduce((sum, value) => sum + Math.abs(value), 0) / 32
+  })
+  for (const [i, value] of matrix.entries()) {
+    const code = Math.max(0, Math.min(2 * half - 1, Math.round(value / scales[Math.floor(i / 32)]!) + half))
+    codes[(i * bits) >> 3]! |= code << ((i * bits) & 7)
+  }
+  return { codes, scales }
 }
 
 /** The sixteen numbers of NF4 (QLoRA), as MatMulBnb4 has them. */
