@@ -56,11 +56,16 @@ export class ContiguousStore extends PlaneStore {
     return slots
   }
 
-  /** Grows to what is asked for, by doubling where the store never settles. */
-  reserve(lengths: Int32Array): void {
+  /**
+   * Grows to what is asked for, by doubling where the store never settles and rows come one after the other. A length
+   * that is told before its rows come is not doubled: memory that is touched for nothing takes time as well.
+   */
+  reserve(lengths: Int32Array, numWrites: number): void {
     const most = mostOf(lengths)
     if (most <= this.#capacity) return
-    let capacity = this.#options.settles ? most : Math.max(1, this.#capacity)
+    const { settles } = this.#options
+    let capacity = settles ? most : Math.max(1, this.#capacity)
+    if (numWrites === 0 && !settles) capacity = Math.max(2 * capacity, most + Math.ceil(most / 8))
     while (capacity < most) capacity *= 2
     this.#relocate(capacity, this.#capacity)
   }

@@ -66,6 +66,10 @@ export interface LayerCache extends Stateful {
    * the cache holds. Only of caches whose rows stay what they are: those that keep everything.
    */
   readonly visitTokens?: ((visitor: StateVisitor, first: number, count: number) => void) | undefined
+  /** As those of `KvCache`. */
+  readonly shareTokens?: ((first: number, count: number) => SharedRows | undefined) | undefined
+  adoptTokens?(rows: SharedRows): boolean
+  reserve?(length: number): void
   /** Forgets the tokens from position `length` on; only where all of those before are still held. */
   truncate?(length: number): void
   /** A copy that goes its own way. */
@@ -139,11 +143,31 @@ export interface KvCache {
   readonly dependsOnChunks?: boolean
   /** As that of `LayerCache`, of all layers. */
   readonly visitTokens?: ((visitor: StateVisitor, first: number, count: number) => void) | undefined
+  /**
+   * The rows of `count` tokens from `first` on, held together with this cache, whatever becomes of it: only of caches
+   * whose `visitTokens` is there and whose rows lie in pages of a pool. Undefined where pages don't end where they do.
+   */
+  readonly shareTokens?: ((first: number, count: number) => SharedRows | undefined) | undefined
+  /** Takes such rows over after the tokens that the cache holds; false, and nothing has changed, where they don't fit. */
+  adoptTokens?(rows: SharedRows): boolean
+  /**
+   * Makes room for `length` tokens at once, rather than bit by bit as they come.
+   * @throws KvasirError `out-of-memory`
+   */
+  reserve?(length: number): void
   /** Forgets the tokens from position `length` on; absent for caches that can't bring back what they evicted. */
   readonly truncate?: ((length: number) => void) | undefined
   reset(): void
   fork(): KvCache
   dispose(): void
+}
+
+/** Rows of some tokens that others may hold too; who writes to them gets a copy. */
+export interface SharedRows {
+  /** Of K and V (and of the bias). */
+  readonly bytes: number
+  /** To be called once. */
+  free(): void
 }
 
 /** One layer as its cache sees it: sizes, and what its attention does besides. */

@@ -4,7 +4,7 @@
  * definition that the bounded cache must agree with.
  */
 import type { KeyValueSegment } from '../kernels/index.ts'
-import type { CacheInfo, LayerCache, LayerExplanation, LayerInput } from './contract.ts'
+import type { CacheInfo, LayerCache, LayerExplanation, LayerInput, SharedRows } from './contract.ts'
 import {
   attentionOf,
   bytesOfTokens,
@@ -28,6 +28,7 @@ const firstCapacity = 256
 
 export class FullCache implements LayerCache {
   readonly visitTokens: LayerCache['visitTokens']
+  readonly shareTokens: LayerCache['shareTokens']
   readonly #options: FullCacheOptions
   readonly #hasImportance: boolean
   readonly #store: RowStore
@@ -42,6 +43,7 @@ export class FullCache implements LayerCache {
     this.#store = store ?? createStore(options, firstCapacity)
     this.#scores = hasImportance ? new RowColumn(kernels, shape.numKvHeads, this.#store.capacity) : undefined
     if (this.#store.isDivisible) this.visitTokens = (...range) => this.#visitTokens(...range)
+    if (this.#store.share) this.shareTokens = (...range) => this.#shareTokens(...range)
   }
 
   attend(input: LayerInput, output: Float32Array): void {
@@ -191,6 +193,28 @@ export class FullCache implements LayerCache {
     this.#scores?.visitState(visitor, lengths, from)
   }
 
+  #shareTokens(first: number, count: number): SharedTokens | undefined {
+    const rows = this.#store.share?.(first, count)
+    const lengths = this.#lengths(first + count)
+    return rows && new SharedTokens(rows, count, this.#scores?.slice(lengths, first))
+  }
+
+  adoptTokens(shared: SharedRows): boolean {
+    if (!(shared instanceof SharedTokens) || (shared.scores === undefined) !== (this.#scores === undefined))
+      return false
+    if (!this.#store.adopt?.(shared.rows, this.#seen)) return false
+    const before = this.#lengths(this.#seen)
+    this.#scores?.resize(this.#store.capacity, before)
+    if (shared.scores) this.#scores?.fill(shared.scores, before)
+    this.#seen += shared.count
+    return true
+  }
+
+  reserve(length: number): void {
+    this.#store.reserve(this.#lengths(Math.max(length, this.#seen)), 0)
+    this.#scores?.resize(this.#store.capacity, this.#lengths(this.#seen))
+  }
+
   checkIntegrity(): void {
     this.#store.checkIntegrity()
   }
@@ -216,5 +240,27 @@ export class FullCache implements LayerCache {
   dispose(): void {
     this.#store.free()
     this.#scores?.free()
+  }
+}
+
+/** Tokens of one layer by reference. */
+class SharedTokens implements SharedRows {
+  readonly rows: SharedRows
+  readonly count: number
+  /** `[K, count]` */
+  readonly scores: Float32Array | undefined
+
+  constructor(rows: SharedRows, count: number, scores: Float32Array | undefined) {
+    this.rows = rows
+    this.count = count
+    this.scores = scores
+  }
+
+  get bytes(): number {
+    return this.rows.bytes + (this.scores?.byteLength ?? 0)
+  }
+
+  free(): void {
+    this.rows.free()
   }
 }

@@ -17,6 +17,7 @@ export class SharedPool implements KvPool {
   readonly types: RowTypes
   readonly #kernels: Kernels
   readonly #pools = new Map<string, PagePool>()
+  readonly #lenders = new Set<(isEnough: () => boolean) => void>()
 
   constructor({ kernels, types, pageSize, maxBytes }: SharedPoolOptions) {
     this.#kernels = kernels
@@ -31,6 +32,16 @@ export class SharedPool implements KvPool {
     return bytes
   }
 
+  /** `letGo` is called when pages are wanted and there are none. Returns what ends that. */
+  onShortage(letGo: (isEnough: () => boolean) => void): () => void {
+    this.#lenders.add(letGo)
+    return () => this.#lenders.delete(letGo)
+  }
+
+  #reclaim(isEnough: () => boolean): void {
+    for (const letGo of this.#lenders) if (!isEnough()) letGo(isEnough)
+  }
+
   poolOf(shape: RowShape): PagePool {
     const { headDim, valueDim, keyType, valueType, hasOriginals = false } = shape
     const key = [headDim, valueDim, keyType, valueType, hasOriginals].join(' ')
@@ -43,7 +54,8 @@ export class SharedPool implements KvPool {
     const isLimited = this.maxBytes < Number.POSITIVE_INFINITY
     const freeBytes = isLimited ? () => this.maxBytes - this.usedBytes : undefined
     const { hadamard } = this.types
-    return new PagePool({ ...shape, hadamard, kernels: this.#kernels, pageSize: this.pageSize, freeBytes })
+    const reclaim = (isEnough: () => boolean): void => this.#reclaim(isEnough)
+    return new PagePool({ ...shape, hadamard, kernels: this.#kernels, pageSize: this.pageSize, freeBytes, reclaim })
   }
 
   checkIntegrity(): void {

@@ -13,6 +13,8 @@ export interface PagePoolOptions extends RowShape, Pick<RowTypes, 'hadamard'> {
   readonly pageSize: number
   /** Bytes that may still be taken; absent: as many as memory holds. */
   readonly freeBytes?: () => number
+  /** Asks those who hold what they could do without to let go of it, until it is enough. */
+  readonly reclaim?: (isEnough: () => boolean) => void
 }
 
 /** Something that holds pages: every entry counts as one reference. */
@@ -77,6 +79,7 @@ export class PagePool {
    * @throws KvasirError `out-of-memory`; nothing has changed then
    */
   ensure(count: number): void {
+    if (count > this.freePages) this.#options.reclaim?.(() => count <= this.freePages)
     if (count > this.freePages) {
       const message = `expected room for ${count} more pages of ${this.pageBytes} bytes, got ${this.freePages}`
       throw new KvasirError('out-of-memory', 'cache', `${message}: the pool is used up`)

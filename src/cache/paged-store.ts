@@ -2,6 +2,7 @@
  * Rows in pages of a pool, found through a table for each KV head: heads may have different lengths and hold no more
  * than that, forks share pages until one of them writes.
  */
+import type { SharedRows } from './contract.ts'
 import type { PageHolder, PagePool } from './page-pool.ts'
 import type { RowPlanes } from './plane.ts'
 import { type PageTable, PlaneStore, type StoreOptions } from './plane-store.ts'
@@ -159,6 +160,33 @@ export class PagedStore extends PlaneStore implements PageHolder {
     return { pages: this.#pages, pageSize: this.#pool.pageSize, stride: this.#stride }
   }
 
+  share(first: number, count: number): PageRun | undefined {
+    const { pageSize } = this.#pool
+    if (first % pageSize !== 0 || count % pageSize !== 0) return undefined
+    const [from, perHead] = [first / pageSize, count / pageSize]
+    const pages = new Int32Array(this.#counts.length * perHead)
+    for (const k of this.#counts.keys()) {
+      pages.set(this.#pages.subarray(k * this.#stride + from, k * this.#stride + from + perHead), k * perHead)
+    }
+    return new PageRun(this.#pool, pages)
+  }
+
+  adopt(run: SharedRows, length: number): boolean {
+    const { pageSize } = this.#pool
+    const numHeads = this.#counts.length
+    if (!(run instanceof PageRun) || run.pool !== this.#pool || run.pages.length % numHeads !== 0) return false
+    const perHead = run.pages.length / numHeads
+    if (length % pageSize !== 0 || !this.#counts.every((count) => count * pageSize === length)) return false
+    this.#widen(length + perHead * pageSize)
+    for (const [k, count] of this.#counts.entries()) {
+      const own = run.pages.subarray(k * perHead, (k + 1) * perHead)
+      for (const page of own) this.#pool.share(page)
+      this.#pages.set(own, k * this.#stride + count)
+      this.#counts[k] = count + perHead
+    }
+    return true
+  }
+
   fork(lengths: Int32Array): PagedStore {
     const copy = new PagedStore(this.#options)
     copy.#widen(this.#capacity)
@@ -178,5 +206,31 @@ export class PagedStore extends PlaneStore implements PageHolder {
   free(): void {
     this.release(new Int32Array(this.options.numKvHeads))
     this.#pool.leave(this)
+  }
+}
+
+/** Pages of some rows of all heads, `[K, pages]`, held besides those who use them. */
+class PageRun implements PageHolder, SharedRows {
+  readonly pool: PagePool
+  readonly pages: Int32Array
+
+  constructor(pool: PagePool, pages: Int32Array) {
+    this.pool = pool
+    this.pages = pages
+    pool.join(this)
+    for (const page of pages) pool.share(page)
+  }
+
+  get bytes(): number {
+    return this.pages.length * this.pool.pageBytes
+  }
+
+  heldPages(): Iterable<number> {
+    return this.pages
+  }
+
+  free(): void {
+    for (const page of this.pages) this.pool.release(page)
+    this.pool.leave(this)
   }
 }

@@ -44,6 +44,28 @@ export class RowColumn {
     }
   }
 
+  /** Rows from `from` on to lengths[k], `[K, rows]`. */
+  slice(lengths: Int32Array, from: number): Float32Array {
+    const count = (lengths[0] ?? from) - from
+    const rows = new Float32Array(lengths.length * count)
+    copyRows(
+      this.values.subarray(from),
+      this.#capacity,
+      rows,
+      count,
+      lengths.map((length) => length - from),
+    )
+    return rows
+  }
+
+  /** Writes rows `[K, rows]` after the first lengths[k]. */
+  fill(rows: Float32Array, lengths: Int32Array): void {
+    const count = rows.length / lengths.length
+    for (const [k, length] of lengths.entries()) {
+      this.values.set(rows.subarray(k * count, (k + 1) * count), k * this.#capacity + length)
+    }
+  }
+
   move(head: number, from: number, to: number): void {
     const base = head * this.#capacity
     this.values[base + to] = this.values[base + from] as number

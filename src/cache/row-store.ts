@@ -4,6 +4,7 @@
  * caches and policies see f32.
  */
 import type { AttendArgs, Kernels, KeyValueSegment, Rotation, WeighArgs } from '../kernels/index.ts'
+import type { SharedRows } from './contract.ts'
 import type { StateVisitor } from './snapshot/state.ts'
 
 /** Which source token goes to which row, for each KV head: counts[k] pairs (tokens[k, n], slots[k, n]). */
@@ -38,7 +39,8 @@ export interface RowStore {
   /** Bytes of the rows that this store holds, shared ones included. */
   readonly bytes: number
   /**
-   * Makes rows 0 .. lengths[k] - 1 of each head exist, and `numWrites` of each head writable.
+   * Makes rows 0 .. lengths[k] - 1 of each head exist, and `numWrites` of each head writable; 0: a length that is known
+   * long before its rows are written.
    * @throws KvasirError `out-of-memory`; nothing has changed then
    */
   reserve(lengths: Int32Array, numWrites: number): void
@@ -64,6 +66,13 @@ export interface RowStore {
   readonly isDivisible: boolean
   /** Rows `from` .. lengths[k] - 1 of each head as opaque bytes, one plane after the other; reading makes them exist. */
   visitRows(visitor: StateVisitor, lengths: Int32Array, from?: number): void
+  /**
+   * Rows `first` .. first + count - 1 of each head, held together with this store; only of stores that have pages.
+   * Undefined where they don't fill pages.
+   */
+  share?(first: number, count: number): SharedRows | undefined
+  /** Appends such rows after `length` rows of each head; false, and nothing has changed, where they don't fit. */
+  adopt?(rows: SharedRows, length: number): boolean
   /** Another store with the same rows. */
   fork(lengths: Int32Array): RowStore
   checkIntegrity(): void

@@ -1,7 +1,7 @@
 /** All layers of one sequence, as one cache. */
 import { checkInteger } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
-import type { CacheInfo, CacheOptions, KvCache, LayerCache, LayerExplanation } from './contract.ts'
+import type { CacheInfo, CacheOptions, KvCache, LayerCache, LayerExplanation, SharedRows } from './contract.ts'
 import { invalidState, type Stateful, type StateVisitor } from './snapshot/state.ts'
 import { TokenHistory } from './token-history.ts'
 
@@ -9,6 +9,7 @@ export class SequenceCache implements KvCache {
   readonly truncate: ((length: number) => void) | undefined
   readonly options: CacheOptions
   readonly visitTokens: KvCache['visitTokens']
+  readonly shareTokens: KvCache['shareTokens']
   readonly dependsOnChunks: boolean
   readonly #layers: readonly LayerCache[]
   readonly #tokens: TokenHistory
@@ -24,6 +25,7 @@ export class SequenceCache implements KvCache {
         for (const layer of layers) layer.visitTokens?.(...range)
       }
     }
+    if (layers.every((layer) => layer.shareTokens)) this.shareTokens = (...range) => this.#shareTokens(...range)
   }
 
   get numLayers(): number {
@@ -88,6 +90,33 @@ export class SequenceCache implements KvCache {
     if (first !== own) throw invalidState(`expected layers that have seen ${first} tokens, got one that has ${own}`)
   }
 
+  #shareTokens(first: number, count: number): SharedTokens | undefined {
+    const layers: SharedRows[] = []
+    for (const layer of this.#layers) {
+      const rows = layer.shareTokens?.(first, count)
+      if (rows) layers.push(rows)
+      else break
+    }
+    const shared = new SharedTokens(layers, this.#tokens.ids.slice(first, first + count))
+    if (layers.length === this.numLayers) return shared
+    shared.free()
+    return undefined
+  }
+
+  /** All layers or, when one can't, none. */
+  adoptTokens(rows: SharedRows): boolean {
+    if (!(rows instanceof SharedTokens) || rows.layers.length !== this.numLayers) return false
+    const before = this.seenTokens
+    const isTaken = this.#layers.every((layer, n) => layer.adoptTokens?.(rows.layers[n] as SharedRows) === true)
+    if (isTaken) this.#tokens.add(rows.ids)
+    else for (const layer of this.#layers) layer.truncate?.(before)
+    return isTaken
+  }
+
+  reserve(length: number): void {
+    for (const layer of this.#layers) layer.reserve?.(length)
+  }
+
   checkIntegrity(): void {
     for (const layer of this.#layers) layer.checkIntegrity?.()
   }
@@ -113,5 +142,24 @@ export class SequenceCache implements KvCache {
 
   dispose(): void {
     for (const layer of this.#layers) layer.dispose()
+  }
+}
+
+/** Tokens of all layers by reference. */
+class SharedTokens implements SharedRows {
+  readonly layers: readonly SharedRows[]
+  readonly ids: Int32Array
+
+  constructor(layers: readonly SharedRows[], ids: Int32Array) {
+    this.layers = layers
+    this.ids = ids
+  }
+
+  get bytes(): number {
+    return this.layers.reduce((sum, { bytes }) => sum + bytes, 0)
+  }
+
+  free(): void {
+    for (const rows of this.layers) rows.free()
   }
 }

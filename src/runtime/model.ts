@@ -1,10 +1,10 @@
 /** A loaded model: checks calls, queues them, and keeps caches consistent. */
 import { Tensor } from 'onnxruntime-node'
-import type { CacheOptions, CacheShape, KvCache } from '../cache/contract.ts'
+import type { CacheOptions, CacheShape, KvCache, KvPool } from '../cache/contract.ts'
 import type { SharedPrefixes } from '../cache/prefix/shared-prefixes.ts'
 import type { Kernels } from '../kernels/contract.ts'
 import type { ModelSpec } from '../onnx/index.ts'
-import { createKvCache } from '../policies/index.ts'
+import { createKvCache, createKvPool } from '../policies/index.ts'
 import { checkKeys } from '../tensor/check.ts'
 import { invalidArgument, KvasirError } from '../tensor/error.ts'
 import { checkTokens, planSteps, type Step } from './batch.ts'
@@ -65,6 +65,7 @@ export class LoadedModel implements CausalLM {
   readonly prefixes: SharedPrefixes | undefined
   readonly #parts: ModelParts
   readonly #queue = new TaskQueue()
+  readonly #pools = new Map<string, KvPool>()
   readonly #saved: SavedCaches
   /** Caches whose layers were left with differing lengths by a forward pass that failed. */
   readonly #broken = new WeakSet<KvCache>()
@@ -87,9 +88,19 @@ export class LoadedModel implements CausalLM {
     return this.#createCache(resolveCacheOptions(this.#parts.spec, { ...this.#parts.chosen, ...options }))
   }
 
-  #createCache(options: CacheOptions): KvCache {
-    const cache = createKvCache(this.#parts.kernels, this.shape, this.#parts.scorers.resolve(options))
+  #createCache(given: CacheOptions): KvCache {
+    const options = this.#parts.scorers.resolve({ ...given, ...this.#poolFor(given) })
+    const cache = createKvCache(this.#parts.kernels, this.shape, options)
     return this.#parts.runner.states?.wrap(cache) ?? cache
+  }
+
+  /** Prefixes are shared page by page by caches that have one pool. */
+  #poolFor({ storage, pool, kvDtype, kvDtypeK, kvDtypeV, residual, pageSize }: CacheOptions): { pool?: KvPool } {
+    if (!this.prefixes || pool || storage !== 'paged') return {}
+    const kind = { kvDtype, kvDtypeK, kvDtypeV, residual, pageSize }
+    const known = this.#pools.get(JSON.stringify(kind)) ?? createKvPool(this.#parts.kernels, kind)
+    this.#pools.set(JSON.stringify(kind), known)
+    return { pool: known }
   }
 
   async forward(batch: readonly BatchEntry[]): Promise<Tensor> {

@@ -23,7 +23,7 @@ export class KeyChain {
   keysOf(tokens: ArrayLike<number>): string[] {
     const size = this.#blockTokens
     const count = Math.floor(tokens.length / size)
-    const text = Int32Array.from({ length: count * size }, (_, i) => tokens[i] as number)
+    const text = new Int32Array(tokens).subarray(0, count * size)
     let common = 0
     while (common < Math.min(text.length, this.#tokens.length) && text[common] === this.#tokens[common]) common++
     this.#hashes.length = Math.min(this.#hashes.length, Math.floor(common / size))

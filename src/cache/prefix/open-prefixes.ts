@@ -47,7 +47,8 @@ export async function openSharedPrefixes(
     throw invalidArgument('cache', `${expected}, got ${checkpointTokens}`)
   }
   const store = await openTiers(tiers)
-  return new SharedPrefixes({ store, salt, fingerprint, maxTokens, blockTokens, checkpointTokens })
+  const heldBytes = tiers.find((tier) => tier.kind === 'ram')?.maxBytes ?? 0
+  return new SharedPrefixes({ store, heldBytes, salt, fingerprint, maxTokens, blockTokens, checkpointTokens })
 }
 
 const keys = ['ram', 'disk', 'redis', 'salt', 'blockTokens', 'checkpointTokens']

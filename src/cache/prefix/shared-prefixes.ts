@@ -12,10 +12,12 @@
 import { isKvasirError } from '../../tensor/error.ts'
 import type { KvCache } from '../contract.ts'
 import { decodeState, encodeState } from '../snapshot/codec.ts'
-import { invalidState, type Stateful } from '../snapshot/state.ts'
+import type { Stateful } from '../snapshot/state.ts'
 import type { TierStats } from '../tiers/contract.ts'
 import type { TieredStore } from '../tiers/tiered-store.ts'
+import { HeldBlocks, type HeldStats } from './held-blocks.ts'
 import { KeyChain } from './key-chain.ts'
+import { blockOf, stateOf } from './parts.ts'
 import { settingsOf } from './settings.ts'
 
 export interface SharedPrefixesOptions {
@@ -25,6 +27,8 @@ export interface SharedPrefixesOptions {
   readonly blockTokens: number
   /** Between two states of caches that forget; a multiple of `blockTokens`. */
   readonly checkpointTokens: number
+  /** Of blocks that are held by reference (default 0: none). */
+  readonly heldBytes?: number
   /** Of requests that name none. */
   readonly salt: string
   /** Longest text whose rows do not depend on its length: position tables of some models change. */
@@ -44,11 +48,16 @@ export interface Reading {
 
 /** Counts since opening. */
 export interface PrefixStats {
-  /** Tokens that were asked for, and those of them that were there. */
+  /** Prompts of which something was there, and those of which nothing was. */
+  readonly hits: number
+  readonly misses: number
+  /** Tokens of all these prompts, and those of them that were there. */
   readonly askedTokens: number
   readonly reusedTokens: number
   /** Blobs that were whole but not what they should be: of other tokens or settings. */
   readonly refused: number
+  /** Of caches in pages of a pool: blocks that are kept by reference. */
+  readonly pages: HeldStats
   readonly tiers: readonly TierStats[]
 }
 
@@ -58,12 +67,16 @@ const groupBlocks = 16
 export class SharedPrefixes {
   readonly #options: SharedPrefixesOptions
   readonly #chains = new WeakMap<KvCache, { readonly settings: string; readonly chain: KeyChain }>()
+  readonly #held: HeldBlocks
+  #hits = 0
+  #misses = 0
   #askedTokens = 0
   #reusedTokens = 0
   #refused = 0
 
   constructor(options: SharedPrefixesOptions) {
     this.#options = options
+    this.#held = new HeldBlocks(options.heldBytes ?? 0, options.blockTokens)
   }
 
   /**
@@ -71,39 +84,53 @@ export class SharedPrefixes {
    * logits are wanted. Returns how many tokens it holds then.
    */
   async reuse(cache: KvCache, tokens: ArrayLike<number>, reading: Reading): Promise<number> {
-    if (cache.seenTokens > 0 || tokens.length > this.#options.maxTokens) return 0
-    const keys = this.#keys(cache, tokens, reading)?.slice(
-      0,
-      Math.floor((tokens.length - 1) / this.#options.blockTokens),
-    )
-    if (!keys || keys.length === 0) return 0
+    const { blockTokens, maxTokens, store } = this.#options
+    if (cache.seenTokens > 0 || tokens.length > maxTokens) return 0
+    const text = new Int32Array(tokens)
+    const keys = this.#keys(cache, text, reading)?.slice(0, Math.floor((text.length - 1) / blockTokens))
+    if (!keys) return 0
     const blocks = cache.visitTokens
-      ? await this.#readBlocks(cache, tokens, keys)
-      : await this.#readState(cache, tokens, keys)
-    this.#options.store.touch(keys.slice(0, blocks))
-    this.#askedTokens += tokens.length
-    this.#reusedTokens += blocks * this.#options.blockTokens
-    return blocks * this.#options.blockTokens
+      ? await this.#readBlocks(cache, text, keys)
+      : await this.#readState(cache, text, keys)
+    store.touch(keys.slice(0, blocks))
+    if (blocks > 0) this.#hits++
+    else this.#misses++
+    this.#askedTokens += text.length
+    this.#reusedTokens += blocks * blockTokens
+    return blocks * blockTokens
   }
 
-  async #readBlocks(cache: KvCache, tokens: ArrayLike<number>, keys: readonly string[]): Promise<number> {
+  async #readBlocks(cache: KvCache, tokens: Int32Array, keys: readonly string[]): Promise<number> {
     const { store, blockTokens } = this.#options
-    for (let from = 0; from < keys.length; from += groupBlocks) {
+    const held = this.#held.takes(cache) ? this.#held.reuse(cache, tokens, keys) : 0
+    for (let from = held; from < keys.length; from += groupBlocks) {
       const bodies = await store.get(keys.slice(from, from + groupBlocks))
+      if (from === held && bodies[0] && !this.#reserve(cache, tokens.length)) return held
       for (const [n, body] of bodies.entries()) {
         const first = (from + n) * blockTokens
         if (!body || !this.#take(blockOf(cache, tokens, first, blockTokens), body)) {
           cache.truncate?.(first)
           return from + n
         }
-        cache.noteTokens?.(slice(tokens, first, blockTokens))
+        cache.noteTokens?.(tokens.subarray(first, first + blockTokens))
       }
     }
     return keys.length
   }
 
+  /** Room for the whole text, which will be read into the cache in any case: growing bit by bit copies it again. */
+  #reserve(cache: KvCache, length: number): boolean {
+    try {
+      cache.reserve?.(length)
+      return true
+    } catch (error) {
+      this.#refuse(error)
+      return false
+    }
+  }
+
   /** The longest beginning whose state is there. */
-  async #readState(cache: KvCache, tokens: ArrayLike<number>, keys: readonly string[]): Promise<number> {
+  async #readState(cache: KvCache, tokens: Int32Array, keys: readonly string[]): Promise<number> {
     const { store, blockTokens } = this.#options
     const isThere = await store.has(keys)
     for (let i = keys.length - 1; i >= 0; i--) {
@@ -143,9 +170,10 @@ export class SharedPrefixes {
     const { tokens } = cache
     if (!tokens || reading.textTokens > this.#options.maxTokens) return
     if (!cache.visitTokens && !this.#isCheckpoint(cache, reading)) return
-    const keys = this.#keys(cache, tokens, reading)
+    const text = new Int32Array(tokens)
+    const keys = this.#keys(cache, text, reading)
     if (!keys || keys.length === 0) return
-    if (cache.visitTokens) await this.#keepBlocks(cache, tokens, keys)
+    if (cache.visitTokens) await this.#keepBlocks(cache, text, keys)
     else await this.#keepState(cache, keys.at(-1) as string)
   }
 
@@ -156,12 +184,14 @@ export class SharedPrefixes {
     return seenTokens % checkpointTokens === 0 || seenTokens === lastBlockEnd(textTokens, blockTokens)
   }
 
-  async #keepBlocks(cache: KvCache, tokens: ArrayLike<number>, keys: readonly string[]): Promise<void> {
+  async #keepBlocks(cache: KvCache, tokens: Int32Array, keys: readonly string[]): Promise<void> {
     const { store, blockTokens } = this.#options
-    const isThere = await store.has(keys)
+    const isHeld = this.#held.takes(cache)
+    if (isHeld) this.#held.keep(cache, tokens, keys)
+    if (isHeld && !store.isLasting) return
+    const isThere = await store.has(keys, isHeld)
     for (const [i, key] of keys.entries()) {
-      if (isThere[i]) continue
-      this.#put(key, blockOf(cache, tokens, i * blockTokens, blockTokens))
+      if (!isThere[i]) this.#put(key, blockOf(cache, tokens, i * blockTokens, blockTokens), isHeld)
     }
     // Of a chain the first block is needed most.
     store.touch(keys)
@@ -172,9 +202,9 @@ export class SharedPrefixes {
     if (!isThere) this.#put(key, { visitState: (visitor) => cache.visitState?.(visitor) })
   }
 
-  #put(key: string, part: Stateful): void {
+  #put(key: string, part: Stateful, isHeld = false): void {
     try {
-      this.#options.store.put([{ key, parts: [encodeState(part)] }])
+      this.#options.store.put([{ key, parts: [encodeState(part)] }], isHeld)
     } catch (error) {
       this.#refuse(error)
     }
@@ -187,7 +217,7 @@ export class SharedPrefixes {
     this.#refused++
   }
 
-  #keys(cache: KvCache, tokens: ArrayLike<number>, { chunkSize, ...reading }: Reading): string[] | undefined {
+  #keys(cache: KvCache, tokens: Int32Array, { chunkSize, ...reading }: Reading): string[] | undefined {
     const { fingerprint, salt } = this.#options
     const settings = settingsOf(cache, { fingerprint, salt: reading.salt ?? salt, chunkSize })
     if (settings === undefined) return undefined
@@ -200,13 +230,17 @@ export class SharedPrefixes {
   }
 
   stats(): PrefixStats {
-    const { store } = this.#options
-    const counts = { askedTokens: this.#askedTokens, reusedTokens: this.#reusedTokens, refused: this.#refused }
-    return { ...counts, tiers: store.stats() }
+    return {
+      ...{ hits: this.#hits, misses: this.#misses },
+      ...{ askedTokens: this.#askedTokens, reusedTokens: this.#reusedTokens, refused: this.#refused },
+      pages: this.#held.stats(),
+      tiers: this.#options.store.stats(),
+    }
   }
 
   /** Waits until disk and Redis have what was kept. */
   close(): Promise<void> {
+    this.#held.close()
     return this.#options.store.close()
   }
 }
@@ -214,38 +248,4 @@ export class SharedPrefixes {
 /** Tokens that go before the last one of a text, in whole blocks. */
 function lastBlockEnd(textTokens: number, blockTokens: number): number {
   return Math.floor((textTokens - 1) / blockTokens) * blockTokens
-}
-
-function slice(tokens: ArrayLike<number>, first: number, count: number): Int32Array {
-  return Int32Array.from({ length: count }, (_, i) => tokens[first + i] as number)
-}
-
-/** The tokens of a block, then their rows. */
-function blockOf(cache: KvCache, tokens: ArrayLike<number>, first: number, count: number): Stateful {
-  return {
-    visitState(visitor) {
-      const ids = slice(tokens, first, count)
-      visitor.integers('token ids', ids, 0)
-      checkSame(ids, tokens, first)
-      cache.visitTokens?.(visitor, first, count)
-    },
-  }
-}
-
-/** The whole state of a cache that has seen `count` tokens. */
-function stateOf(cache: KvCache, tokens: ArrayLike<number>, count: number): Stateful {
-  return {
-    visitState(visitor) {
-      cache.visitState?.(visitor)
-      const ids = cache.tokens ?? []
-      if (ids.length !== count) throw invalidState(`expected a state after ${count} tokens, got ${ids.length}`)
-      checkSame(ids, tokens, 0)
-    },
-  }
-}
-
-function checkSame(ids: ArrayLike<number>, tokens: ArrayLike<number>, first: number): void {
-  for (let i = 0; i < ids.length; i++) {
-    if (ids[i] !== tokens[first + i]) throw invalidState(`expected token ${tokens[first + i]}, got ${ids[i]}`)
-  }
 }

@@ -1,6 +1,7 @@
 /**
  * Blobs in several tiers, fastest first. What is put goes to all of them, so that what one has to let go the next still
- * has; what a slower one finds is put into the faster ones. Every entry is checked when it is read.
+ * has; what a slower one finds is put into the faster ones. Every entry is checked when it comes into the memory of this
+ * process: one that was sealed here, or stayed here since it was read, is not summed up again.
  */
 import type { Blob, BlobTier, TierStats } from './contract.ts'
 import { openEntry, sealEntry } from './entry.ts'
@@ -8,6 +9,8 @@ import { openEntry, sealEntry } from './entry.ts'
 export class TieredStore {
   readonly #tiers: readonly BlobTier[]
   readonly #corrupt = new Map<BlobTier, number>()
+  /** Entries in this process's memory that are right. */
+  readonly #checked = new WeakSet<Uint8Array>()
   /** Wrong entries that are being deleted. */
   #cleaning: Promise<unknown> = Promise.resolve()
 
@@ -48,9 +51,10 @@ export class TieredStore {
     for (const [i, key] of keys.entries()) {
       const bytes = read[i]
       if (!bytes) continue
-      const body = openEntry(key, bytes)
+      const body = openEntry(key, bytes, this.#checked.has(bytes))
       if (body) {
         found.set(key, body)
+        this.#checked.add(bytes)
         for (const faster of this.#tiers.slice(0, index)) faster.put([{ key, bytes }])
       } else {
         this.#corrupt.set(tier, (this.#corrupt.get(tier) ?? 0) + 1)
@@ -68,10 +72,20 @@ export class TieredStore {
     for (const tier of this.#tiers) tier.touch?.(keys)
   }
 
+  /** Whether there is more than the memory of this process. */
+  get isLasting(): boolean {
+    return this.#tiersFor(true).length > 0
+  }
+
+  /** @param isHeld whether the caller has the blobs in memory, in a form of its own, so that RAM is left out */
+  #tiersFor(isHeld: boolean): readonly BlobTier[] {
+    return isHeld ? this.#tiers.filter(({ name }) => name !== 'ram') : this.#tiers
+  }
+
   /** Whether some tier has each of them, as far as can be told without reading. */
-  async has(keys: readonly string[]): Promise<boolean[]> {
+  async has(keys: readonly string[], isHeld = false): Promise<boolean[]> {
     const has = keys.map(() => false)
-    for (const tier of this.#tiers) {
+    for (const tier of this.#tiersFor(isHeld)) {
       const open = keys.flatMap((_, i) => (has[i] ? [] : [i]))
       if (open.length === 0) break
       const answers = await tier.has(open.map((i) => keys[i] as string))
@@ -84,9 +98,10 @@ export class TieredStore {
    * Copies blobs; disk and Redis have them later.
    * @throws KvasirError `invalid-argument` for a key that not every tier can have
    */
-  put(blobs: readonly Blob[]): void {
+  put(blobs: readonly Blob[], isHeld = false): void {
     const entries = blobs.map(sealEntry)
-    for (const tier of this.#tiers) tier.put(entries)
+    for (const { bytes } of entries) this.#checked.add(bytes)
+    for (const tier of this.#tiersFor(isHeld)) tier.put(entries)
   }
 
   async delete(keys: readonly string[]): Promise<void> {
