@@ -6,13 +6,12 @@
  */
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Database, RootDatabase } from 'lmdb'
 import { KvasirError } from '../../tensor/error.ts'
 import type { BlobTier, DiskOptions, SealedEntry, TierStats } from './contract.ts'
 import { Counts } from './counts.ts'
 import { checkDiskFile } from './disk-check.ts'
-import { DiskUsage } from './disk-usage.ts'
+import { DiskUsage, inBatch } from './disk-usage.ts'
 import { WriteQueue } from './write-queue.ts'
 
 const batchBytes = 4 * 2 ** 20
@@ -42,7 +41,13 @@ export class DiskTier implements BlobTier {
       await mkdir(path, { recursive: true })
       await checkDiskFile(join(path, 'data.mdb'))
       const { open } = await import('lmdb')
-      const environment = open<Buffer, string>({ path, encoding: 'binary', maxDbs: 2, noMemInit: false })
+      const environment = open<Buffer, string>({
+        path,
+        encoding: 'binary',
+        maxDbs: 2,
+        noMemInit: false,
+        eventTurnBatching: false,
+      })
       return new DiskTier(environment, options)
     } catch (cause) {
       if (cause instanceof KvasirError) throw cause
@@ -123,7 +128,7 @@ export class DiskTier implements BlobTier {
     await this.#batch(() => {
       this.#usage.writeTouched()
       for (const { key, bytes } of batch) {
-        void this.#entries.put(key, Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength))
+        inBatch(this.#entries.put(key, Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)))
         this.#usage.record(key, bytes.byteLength)
         this.#bytes += bytes.byteLength
       }
@@ -132,12 +137,17 @@ export class DiskTier implements BlobTier {
   }
 
   /**
-   * All or nothing, and on disk when it is over. Not LMDB's own queue of writes, which prints its errors and rejects
-   * promises that nobody has: a transaction of a few megabytes holds this thread for a few milliseconds.
+   * All or nothing, and on disk when it is over. LMDB's own thread writes: a transaction of this thread would hold it up,
+   * and when the thread is ended within one (`process.exit`), lmdb 3.5.6 waits for ever for the lock that it holds.
    */
   async #batch(operations: () => void): Promise<void> {
-    await nextTurn()
-    this.#environment.transactionSync(operations)
+    try {
+      await this.#environment.batch(operations)
+      await this.#environment.flushed
+    } catch (error) {
+      const { commitError } = error as { readonly commitError?: Promise<unknown> }
+      throw commitError ? await commitError.catch((cause: unknown) => cause) : error
+    }
   }
 
   async #makeRoom(): Promise<void> {
@@ -159,7 +169,7 @@ export class DiskTier implements BlobTier {
   }
 
   #remove(key: string): void {
-    void this.#entries.remove(key)
+    inBatch(this.#entries.remove(key))
     this.#usage.remove(key)
   }
 

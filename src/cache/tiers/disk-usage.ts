@@ -47,7 +47,7 @@ export class DiskUsage {
 
   remove(key: string): void {
     this.#touched.delete(key)
-    void this.#table.remove(key)
+    inBatch(this.#table.remove(key))
   }
 
   /** All entries, those of other processes too; what was used longest ago first. */
@@ -66,8 +66,13 @@ export class DiskUsage {
     const record = Buffer.alloc(recordBytes)
     record.writeDoubleLE(this.#last, 0)
     record.writeDoubleLE(bytes, 8)
-    void this.#table.put(key, record)
+    inBatch(this.#table.put(key, record))
   }
+}
+
+/** One write of a batch: whether it worked is what the promise of the batch says. */
+export function inBatch(write: Promise<unknown>): void {
+  write.catch(() => undefined)
 }
 
 function decode(record: Buffer | undefined): Use | undefined {

@@ -32,6 +32,20 @@ async function run(args: readonly string[], ms?: number): Promise<string[]> {
   return printed.split('\n').slice(0, -1)
 }
 
+/** The same script in a thread. */
+function startThread(args: readonly string[]): Worker {
+  const start = `import('tsx/esm/api').then(({ register }) => { register(); return import(${JSON.stringify(script)}) })`
+  return new Worker(start, { eval: true, execArgv: [], workerData: args })
+}
+
+function firstMessage(thread: Worker): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    thread.once('message', resolve)
+    thread.once('error', reject)
+    thread.once('exit', (code) => reject(new Error(`the thread ended with exit code ${code}`)))
+  })
+}
+
 const needsMount = 'mounting a small disk takes Linux and its administrator'
 
 /** Makes a folder a disk of 2 MiB; undefined where that can't be done. */
@@ -77,8 +91,8 @@ describe('blobs on disk', () => {
     const path = fresh()
     const store = await openDisk(path)
     const [key] = await run(['write', path, 'theirs', '1', '50000'])
-    expect(key).toBe('theirs-0-a')
-    expect((await store.get(['theirs-0-a']))[0]).toEqual(expect.objectContaining(bodyOf('theirs-0-a', 50_000)))
+    expect(key).toBe('theirs-0-0')
+    expect((await store.get(['theirs-0-0']))[0]).toEqual(expect.objectContaining(bodyOf('theirs-0-0', 50_000)))
     store.put([blobOf('ours', 70_000)])
     await store.flush()
     expect(await run(['read', path, 'ours', '70000'])).toEqual(['right'])
@@ -90,18 +104,20 @@ describe('blobs on disk', () => {
     const store = await openDisk(path)
     store.put([blobOf('ours', 3000)])
     await store.flush()
-    const start = `import('tsx/esm/api').then(({ register }) => { register(); return import(${JSON.stringify(script)}) })`
-    const worker = new Worker(start, { eval: true, execArgv: [], workerData: ['read', path, 'ours', '3000'] })
-    const messages: unknown[] = []
-    worker.on('message', (message) => messages.push(message))
-    // It ends by itself: lmdb 3.5.6 waits for ever for its own lock where a thread is terminated within a transaction.
-    const code = await new Promise((resolve, reject) => {
-      worker.once('error', reject)
-      worker.once('exit', resolve)
-    })
-    expect({ messages, code }).toEqual({ messages: ['right'], code: 0 })
+    const thread = startThread(['read', path, 'ours', '3000'])
+    expect(await firstMessage(thread)).toBe('right')
+    await thread.terminate()
     expect((await store.get(['ours']))[0]?.length).toBe(3000)
     await store.close()
+  })
+
+  it('are no reason to wait for a thread that is ended while it writes', async () => {
+    const threads = Array.from({ length: 4 }, () => startThread(['write', fresh(), 'a', '100000', '100', '400']))
+    await Promise.all(threads.map(firstMessage))
+    for (const thread of threads) {
+      await new Promise((resolve) => setTimeout(resolve, 20 * Math.random()))
+      await thread.terminate()
+    }
   })
 
   it('that were acknowledged survive a process that is killed at any moment', async () => {

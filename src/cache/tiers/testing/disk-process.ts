@@ -1,6 +1,6 @@
 /**
- * A process that uses a folder of blobs: `write FOLDER NAME COUNT LENGTH` puts blobs and prints the key of each when a
- * flush has acknowledged it; `read FOLDER KEY LENGTH` prints whether the blob is there and right.
+ * A process that uses a folder of blobs: `write FOLDER NAME COUNT LENGTH [PARTS]` puts blobs, PARTS (2) at a time, and
+ * prints the keys when a flush has acknowledged them; `read FOLDER KEY LENGTH` prints whether the blob is there and right.
  */
 import { writeSync } from 'node:fs'
 import { parentPort, workerData } from 'node:worker_threads'
@@ -15,9 +15,9 @@ const say = (line: string): void => {
 const store = await openTiers([{ kind: 'disk', path }])
 
 if (mode === 'write') {
-  const [count = 0, length = 0] = numbers.map(Number)
+  const [count = 0, length = 0, parts = 2] = numbers.map(Number)
   for (let i = 0; i < count; i++) {
-    const keys = [`${name}-${i}-a`, `${name}-${i}-b`]
+    const keys = Array.from({ length: parts }, (_, part) => `${name}-${i}-${part}`)
     store.put(keys.map((key) => blobOf(key, length)))
     if ((await store.flush()).length === 0) say(keys.join('\n'))
   }
