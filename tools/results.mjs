@@ -1,6 +1,7 @@
 /**
- * Measures what the README, bench/README.md and docs/evaluation.md claim and writes it there: `node tools/results.mjs`, best on an idle
- * machine. With names (`node tools/results.mjs attention`) only that is measured anew; with `--render` nothing is.
+ * Measures what the README, bench/README.md and docs/evaluation.md claim and writes it there: `node tools/results.mjs`,
+ * best on an idle machine. With names (`node tools/results.mjs attention`) only that is measured anew, and with
+ * `--only=WORDS` only those of its commands that contain the words (`generate --only=smollm2`); with `--render` nothing is.
  * Whole models (`generate`) are measured only when named: they take hours and gigabytes.
  *
  * Every figure comes from a command line of this package with --json; what they printed is kept in docs/results/, and
@@ -68,20 +69,27 @@ const usual = Object.keys(commands).filter((name) => name !== 'generate')
 if (process.argv[1] === fileURLToPath(import.meta.url)) process.exitCode = await main(process.argv.slice(2))
 
 async function main(words) {
-  const names = words.filter((word) => word !== '--render')
-  const unknown = names.find((name) => !Object.hasOwn(commands, name))
+  const names = words.filter((word) => !word.startsWith('--'))
+  const only = words.find((word) => word.startsWith('--only='))?.slice('--only='.length) ?? ''
+  const unknown =
+    names.find((name) => !Object.hasOwn(commands, name)) ??
+    words.find((word) => word.startsWith('--') && word !== '--render' && !word.startsWith('--only='))
   if (unknown !== undefined) {
-    say(`expected some of ${Object.keys(commands).join(', ')} or --render, got ${unknown}`)
+    say(`expected some of ${Object.keys(commands).join(', ')}, --render or --only=WORDS, got ${unknown}`)
+    return 2
+  }
+  if (only && !names.some((name) => separate.includes(name) && commands[name].some((text) => text.includes(only)))) {
+    say(`expected --only with words of a command of ${separate.join(', ')}, got ${only}`)
     return 2
   }
   if (!(await prepare())) return 1
   mkdirSync(folder, { recursive: true })
-  if (!words.includes('--render')) measure(names.length > 0 ? names : usual)
+  if (!words.includes('--render')) measure(names.length > 0 ? names : usual, only)
   render()
   return 0
 }
 
-function measure(names) {
+function measure(names, only) {
   const others = names.filter((name) => !separate.includes(name))
   if (others.length > 0) {
     const known = read(files.results, {})
@@ -93,14 +101,14 @@ function measure(names) {
     const runs = Object.fromEntries(others.map((name) => [name, runAll(name)]))
     writeFileSync(files.results, `${JSON.stringify({ ...known, machine, ...runs }, undefined, 2)}\n`)
   }
-  for (const name of separate.filter((known) => names.includes(known))) measureSeparately(name)
+  for (const name of separate.filter((known) => names.includes(known))) measureSeparately(name, only)
 }
 
 /** Kept after each command, since one takes minutes; what is not measured anew stays. */
-function measureSeparately(name) {
+function measureSeparately(name, only) {
   const wanted = commands[name].map((command) => `kvasir ${command}`)
   const runs = new Map(read(files[name], []).map((known) => [known.command, known]))
-  for (const command of commands[name]) {
+  for (const command of commands[name].filter((text) => text.includes(only))) {
     runs.set(`kvasir ${command}`, { command: `kvasir ${command}`, result: run(command) })
     // A line a command: these reports are long, and say themselves what they were made on.
     const lines = wanted.filter((known) => runs.has(known)).map((known) => JSON.stringify(runs.get(known)))
