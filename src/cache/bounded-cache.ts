@@ -6,7 +6,7 @@
 import type { KeyValueSegment, Memory, Rotation } from '../kernels/index.ts'
 import { KvasirError } from '../tensor/error.ts'
 import type { CacheInfo, LayerCache, LayerExplanation, LayerInput, ScoreTokens } from './contract.ts'
-import { type ArchiveOptions, PageArchive } from './hierarchical/page-archive.ts'
+import { type ArchiveOptions, PageArchive, recallingTokens } from './hierarchical/page-archive.ts'
 import { KeptHistory } from './kept-history.ts'
 import { createPlan, KeptState, type RetainPlan } from './kept-state.ts'
 import {
@@ -41,11 +41,10 @@ export interface BoundedCacheOptions extends LayerConfig {
 
 type NewInput = Omit<LayerInput, 'query'>
 
-/** Tokens of a chunk that are attended one by one where evicted tokens may come back. */
-const recallingTokens = 32
-
 export class BoundedCache implements LayerCache {
   readonly rotates: boolean
+  /** Short chunks see what comes back, long ones don't. */
+  readonly dependsOnChunks: boolean
   readonly #options: BoundedCacheOptions
   readonly #store: RowStore
   readonly #state: KeptState
@@ -76,8 +75,10 @@ export class BoundedCache implements LayerCache {
     this.#step = createPlan(K, window, 1)
     this.#scores = new Float32Array(K)
     this.#axis = rotates ? new PositionAxis(K, window, isRanked, window) : undefined
-    this.#history = isRanked || evictionLog > 0 ? new KeptHistory(K, window, evictionLog) : undefined
     this.#archive = archive ?? (options.archive && new PageArchive(options, usesBias, options.archive))
+    this.dependsOnChunks = this.#archive !== undefined
+    const isWatched = isRanked || evictionLog > 0 || this.#archive !== undefined
+    this.#history = isWatched ? new KeptHistory(K, window, evictionLog) : undefined
   }
 
   attend(input: LayerInput, output: Float32Array): void {
@@ -149,8 +150,9 @@ export class BoundedCache implements LayerCache {
   }
 
   #attendKept(input: Queries, output: Float32Array): void {
+    // First, since it may move the memory that segments are views of.
+    const recalled = this.#archive?.recall(input.query) ?? []
     const segments = this.#segments(this.#state.view.lengths, this.#seen - 1, this.#distances(this.#seen - 1))
-    const recalled = this.#archive?.recall(input.query, this.#state.view) ?? []
     this.#runAttention(input, output, [...segments, ...recalled], this.#axis?.forLast(1))
   }
 
@@ -247,7 +249,7 @@ export class BoundedCache implements LayerCache {
         }
       }
     }
-    this.#history?.record(this.#state.view, plan, { firstPosition, numTokens }, this.#axis)
+    this.#history?.record(this.#state.view, plan, { firstPosition, numTokens }, this.#axis, this.#archive)
     this.#axis?.apply(this.#store, this.#state.view.lengths)
     this.#store.settle()
   }
@@ -274,7 +276,7 @@ export class BoundedCache implements LayerCache {
       keptTokens,
       seenTokens: this.#seen,
       capacityUtilization: keptTokens / this.#options.window,
-      bytes: this.#store.bytes + (this.#bias?.byteLength ?? 0),
+      bytes: this.#store.bytes + (this.#bias?.byteLength ?? 0) + (this.#archive?.bytes ?? 0),
       fullBytes: bytesOfTokens(this.#options, this.#seen, this.#bias !== undefined),
       evictedTokens: this.#seen - keptTokens,
     }
@@ -311,7 +313,7 @@ export class BoundedCache implements LayerCache {
     this.#axis?.visitState(visitor, lengths)
     this.#history?.visitState(visitor, this.#state.view)
     visitor.fixed('recalls', this.#archive !== undefined)
-    this.#archive?.visitState(visitor)
+    this.#archive?.visitState(visitor, (head) => this.positions(head))
   }
 
   checkIntegrity(): void {

@@ -103,7 +103,7 @@ export interface Eviction {
   readonly seenTokens: number
 }
 
-/** Where a cache stands. Bytes are those of K and V (and of the bias), as allocated. */
+/** Where a cache stands. Bytes are those of K and V (and of the bias), as allocated, and of tokens that may come back. */
 export interface CacheInfo {
   /** Tokens that are held: the most of any head. */
   readonly keptTokens: number
@@ -246,10 +246,13 @@ export interface CacheOptions {
   readonly seed?: number
   /**
    * Pages of 16 evicted tokens that come back for each token and KV head, those that may matter most to its query. For
-   * policies that rank tokens by themselves, with original positions.
+   * every policy that evicts, with original positions.
    */
   readonly recall?: number
-  /** Bytes of K and V that evicted tokens may take in RAM, or wherever `recallStore` has them (default 256 MiB). */
+  /**
+   * Bytes that evicted tokens and what is remembered of them may take in RAM, or wherever `recallStore` has them
+   * (default 256 MiB, with `recallStore` 1 GiB; at most half of `kvBudget`).
+   */
   readonly recallBytes?: number
   /** Where evicted tokens go: tiers of RAM, disk and Redis (`openTiers`). */
   readonly recallStore?: TieredStore

@@ -1,10 +1,12 @@
 /**
  * What `retain` does not tell: which token left when a row was given to another. Kept beside the kept set as a copy of
- * positions and scores from before, for caches that log evictions or close the gaps that these leave.
+ * positions and scores from before, for caches that log evictions, close the gaps that these leave or
+ * let tokens come back.
  */
 import type { KeptSet } from '../kernels/index.ts'
 import type { Eviction } from './contract.ts'
 import { EvictionLog } from './eviction-log.ts'
+import type { PageArchive } from './hierarchical/page-archive.ts'
 import type { RetainPlan } from './kept-state.ts'
 import type { PositionAxis } from './position-axis.ts'
 import type { StateVisitor } from './snapshot/state.ts'
@@ -27,8 +29,16 @@ export class KeptHistory {
     { counts, slots, tokens, stride, tokenDeaths, rowDeaths }: RetainPlan,
     { firstPosition, numTokens }: { firstPosition: number; numTokens: number },
     axis: PositionAxis | undefined,
+    archive: PageArchive | undefined,
   ): void {
     const { numKvHeads, window } = kept
+    const leave = (head: number, position: number, score: number, seenTokens: number): void => {
+      this.#log.add(head, position, score, seenTokens)
+      archive?.leave(head, position)
+      const start = head * window
+      const positions = kept.positions.subarray(start, start + window)
+      axis?.closeGap(head, position, positions, kept.lengths[head] as number)
+    }
     for (let k = 0; k < numKvHeads; k++) {
       const base = k * window
       let stored = 0
@@ -37,7 +47,7 @@ export class KeptHistory {
         const gone = this.#positions[at] as number
         if (!Number.isNaN(gone)) {
           const death = rowDeaths ? (rowDeaths[at] as number) : 0
-          this.#leave(kept, k, gone, this.#scores[at] as number, firstPosition + death + 1, axis)
+          leave(k, gone, this.#scores[at] as number, firstPosition + death + 1)
         }
         this.#positions[at] = kept.positions[at] as number
         this.#scores[at] = kept.scores[at] as number
@@ -48,22 +58,9 @@ export class KeptHistory {
       for (let t = 0; t < numTokens; t++) {
         if (stayed.has(t)) continue
         const death = tokenDeaths[k * numTokens + t] as number
-        this.#leave(kept, k, firstPosition + t, Number.NaN, firstPosition + death + 1, axis)
+        leave(k, firstPosition + t, Number.NaN, firstPosition + death + 1)
       }
     }
-  }
-
-  #leave(
-    { positions, lengths, window }: KeptSet,
-    head: number,
-    position: number,
-    score: number,
-    seenTokens: number,
-    axis: PositionAxis | undefined,
-  ): void {
-    this.#log.add(head, position, score, seenTokens)
-    const base = head * window
-    axis?.closeGap(head, position, positions.subarray(base, base + window), lengths[head] as number)
   }
 
   evictions(isByAge: boolean): Eviction[] {

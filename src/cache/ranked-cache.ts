@@ -6,6 +6,7 @@
 import type { AttendArgs, KeyValueSegment } from '../kernels/index.ts'
 import type { CacheInfo, LayerCache, LayerExplanation, LayerInput } from './contract.ts'
 import { EvictionLog, scoreOf } from './eviction-log.ts'
+import { type ArchiveOptions, PageArchive, recallingTokens } from './hierarchical/page-archive.ts'
 import {
   attentionOf,
   bytesOfTokens,
@@ -38,6 +39,8 @@ export interface RankedCacheOptions extends LayerConfig {
   readonly interval: number
   readonly safeguard?: number
   readonly dynamic?: DynamicWindow
+  /** Evicted tokens come back by page; not with positions by rank. */
+  readonly archive?: ArchiveOptions
   readonly layer: number
 }
 
@@ -55,6 +58,7 @@ export class RankedCache implements LayerCache {
   readonly #ring: QueryRing | undefined
   readonly #sampler: QuerySampler | undefined
   readonly #log: EvictionLog
+  readonly #archive: PageArchive | undefined
   /** Rows that each head may have before it is ranked, with a dynamic window. */
   readonly #limits: Int32Array
   /** The single-token step reuses these. */
@@ -69,7 +73,13 @@ export class RankedCache implements LayerCache {
   /** How many queries are behind what `mass` holds. */
   readonly #massQueries: number
 
-  constructor(options: RankedCacheOptions, hasImportance: boolean, store?: RowStore, rows?: RankedRows) {
+  constructor(
+    options: RankedCacheOptions,
+    hasImportance: boolean,
+    store?: RowStore,
+    rows?: RankedRows,
+    archive?: PageArchive,
+  ) {
     const { kernels, shape, retention, window, rotates = false, isRanked = false, dynamic } = options
     const K = shape.numKvHeads
     const needs = retention.kind === 'rescoring' ? retention.needs : {}
@@ -94,6 +104,7 @@ export class RankedCache implements LayerCache {
     const isSteady = !shape.isShared && !(isRanked && hasImportance)
     this.#tally = queries > 0 && isSteady ? new MassTally(kernels, K, queries) : undefined
     this.#logits = new ScratchFloats(kernels)
+    this.#archive = archive ?? (options.archive && new PageArchive(options, hasImportance, options.archive))
   }
 
   attend(input: LayerInput, output: Float32Array): void {
@@ -102,10 +113,28 @@ export class RankedCache implements LayerCache {
     this.#axis?.use(input.rotary)
     if (this.#options.shape.isShared) this.#compress()
     if (numTokens === 0) return
+    if (this.#recalls(numTokens)) {
+      this.#attendSteps(input, output)
+      return
+    }
     const args = this.#changesRanks(input) ? this.#attendSingly(input, output) : this.#attendChunk(input, output)
     if (this.#options.shape.isShared) return
     this.#compress(args)
     this.#store.settle()
+  }
+
+  /** Short chunks are questions, which pages are recalled for; longer ones are read as though nothing came back. */
+  #recalls(numTokens: number): boolean {
+    // Other layers ask again with all tokens of a chunk.
+    return this.#archive !== undefined && numTokens > 1 && numTokens <= recallingTokens && !this.#options.shape.isShared
+  }
+
+  #attendSteps(input: LayerInput, output: Float32Array): void {
+    const { shape } = this.#options
+    const size = shape.numHeads * shape.valueDim
+    for (let t = 0; t < input.numTokens; t++) {
+      this.attend(tokenOf(shape, input, t), output.subarray(t * size, (t + 1) * size))
+    }
   }
 
   /** Takes tokens in without attending: rankings that look at queries see those of earlier calls only. */
@@ -146,11 +175,19 @@ export class RankedCache implements LayerCache {
     const args = (): AttendArgs => this.#attendArgs(input, output, firsts, lse)
     const { kernels } = this.#options
     const { mass } = this.#rows
-    const kept = () => (numTokens === 1 && (mass || isTallied) ? this.#withLogits(args()) : args())
-    kernels.attend(kept())
+    // First, since it may move the memory that arguments are views of.
+    const recalled = this.#recalled(input)
+    const leavesLogits = numTokens === 1 && recalled.length === 0 && (mass || isTallied)
+    const kept = () => (leavesLogits ? this.#withLogits(args()) : args())
+    kernels.attend(seeingToo(kept(), recalled))
     if (mass) weighRows(kernels, this.#store, kept(), mass.values)
     if (this.#tally && isTallied) weighRows(kernels, this.#store, kept(), this.#tally.values)
     return args
+  }
+
+  /** What the query of a single token sees besides the kept rows. */
+  #recalled({ query, numTokens }: Queries): KeyValueSegment[] {
+    return numTokens === 1 && this.#archive ? this.#archive.recall(query, this.#axis?.forLast(1)) : []
   }
 
   /** A query that leaves its logits is weighed without products of its own. */
@@ -163,7 +200,8 @@ export class RankedCache implements LayerCache {
     checkInput(this.#options, false, input, output, true)
     this.#axis?.use(input.rotary)
     const firsts = Int32Array.from(this.#rows.lengths, (length, k) => length - this.#newRows(k, input.numTokens))
-    this.#options.kernels.attend(this.#attendArgs(input, output, firsts))
+    const recalled = this.#recalled(input)
+    this.#options.kernels.attend(seeingToo(this.#attendArgs(input, output, firsts), recalled))
   }
 
   /** Rows of a head that the last T tokens took. */
@@ -192,10 +230,14 @@ export class RankedCache implements LayerCache {
     list.counts.fill(0)
     const turn = this.#axis?.forNext(numTokens)
     this.#axis?.advance(numTokens)
+    this.#archive?.add(input, turn)
     for (let k = 0; k < K; k++) {
       for (let t = 0; t < numTokens; t++) {
         const bias = importance?.[t * K + k] ?? 0
-        if (bias === Number.NEGATIVE_INFINITY && this.#hasImportance) continue
+        if (bias === Number.NEGATIVE_INFINITY && this.#hasImportance) {
+          this.#archive?.leave(k, this.#seen + t)
+          continue
+        }
         const n = k * numTokens + (list.counts[k] as number)
         list.tokens[n] = t
         list.slots[n] = this.#rows.lengths[k] as number
@@ -383,6 +425,7 @@ export class RankedCache implements LayerCache {
       if (flags[n]) continue
       const row = order[n] as number
       this.#log.add(head, this.#rows.position(head, row), this.#rows.score(head, row), this.#seen)
+      this.#archive?.leave(head, this.#rows.position(head, row))
     }
     this.#rows.keep(head, flags, (from, to) => {
       this.#store.move(head, from, to)
@@ -402,7 +445,7 @@ export class RankedCache implements LayerCache {
       seenTokens: this.#seen,
       capacityUtilization:
         this.#rows.lengths.reduce((a, b) => a + b, 0) / (this.#rows.lengths.length * this.#options.window),
-      bytes: this.#store.bytes + this.#rows.bytes,
+      bytes: this.#store.bytes + this.#rows.bytes + (this.#archive?.bytes ?? 0),
       fullBytes: bytesOfTokens(this.#options, this.#seen, this.#hasImportance),
       evictedTokens: this.#seen - keptTokens,
     }
@@ -413,7 +456,7 @@ export class RankedCache implements LayerCache {
       positions: this.positions(k),
       scores: Array.from(this.#rows.order(k), (row) => scoreOf(this.#rows.score(k, row))),
     }))
-    return { heads, evicted: this.#log.entries }
+    return { heads, evicted: this.#log.entries, ...(this.#archive && { recall: this.#archive.counts }) }
   }
 
   visitState(visitor: StateVisitor): void {
@@ -436,6 +479,8 @@ export class RankedCache implements LayerCache {
     this.#tally?.visitState(visitor, lengths, this.#store.capacity)
     this.#sampler?.visitState(visitor)
     this.#log.visitState(visitor)
+    visitor.fixed('recalls', this.#archive !== undefined)
+    this.#archive?.visitState(visitor, (head) => this.positions(head))
   }
 
   checkIntegrity(): void {
@@ -452,13 +497,15 @@ export class RankedCache implements LayerCache {
     this.#tally?.clear()
     this.#sampler?.clear()
     this.#log.clear()
+    this.#archive?.reset()
     this.#limits.fill(this.#options.dynamic?.least ?? this.#options.window)
     this.#seen = 0
   }
 
   fork(): RankedCache {
     const store = this.#store.fork(this.#rows.lengths)
-    const copy = new RankedCache(this.#options, this.#hasImportance, store, this.#rows.fork(store.capacity))
+    const [rows, archive] = [this.#rows.fork(store.capacity), this.#archive?.fork()]
+    const copy = new RankedCache(this.#options, this.#hasImportance, store, rows, archive)
     if (this.#axis) copy.#axis?.copyFrom(this.#axis)
     copy.#axis?.resize(store.capacity, this.#rows.lengths)
     if (this.#ring) copy.#ring?.copyFrom(this.#ring)
@@ -475,7 +522,12 @@ export class RankedCache implements LayerCache {
     this.#rows.free()
     this.#tally?.free()
     this.#logits.free()
+    this.#archive?.dispose()
   }
+}
+
+function seeingToo(args: AttendArgs, others: readonly KeyValueSegment[]): AttendArgs {
+  return others.length === 0 ? args : { ...args, segments: [...args.segments, ...others] }
 }
 
 /** Where new tokens go: the lengths of heads before them, and their rows. */

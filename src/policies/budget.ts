@@ -4,6 +4,7 @@ import { boundedTypes, bytesOfRow, residualTypes, rowTypesOf } from '../cache/ro
 import { invalidArgument } from '../tensor/error.ts'
 import type { ChosenPolicy } from './choice.ts'
 import { pyramidBudgets } from './pyramidkv.ts'
+import { planRecall } from './recall.ts'
 
 /** Most rows a head: row numbers are 32-bit and a window beyond this is a mistake. */
 export const maxWindow = 1 << 24
@@ -80,10 +81,11 @@ export function planWindows(
   if (kvBudget === undefined) {
     return window === undefined ? undefined : { window, windows: windowsFor(window, shape, policy) }
   }
+  const recalled = planRecall(shape, options)?.bytes ?? 0
   const bytesAt = (rows: number) =>
     windowsFor(rows, shape, policy).reduce((sum, own, index) => {
       return sum + layerBytes(shape.layers[index] as LayerShape, own, options, facts)
-    }, 0)
+    }, recalled)
   let low = 0
   let high = window ?? maxWindow
   while (low < high) {

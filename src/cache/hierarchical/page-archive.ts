@@ -4,14 +4,16 @@
  * still holds. Pages are written when they are full, so an eviction costs nothing. A page that is lost or damaged is not
  * recalled, and that is all that it costs.
  */
-import type { KeptSet, KeyValueSegment } from '../../kernels/index.ts'
+import type { KeyValueSegment, Rotation } from '../../kernels/index.ts'
 import type { LayerInput } from '../contract.ts'
-import { createStore, type LayerConfig } from '../layout.ts'
-import { appendedRows, type RowStore } from '../row-store.ts'
+import type { LayerConfig } from '../layout.ts'
 import type { StateVisitor } from '../snapshot/state.ts'
 import type { TieredStore } from '../tiers/tiered-store.ts'
-import { fillPages, pageOf, pageTokens } from './page-bytes.ts'
-import { PageSummary } from './page-summary.ts'
+import { OpenPage } from './open-page.ts'
+import { factsOf, keyOf, type Page, type RememberedPage } from './page.ts'
+import { pageTokens } from './page-bytes.ts'
+import { PageList } from './page-list.ts'
+import { RecalledRows } from './recalled-rows.ts'
 
 export interface ArchiveOptions {
   readonly store: TieredStore
@@ -19,16 +21,8 @@ export interface ArchiveOptions {
   readonly recall: number
   /** Pages that are remembered; the oldest go first. */
   readonly maxPages: number
-}
-
-/** A full page. Never changed, so forks share it. */
-interface Page {
-  /** Its first position over P. */
-  readonly number: number
-  readonly key: string
-  readonly summary: PageSummary
-  /** `[K]`: 1 where the rows of a head were not to be had. */
-  readonly lost: Uint8Array
+  /** Bytes of RAM that the pages of a layer take at most. */
+  readonly ramBytes: number
 }
 
 /** Counts since the cache was made. */
@@ -37,9 +31,15 @@ export interface RecallCounts {
   readonly pages: number
   /** Pages of a head that were attended. */
   readonly recalled: number
-  /** Pages of a head that were wanted and lost. */
+  /** Pages of a head that were wanted and not to be had. */
   readonly missed: number
 }
+
+/** Tokens of a chunk that are attended one by one, since evicted tokens may come back for each. */
+export const recallingTokens = 32
+
+/** Tokens until a page that was not to be had is asked for again: a tier that failed may be well again. */
+const patience = 256
 
 let numArchives = 0
 
@@ -47,222 +47,196 @@ export class PageArchive {
   readonly #config: LayerConfig
   readonly #options: ArchiveOptions
   readonly #hasBias: boolean
-  /** The tokens after the last full page. */
-  readonly #open: RowStore
-  #openSummary: PageSummary
-  readonly #recalled: RowStore
-  #pages: Page[] = []
+  readonly #open: OpenPage
+  readonly #recalled: RecalledRows
+  readonly #pages: PageList
   #seen = 0
   #numWritten = 0
   readonly #pageBytes: number
   readonly #name = `recall/${process.pid}-${Date.now().toString(36)}-${numArchives++}`
   readonly #counts = { recalled: 0, missed: 0 }
+  /** Keys that slower tiers are looking for. */
+  readonly #asked = new Set<string>()
 
-  constructor(config: LayerConfig, hasBias: boolean, options: ArchiveOptions, open?: RowStore) {
-    const { numKvHeads, headDim } = config.shape
+  constructor(config: LayerConfig, hasBias: boolean, options: ArchiveOptions, open?: OpenPage) {
+    const { kernels, shape } = config
     this.#config = { ...config, pool: undefined, residualPool: undefined, residual: 0, isRanked: false }
     this.#options = options
     this.#hasBias = hasBias
-    this.#open = open ?? createStore(this.#config, pageTokens)
-    this.#recalled = createStore(this.#config, options.recall * pageTokens)
-    this.#openSummary = new PageSummary(numKvHeads, headDim)
-    this.#pageBytes = pageOf(this.#open, 0, numKvHeads).reduce((sum, { length }) => sum + length, 0)
+    this.#open = open ?? new OpenPage(this.#config, hasBias)
+    this.#pageBytes = this.#open.bytesOf(0).reduce((sum, { length }) => sum + length, 0)
+    this.#recalled = new RecalledRows(this.#config, options.store, options.recall, this.#pageBytes)
+    this.#pages = new PageList(kernels, shape, options.maxPages, (page) => this.#forget(page))
   }
 
   get counts(): RecallCounts {
-    return { pages: this.#pages.length, ...this.#counts }
+    return { pages: this.#pages.entries.length, ...this.#counts }
   }
 
-  /** Takes in tokens, keys as attention reads them. */
-  add({ key, value, importance, numTokens }: Omit<LayerInput, 'query'>): void {
-    const { numKvHeads: K, headDim: D, valueDim: E } = this.#config.shape
-    for (let t = 0; t < numTokens; ) {
-      const first = this.#seen % pageTokens
-      const count = Math.min(pageTokens - first, numTokens - t)
-      const part = (array: Float32Array, size: number): Float32Array => array.subarray(t * size, (t + count) * size)
-      const rows = { key: part(key, K * D), value: part(value, K * E), numTokens: count }
-      this.#open.write(rows, appendedRows(new Int32Array(K).fill(first), count))
-      for (let n = 0; n < count; n++) {
-        const bias = this.#hasBias ? importance?.subarray((t + n) * K, (t + n + 1) * K) : undefined
-        this.#openSummary.add(first + n, rows.key.subarray(n * K * D, (n + 1) * K * D), bias)
-      }
+  /** In RAM: pages there at most, their bounds, and the rows of those that came back last. */
+  get bytes(): number {
+    const pages = this.#pages.entries.length * this.#config.shape.numKvHeads * this.#pageBytes
+    const rows = this.#open.bytes + this.#recalled.bytes
+    return rows + this.#pages.bytes + Math.min(pages, this.#options.ramBytes)
+  }
+
+  /** Takes in tokens that the cache holds, until `leave` says otherwise. With `turn`, keys are rotated on their way in. */
+  add(input: Omit<LayerInput, 'query'>, turn?: Rotation): void {
+    for (let t = 0; t < input.numTokens; ) {
+      const count = this.#open.add(input, t, turn)
       this.#seen += count
       t += count
-      if (this.#seen % pageTokens === 0) this.#close()
+      if (this.#open.length === pageTokens) this.#close()
     }
   }
 
+  /** The page that was open is full. */
   #close(): void {
-    const { numKvHeads, headDim } = this.#config.shape
-    const number = this.#seen / pageTokens - 1
-    const page = this.#page(number, this.#openSummary)
-    const keys = Array.from({ length: numKvHeads }, (_, k) => keyOf(page, k))
-    this.#options.store.put(keys.map((key, k) => ({ key, parts: pageOf(this.#open, k, numKvHeads) })))
-    this.#pages.push(page)
-    if (this.#pages.length > this.#options.maxPages) this.#pages.shift()
-    this.#openSummary = new PageSummary(numKvHeads, headDim)
+    const { bias, kept } = this.#open.facts()
+    const page = this.#page(this.#seen / pageTokens - 1, bias)
+    this.#options.store.put(Array.from(kept, (_, k) => ({ key: keyOf(page, k), parts: this.#open.bytesOf(k) })))
+    this.#pages.push({ page, kept }, (k) => this.#open.keysOf(k))
+    this.#open.clear()
   }
 
   /** A key is never used again, even after `reset`: forks may still have what is under it. */
-  #page(number: number, summary: PageSummary): Page {
-    const lost = new Uint8Array(this.#config.shape.numKvHeads)
-    return { number, key: `${this.#name}/${this.#numWritten++}`, summary, lost }
+  #page(number: number, bias: Float32Array | undefined): Page {
+    const askAgain = new Float64Array(this.#config.shape.numKvHeads)
+    return { number, key: `${this.#name}/${this.#numWritten++}`, bias, askAgain, holders: 1 }
+  }
+
+  /** What nobody remembers makes room in the tiers. */
+  #forget(page: Page): void {
+    const keys = Array.from(page.askAgain, (_, k) => keyOf(page, k))
+    this.#options.store.delete(keys).catch(() => undefined) // it goes when its tier needs the room
+  }
+
+  /** A head no longer holds the token at a position. */
+  leave(head: number, position: number): void {
+    const [number, place] = [Math.floor(position / pageTokens), position % pageTokens]
+    if (number < Math.floor(this.#seen / pageTokens)) this.#pages.leave(number, head, place, this.#seen)
+    else this.#open.leave(head, place)
   }
 
   /**
    * What a query sees besides the kept rows.
    * @param query `[H, D]`
+   * @param turn what rotates it, where that has not been
    */
-  recall(query: Float32Array, kept: KeptSet): KeyValueSegment[] {
-    const masks = this.#keptRows(kept)
-    const chosen = masks.map((mask, k) => this.#choose(k, this.#queriesOf(query, k), mask))
-    const loaded = chosen.map((pages, k) => this.#load(k, pages))
-    const lengths = fillPages(
-      this.#recalled,
-      loaded.map((pages) => pages.map(({ rows }) => rows)),
-    )
-    const segments: KeyValueSegment[] = []
-    if (lengths.some((length) => length > 0)) {
-      segments.push(...this.#segment(this.#recalled, lengths, (k, n) => loaded[k]![n]!.page, masks))
-    }
-    const left = this.#seen % pageTokens
-    const number = (this.#seen - left) / pageTokens
-    if (masks.some((mask) => mask[number] !== (1 << left) - 1)) {
-      const open = new Int32Array(masks.length).fill(left)
-      segments.push(...this.#segment(this.#open, open, () => ({ number, summary: this.#openSummary }), masks))
-    }
-    return segments
+  recall(query: Float32Array, turn?: Rotation): KeyValueSegment[] {
+    const { shape } = this.#config
+    const seen = this.#seen
+    this.#pages.pass(seen)
+    const chosen = this.#pages.choose(this.#turned(query, turn), this.#options.recall)
+    const loaded = chosen.map((entries, k) => this.#load(k, entries))
+    const lengths = Int32Array.from({ length: shape.numKvHeads }, (_, k) => (loaded[k]?.length ?? 0) * pageTokens)
+    if (lengths.every((length) => length === 0)) return this.#open.segments(seen)
+    const sizes = { capacity: this.#recalled.capacity, lengths, seen, shape }
+    const facts = factsOf(sizes, (k, n) => loaded[k]?.[n] as RememberedPage)
+    return [...this.#recalled.segments(lengths, facts), ...this.#open.segments(seen)]
   }
 
-  /** `[K]`: for each page a bit a token that the cache holds. */
-  #keptRows({ positions, lengths, window }: KeptSet): Int32Array[] {
-    const numPages = Math.floor(this.#seen / pageTokens) + 1
-    return Array.from(lengths, (length, k) => {
-      const mask = new Int32Array(numPages)
-      for (let row = k * window; row < k * window + length; row++) {
-        const position = positions[row] as number
-        const number = Math.floor(position / pageTokens)
-        mask[number] = (mask[number] as number) | (1 << (position % pageTokens))
-      }
-      return mask
-    })
+  #turned(query: Float32Array, turn: Rotation | undefined): Float32Array {
+    if (!turn) return query
+    const { numHeads, headDim } = this.#config.shape
+    const vectors = query.slice(0, numHeads * headDim)
+    this.#config.kernels.rotate({ ...turn, vectors, numTokens: 1, numHeads, headDim })
+    return vectors
   }
 
-  #queriesOf(query: Float32Array, head: number): Float32Array {
-    const { numHeads, numKvHeads, headDim } = this.#config.shape
-    const size = (numHeads / numKvHeads) * headDim
-    return query.subarray(head * size, (head + 1) * size)
-  }
-
-  /** The pages with the highest bounds, by position; of equal ones the newer. */
-  #choose(head: number, queries: Float32Array, mask: Int32Array): Page[] {
-    const { headDim, scale = 1 / Math.sqrt(headDim) } = this.#config.shape
-    const all = (1 << pageTokens) - 1
-    const open = this.#pages.filter(({ number, lost }) => !lost[head] && mask[number] !== all)
-    if (open.length <= this.#options.recall) return open
-    const ranked = open.map((page) => ({ page, bound: page.summary.bound(head, queries, scale) }))
-    ranked.sort((a, b) => b.bound - a.bound || b.page.number - a.page.number)
-    const best = ranked.slice(0, this.#options.recall).map(({ page }) => page)
-    return best.sort((a, b) => a.number - b.number)
-  }
-
-  #load(head: number, pages: readonly Page[]): { page: Page; rows: Uint8Array }[] {
-    const keys = pages.map((page) => keyOf(page, head))
-    const found = this.#options.store.getNow(keys)
-    return pages.flatMap((page, i) => {
-      const rows = found[i]
-      if (rows?.length === this.#pageBytes) {
-        this.#counts.recalled++
-        return [{ page, rows }]
-      }
-      this.#counts.missed++
-      this.#fetch(page, head)
-      return []
-    })
+  #load(head: number, entries: readonly RememberedPage[]): RememberedPage[] {
+    const pages = entries.map(({ page }) => page)
+    const there = new Set(this.#recalled.load(head, pages, (page) => this.#fetch(page, head)))
+    this.#counts.recalled += there.size
+    return entries.filter(({ page }) => there.has(page))
   }
 
   /** A slower tier may have it: then a faster one has it for one of the next queries. */
   #fetch(page: Page, head: number): void {
-    void this.#options.store.get([keyOf(page, head)]).then(([rows]) => {
-      if (rows?.length !== this.#pageBytes) page.lost[head] = 1
-    })
-  }
-
-  /** Rows that the cache holds are hidden: it attends to them itself. */
-  #segment(
-    store: RowStore,
-    lengths: Int32Array,
-    pageAt: (head: number, n: number) => Pick<Page, 'number' | 'summary'>,
-    masks: readonly Int32Array[],
-  ): KeyValueSegment[] {
-    const { capacity } = store
-    const bias = new Float32Array(lengths.length * capacity)
-    const positions = new Int32Array(lengths.length * capacity)
-    for (const [k, length] of lengths.entries()) {
-      for (let row = 0; row < length; row++) {
-        const { number, summary } = pageAt(k, Math.floor(row / pageTokens))
-        const place = row % pageTokens
-        const isKept = ((masks[k]?.[number] as number) >> place) & 1
-        const own = summary.bias[k * pageTokens + place] as number
-        bias[k * capacity + row] = isKept ? Number.NEGATIVE_INFINITY : own
-        positions[k * capacity + row] = number * pageTokens + place - (this.#seen - 1)
-      }
+    const key = keyOf(page, head)
+    this.#counts.missed++
+    if (this.#asked.has(key)) return
+    this.#asked.add(key)
+    const settle = (rows: Uint8Array | undefined): void => {
+      this.#asked.delete(key)
+      if (rows?.length === this.#pageBytes) return
+      page.askAgain[head] = this.#seen + patience
+      this.#pages.wait(page, head, this.#seen)
     }
-    const places = this.#config.shape.alibiSlopes && { positions }
-    return store.segments(lengths, { bias, ...places, origin: this.#seen - 1 })
+    this.#options.store.get([key]).then(
+      ([rows]) => settle(rows),
+      () => settle(undefined),
+    )
   }
 
-  visitState(visitor: StateVisitor): void {
-    const { numKvHeads, headDim } = this.#config.shape
+  /** @param positions those that a head of the cache holds, which are known when the state is read */
+  visitState(visitor: StateVisitor, positions: (head: number) => readonly number[]): void {
+    const { numKvHeads: K, headDim } = this.#config.shape
     visitor.fixed('recalled pages', this.#options.recall)
     this.#seen = visitor.integer('archived tokens', this.#seen, 0)
-    this.#openSummary.visitState(visitor)
-    this.#open.visitRows(visitor, new Int32Array(numKvHeads).fill(this.#seen % pageTokens))
-    const count = visitor.integer('pages', this.#pages.length, 0, this.#options.maxPages)
-    for (let n = 0; n < count; n++) {
-      const page = this.#pages[n]
-      const number = visitor.integer('the number of a page', page?.number ?? 0, 0, Math.floor(this.#seen / pageTokens))
-      const summary = page?.summary ?? new PageSummary(numKvHeads, headDim)
-      summary.visitState(visitor)
-      const own = page ?? this.#page(number, summary)
-      if (!page) this.#pages.push(own)
-      for (let k = 0; k < numKvHeads; k++) this.#visitPage(visitor, own, k)
-    }
+    this.#open.visitState(visitor, this.#seen % pageTokens)
+    const next = Math.floor(this.#seen / pageTokens)
+    const most = Math.min(this.#options.maxPages, next)
+    const count = visitor.integer('pages that recallBytes has room for', this.#pages.entries.length, 0, most)
+    visitor.expect('bounds of pages', count * K * 4 * headDim)
+    if (visitor.isReading) this.#pages.expect(count, next)
+    const entries = Array.from({ length: count }, (_, n) => this.#visitPage(visitor, n, next - count + n))
+    if (!visitor.isReading) return
+    this.#mark(entries, next, positions)
+    this.#pages.restore(entries, this.#seen)
   }
 
-  #visitPage(visitor: StateVisitor, page: Page, head: number): void {
+  #visitPage(visitor: StateVisitor, n: number, number: number): RememberedPage {
+    const { numKvHeads: K } = this.#config.shape
+    const bias = this.#hasBias ? new Float32Array(K * pageTokens) : undefined
+    const entry = this.#pages.entries[n] ?? { page: this.#page(number, bias), kept: new Uint16Array(K) }
+    if (entry.page.bias) visitor.numbers(entry.page.bias)
+    for (let k = 0; k < K; k++) {
+      this.#pages.visitBounds(visitor, number, k)
+      this.#visitRows(visitor, entry.page, k)
+    }
+    return entry
+  }
+
+  #visitRows(visitor: StateVisitor, page: Page, head: number): void {
     const key = keyOf(page, head)
     const [rows] = visitor.isReading ? [undefined] : this.#options.store.getNow([key])
     const isThere = visitor.integer('whether a page is there', rows?.length === this.#pageBytes ? 1 : 0, 0, 1) === 1
-    if (visitor.isReading && !isThere) page.lost[head] = 1
+    if (visitor.isReading && !isThere) page.askAgain[head] = Number.POSITIVE_INFINITY
     if (!isThere) return
     const bytes = rows ?? new Uint8Array(this.#pageBytes)
     visitor.bytes(bytes)
     if (visitor.isReading) this.#options.store.put([{ key, parts: [bytes] }])
   }
 
+  /** Which tokens of the pages the cache holds. */
+  #mark(entries: readonly RememberedPage[], next: number, positions: (head: number) => readonly number[]): void {
+    for (let k = 0; k < this.#config.shape.numKvHeads; k++) {
+      for (const position of positions(k)) {
+        const [number, place] = [Math.floor(position / pageTokens), position % pageTokens]
+        const kept = entries[number - (next - entries.length)]?.kept
+        if (number === next) this.#open.mark(k, place)
+        else if (kept) kept[k] = (kept[k] as number) | (1 << place)
+      }
+    }
+  }
+
   reset(): void {
-    const { numKvHeads, headDim } = this.#config.shape
-    this.#pages = []
+    this.#pages.clear()
     this.#seen = 0
-    this.#openSummary = new PageSummary(numKvHeads, headDim)
+    this.#open.clear()
   }
 
   fork(): PageArchive {
-    const lengths = new Int32Array(this.#config.shape.numKvHeads).fill(this.#seen % pageTokens)
-    const copy = new PageArchive(this.#config, this.#hasBias, this.#options, this.#open.fork(lengths))
-    copy.#pages = [...this.#pages]
+    const copy = new PageArchive(this.#config, this.#hasBias, this.#options, this.#open.fork())
     copy.#seen = this.#seen
-    copy.#openSummary = this.#openSummary.copy()
+    copy.#pages.copyFrom(this.#pages, this.#seen)
     return copy
   }
 
   dispose(): void {
+    this.#pages.dispose()
     this.#open.free()
     this.#recalled.free()
   }
-}
-
-function keyOf({ key }: Page, head: number): string {
-  return `${key}/${head}`
 }

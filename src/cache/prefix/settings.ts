@@ -5,7 +5,7 @@ import type { KvCache } from '../contract.ts'
 const formatVersion = 1
 
 /** Where rows lie makes no difference to what they are; with a budget, pages make one to how many there are. */
-const places = ['pool', 'storage', 'pageSize']
+const places = ['pool', 'storage', 'pageSize', 'recallStore']
 
 export interface Sharers {
   /** What makes the model this one and no other. */
@@ -18,7 +18,7 @@ export interface Sharers {
 /** Undefined where that can't be said: caches that live elsewhere, scores that are functions. */
 export function settingsOf({ options, visitTokens, dependsOnChunks }: KvCache, sharers: Sharers): string | undefined {
   if (!options) return undefined
-  const left = options.kvBudget === undefined ? places : ['pool']
+  const left = options.kvBudget === undefined ? places : ['pool', 'recallStore']
   const named = Object.entries(options).filter(([name, value]) => value !== undefined && !left.includes(name))
   if (named.some(([, value]) => typeof value === 'function')) return undefined
   const kind = visitTokens ? 'tokens' : 'state'

@@ -59,6 +59,8 @@ export interface SealedEntry {
 
 export interface BlobTier {
   readonly name: TierName
+  /** Of those in RAM. */
+  readonly maxBytes?: number
   /** Entries in the order of `keys`; undefined: not there, or not to be had now. Callers must not write to them. */
   get(keys: readonly string[]): Promise<readonly (Uint8Array | undefined)[]>
   /** The same without a wait, of tiers that can. */

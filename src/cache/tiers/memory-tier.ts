@@ -4,13 +4,13 @@ import { Counts } from './counts.ts'
 
 export class MemoryTier implements BlobTier {
   readonly name = 'ram'
-  readonly #maxBytes: number
+  readonly maxBytes: number
   readonly #entries = new Map<string, Uint8Array>()
   readonly #counts = new Counts()
   #bytes = 0
 
   constructor({ maxBytes = 256 * 2 ** 20 }: RamOptions = {}) {
-    this.#maxBytes = maxBytes
+    this.maxBytes = maxBytes
   }
 
   async get(keys: readonly string[]): Promise<readonly (Uint8Array | undefined)[]> {
@@ -29,12 +29,12 @@ export class MemoryTier implements BlobTier {
   put(entries: readonly SealedEntry[]): void {
     for (const { key, bytes } of entries) {
       this.#remove(key)
-      if (bytes.byteLength > this.#maxBytes) {
+      if (bytes.byteLength > this.maxBytes) {
         this.#counts.dropped++
         continue
       }
       for (const oldest of this.#entries.keys()) {
-        if (this.#bytes + bytes.byteLength <= this.#maxBytes) break
+        if (this.#bytes + bytes.byteLength <= this.maxBytes) break
         this.#remove(oldest)
         this.#counts.evicted++
       }

@@ -18,6 +18,11 @@ export class TieredStore {
     this.#tiers = tiers
   }
 
+  /** What may be in RAM at most. */
+  get ramBytes(): number {
+    return this.#tiers.reduce((sum, { name, maxBytes = 0 }) => sum + (name === 'ram' ? maxBytes : 0), 0)
+  }
+
   /** Blobs in the order of `keys`; undefined: make it anew. They must not be written to. */
   async get(keys: readonly string[]): Promise<(Uint8Array | undefined)[]> {
     const found = new Map<string, Uint8Array>()

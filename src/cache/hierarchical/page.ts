@@ -1,0 +1,75 @@
+/** A page of P tokens of all KV heads of a layer, as it is remembered while its rows are elsewhere. */
+import type { LayerShape } from '../contract.ts'
+import type { RowFacts } from '../row-store.ts'
+import { pageTokens } from './page-bytes.ts'
+
+/** What forks share of a page. */
+export interface Page {
+  /** Its first position over P. */
+  readonly number: number
+  readonly key: string
+  /** `[K, P]`: added to the logits; -Infinity: a token that is passed over. Absent for models without importance. */
+  readonly bias: Float32Array | undefined
+  /** `[K]`: not to be asked for before so many tokens were seen, since the rows of the head were not to be had. */
+  readonly askAgain: Float64Array
+  /** Archives that remember it. */
+  holders: number
+}
+
+/** A page and what one cache still has of it. */
+export interface RememberedPage {
+  readonly page: Page
+  /** `[K]`: a bit for each token that the head holds. */
+  readonly kept: Uint16Array
+}
+
+const allKept = (1 << pageTokens) - 1
+
+export function keyOf({ key }: Page, head: number): string {
+  return `${key}/${head}`
+}
+
+/** The most that is added to the logits of a token that may come back; -Infinity where there is none. */
+export function mostBias({ page, kept }: RememberedPage, head: number): number {
+  const bits = kept[head] as number
+  if (bits === allKept) return Number.NEGATIVE_INFINITY
+  if (!page.bias) return 0
+  let most = Number.NEGATIVE_INFINITY
+  for (let place = 0; place < pageTokens; place++) {
+    if ((bits >> place) & 1) continue
+    most = Math.max(most, page.bias[head * pageTokens + place] as number)
+  }
+  return most
+}
+
+interface Sizes {
+  /** C: rows of a head. */
+  readonly capacity: number
+  /** `[K]`: rows in use. */
+  readonly lengths: Int32Array
+  /** Tokens so far, the query among them. */
+  readonly seen: number
+  readonly shape: LayerShape
+}
+
+/**
+ * What attention is told of rows of pages, the n-th of a head from row n P on: those that the cache holds are hidden, since
+ * it attends to them itself.
+ */
+export function factsOf(
+  { capacity, lengths, seen, shape }: Sizes,
+  entryAt: (head: number, n: number) => { page: Pick<Page, 'number' | 'bias'>; kept: Uint16Array },
+): RowFacts {
+  const bias = new Float32Array(lengths.length * capacity)
+  const positions = new Int32Array(lengths.length * capacity)
+  for (const [k, length] of lengths.entries()) {
+    for (let row = 0; row < length; row++) {
+      const { page, kept } = entryAt(k, Math.floor(row / pageTokens))
+      const place = row % pageTokens
+      const isKept = ((kept[k] as number) >> place) & 1
+      bias[k * capacity + row] = isKept ? Number.NEGATIVE_INFINITY : (page.bias?.[k * pageTokens + place] ?? 0)
+      positions[k * capacity + row] = page.number * pageTokens + place - (seen - 1)
+    }
+  }
+  return { bias, ...(shape.alibiSlopes && { positions }), origin: seen - 1 }
+}
