@@ -25,6 +25,8 @@ async function events(model: TableModel, options: GenerateOptions): Promise<Stre
 const tokensOf = (all: readonly StreamEvent[], index = 0): number[] =>
   all.flatMap((event) => (event.type === 'token' && event.index === index ? [event.token] : []))
 
+const endless = { vocabSize: 9, endBias: -100 }
+
 describe('several texts from one prompt', () => {
   it('are those that single calls with the seeds in turn give, and the prompt is read once', async () => {
     for (const seed of [1, 2, 3, 4, 5]) {
@@ -70,8 +72,6 @@ describe('several texts from one prompt', () => {
 })
 
 describe('the end of a text', () => {
-  const endless = { vocabSize: 9, endBias: -100 }
-
   it('comes with a stop token, which is drawn but not shown', async () => {
     const model = createTableModel(endless)
     const expected = slowTokens(model, {}, 10)
@@ -121,7 +121,29 @@ describe('defaults of the model', () => {
     expect((await generateText(model, prompt, { numBeams: 2, maxNewTokens: 3 })).score).toBeDefined()
     await expect(generateText(model, prompt, { numBeams: 2, temperature: 0.7 })).rejects.toThrow('got 0.7')
     await expect(generateText(model, prompt, { responseFormat: 'json' })).rejects.toThrow('shows its vocabulary')
+    const drafting = { ...createTableModel(endless), generationDefaults: { promptLookupTokens: 4, stop: 'zz' } }
+    expect((await generateText(drafting, prompt, { maxNewTokens: 6 })).lookup).toBeDefined()
+    expect((await generateText(drafting, prompt, { numBeams: 2, maxNewTokens: 3 })).score).toBeDefined()
   })
+})
+
+describe('bad words', () => {
+  const pairs = (tokens: readonly number[]): string[] => tokens.slice(1).map((token, i) => `${tokens[i]} ${token}`)
+
+  it.each([{}, { promptLookupTokens: 4 }, { temperature: 1, n: 3, seed: 5 }, { numBeams: 3 }])(
+    'are in no text: %j',
+    async (options) => {
+      const model = createTableModel({ ...endless, memory: 2 })
+      const long = { ...options, maxNewTokens: 24 }
+      const plain = await generateText(model, prompt, long)
+      // Without two of its pairs, and what follows the prompt, the text has to be another one.
+      const badWordsIds = [...new Set(pairs(plain.tokens))].slice(0, 2).map((pair) => pair.split(' ').map(Number))
+      badWordsIds.push([prompt.at(-1)!, plain.tokens[0]!])
+      const { choices } = await generateText(model, prompt, { ...long, badWordsIds })
+      const found = choices.flatMap(({ tokens }) => pairs([...prompt, ...tokens]))
+      for (const word of badWordsIds) expect(found).not.toContain(word.join(' '))
+    },
+  )
 })
 
 describe('log probabilities', () => {

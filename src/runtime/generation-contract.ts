@@ -18,6 +18,8 @@ export interface SamplingOptions {
   readonly frequencyPenalty?: number
   /** Added to the logits of tokens, [-100, 100]; keys are token ids. */
   readonly logitBias?: Readonly<Record<number, number>>
+  /** Sequences of tokens (ids) that can't be completed, wherever in prompt and answer they began. */
+  readonly badWordsIds?: readonly (readonly number[])[]
   /** The same seed draws the same tokens. */
   readonly seed?: number
 }
@@ -160,5 +162,17 @@ export type StreamEvent =
 /** What generation_config.json may set. */
 export type GenerationDefaults = Pick<
   GenerateOptions,
-  'temperature' | 'topK' | 'topP' | 'minP' | 'repetitionPenalty' | 'maxNewTokens' | 'minNewTokens'
+  | 'temperature'
+  | 'topK'
+  | 'topP'
+  | 'minP'
+  | 'repetitionPenalty'
+  | 'badWordsIds'
+  | 'maxNewTokens'
+  | 'minNewTokens'
+  | 'stop'
+  | 'lengthPenalty'
+  | 'earlyStopping'
+  | 'promptLookupTokens'
+  | 'maxMatchingNgram'
 >

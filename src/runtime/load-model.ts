@@ -50,7 +50,7 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
   const cacheOptions = resolveCacheOptions(spec, chosen)
   checkCacheOptions(cacheOptions)
   const tokenizer = await openTokenizer(path, config)
-  const generationDefaults = await readGenerationDefaults(path)
+  const generationDefaults = await readGenerationDefaults(path, spec.vocabSize)
   const kernels = openKernels({ ...(backend && { backend }), threads })
   const cut = cutModel(source.model, ends)
   const shape = await cacheShape(source.model, cut.attention, spec.hasImportance)

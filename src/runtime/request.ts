@@ -67,18 +67,12 @@ export function readRequest(model: Generator, prompt: Prompt, given: GenerateOpt
   const options = { ...defaultsFor(model, given), ...withoutUndefined(given) }
   const { maxNewTokens = 128, minNewTokens = 0, n = 1, logprobs, numBeams = 1, lengthPenalty = 1 } = options
   const { promptLookupTokens = 0, maxMatchingNgram = 3, earlyStopping = false, stopTokens = [] } = options
-  checkInteger('generate', 'maxNewTokens', maxNewTokens, 0)
+  checkTextOptions(options)
   // The model's own default may be more than a caller's maximum.
   checkInteger('generate', 'minNewTokens', given.minNewTokens ?? 0, 0, maxNewTokens)
   checkInteger('generate', 'n', n, 1, 1024)
   if (logprobs !== undefined) checkInteger('generate', 'logprobs', logprobs, 0, Math.min(maxLogprobs, model.vocabSize))
   checkInteger('generate', 'numBeams', numBeams, 1, 1024)
-  checkInteger('generate', 'promptLookupTokens', promptLookupTokens, 0, 256)
-  checkInteger('generate', 'maxMatchingNgram', maxMatchingNgram, 1, 64)
-  checkEarlyStopping(earlyStopping)
-  if (!Number.isFinite(lengthPenalty)) {
-    throw invalidArgument('generate', `expected a finite number for lengthPenalty, got ${describe(lengthPenalty)}`)
-  }
   if (!Array.isArray(stopTokens)) {
     throw invalidArgument('generate', `expected an array of tokens for stopTokens, got ${describe(stopTokens)}`)
   }
@@ -110,14 +104,36 @@ export function readRequest(model: Generator, prompt: Prompt, given: GenerateOpt
   }
 }
 
+/** @throws KvasirError `invalid-argument` naming the default that generation does not take */
+export function checkDefaults(defaults: GenerationDefaults, vocabSize?: number): void {
+  checkTextOptions(defaults)
+  resolveSampling(defaults, vocabSize)
+}
+
+/** What is checked alike in options of a call and in defaults of a model. */
+function checkTextOptions(options: GenerationDefaults): void {
+  const { maxNewTokens = 0, minNewTokens = 0, lengthPenalty = 1, earlyStopping = false } = options
+  checkInteger('generate', 'maxNewTokens', maxNewTokens, 0)
+  checkInteger('generate', 'minNewTokens', minNewTokens, 0)
+  checkInteger('generate', 'promptLookupTokens', options.promptLookupTokens ?? 0, 0, 256)
+  checkInteger('generate', 'maxMatchingNgram', options.maxMatchingNgram ?? 1, 1, 64)
+  stopList(options.stop)
+  if (typeof earlyStopping !== 'boolean' && earlyStopping !== 'never') {
+    const message = `expected true, false or "never" for earlyStopping, got ${describe(earlyStopping)}`
+    throw invalidArgument('generate', message)
+  }
+  if (Number.isFinite(lengthPenalty)) return
+  throw invalidArgument('generate', `expected a finite number for lengthPenalty, got ${describe(lengthPenalty)}`)
+}
+
 /** Of the model's own defaults those that fit what is asked for: beams are not sampled, a grammar says where texts end. */
 function defaultsFor({ generationDefaults = {} }: Generator, { numBeams = 1, responseFormat }: GenerateOptions) {
-  const { temperature, minNewTokens, ...rest } = generationDefaults
-  return {
+  const { temperature, promptLookupTokens, minNewTokens, stop, ...rest } = generationDefaults
+  return withoutUndefined({
     ...rest,
-    ...(numBeams === 1 && temperature !== undefined && { temperature }),
-    ...(responseFormat === undefined && minNewTokens !== undefined && { minNewTokens }),
-  }
+    ...(numBeams === 1 && { temperature, promptLookupTokens }),
+    ...(responseFormat === undefined && { minNewTokens, stop }),
+  })
 }
 
 /** Options that contradict each other. */
@@ -149,11 +165,6 @@ function checkedFormat({ tokenizer }: Generator, options: GenerateOptions, numBe
   throw new KvasirError('unsupported', 'generate', 'expected a model with an end token for responseFormat, got none')
 }
 
-function checkEarlyStopping(value: unknown): void {
-  if (typeof value === 'boolean' || value === 'never') return
-  throw invalidArgument('generate', `expected true, false or "never" for earlyStopping, got ${describe(value)}`)
-}
-
 function stopList(stop: GenerateOptions['stop']): readonly string[] {
   const list: readonly unknown[] = stop === undefined ? [] : Array.isArray(stop) ? stop : [stop]
   const wrong = list.find((item) => typeof item !== 'string' || item === '')
@@ -165,6 +176,6 @@ function pick<T extends object, K extends keyof T>(from: T, names: readonly K[])
   return Object.fromEntries(names.map((name) => [name, from[name]])) as Pick<T, K>
 }
 
-function withoutUndefined(options: GenerateOptions): GenerateOptions {
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
+function withoutUndefined(options: { readonly [K in keyof GenerateOptions]?: GenerateOptions[K] | undefined }) {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as GenerateOptions
 }

@@ -95,6 +95,44 @@ describe('sampling steps', () => {
   })
 })
 
+describe('bad words', () => {
+  const draws = (badWordsIds: number[][], before: number[], answer: number[] = []): number => {
+    const sampler = createSampler({ badWordsIds })
+    sampler.observe(before)
+    for (const token of answer) sampler.accept(token)
+    return sampler.sample(logits())
+  }
+
+  it('of one token can never be drawn, longer ones not be completed', () => {
+    expect(draws([], [])).toBe(0)
+    expect(draws([[0], [1]], [])).toBe(2)
+    expect(draws([[4, 0]], [])).toBe(0)
+    expect(draws([[4, 0]], [4, 3])).toBe(0)
+    expect(draws([[4, 0]], [3, 4])).toBe(1)
+    expect(draws([[3, 4, 0]], [3], [4])).toBe(1) // begun in the prompt
+    expect(
+      draws(
+        [
+          [3, 4, 0],
+          [4, 1],
+        ],
+        [],
+        [5, 3, 4],
+      ),
+    ).toBe(2)
+  })
+
+  it('that leave nothing are an error, not a token', () => {
+    expect(() => draws([[0], [1], [2], [3], [4], [5]], [])).toThrow('none that badWordsIds leaves')
+  })
+
+  it('are refused where they are no lists of tokens', () => {
+    for (const wrong of ['no', [3], [[]], [['a']], [[-1]]]) {
+      expect(() => createSampler({ badWordsIds: wrong as number[][] })).toThrow('badWordsIds')
+    }
+  })
+})
+
 describe('random numbers', () => {
   it('repeat with the seed, differ with another, and are uniform', () => {
     const take = (seed?: number): number[] => {

@@ -1,11 +1,12 @@
 /**
- * Chooses the next token from logits, by the options of one request. The order is that of vLLM: mask (grammar, end
- * tokens too early), logit bias, penalties; then greedy, or temperature, min_p, top_k, top_p and a draw.
+ * Chooses the next token from logits, by the options of one request. The order is that of vLLM: mask (grammar, bad
+ * words, end tokens too early), logit bias, penalties; then greedy, or temperature, min_p, top_k, top_p and a draw.
  */
-import { KvasirError } from '../tensor/error.ts'
+import { invalidArgument, KvasirError } from '../tensor/error.ts'
 import type { SamplingOptions } from './contract.ts'
 import { createRandom } from './random.ts'
 import {
+  applyBadWords,
   applyBan,
   applyCountPenalties,
   applyLogitBias,
@@ -20,7 +21,7 @@ import {
 import { isGreedy, resolveSampling, type Sampling } from './sampling-options.ts'
 
 export interface Sampler {
-  /** Draws from `logits` `[V]`, which is left as it was. Throws `internal` on NaN. */
+  /** Draws from `logits` `[V]`, which is left as it was. Throws `internal` on NaN, `invalid-argument` without a choice. */
   sample(logits: Float32Array): number
   /** Tells of tokens that came before: the repetition penalty counts them. */
   observe(tokens: Iterable<number>): void
@@ -50,6 +51,7 @@ export function startSampler(sampling: Sampling, rules: SamplerRules): Sampler {
       checkNumbers(logits)
       const values = logits.slice()
       adjuster.adjust(values)
+      if (sampling.badWordsIds.length > 0) checkChoice(values)
       return isGreedy(sampling) ? argmax(values) : drawFrom(values, sampling, random)
     },
     observe: adjuster.observe,
@@ -65,33 +67,49 @@ export interface Adjuster extends Pick<Sampler, 'observe' | 'accept'> {
   fork(): Adjuster
 }
 
-export function createAdjuster(
-  sampling: Sampling,
-  rules: SamplerRules,
-  seen = new Set<number>(),
-  counts = new Map<number, number>(),
-  numAccepted = 0,
-): Adjuster {
-  const { repetitionPenalty, presencePenalty, frequencyPenalty, logitBias } = sampling
+/** What came before the token that is drawn next. */
+interface Past {
+  /** Of prompt and answer. */
+  readonly seen: Set<number>
+  /** How often each token is in the answer. */
+  readonly counts: Map<number, number>
+  /** The end of prompt and answer, as far as bad words reach back. */
+  readonly end: number[]
+  accepted: number
+}
+
+const nothing = (): Past => ({ seen: new Set(), counts: new Map(), end: [], accepted: 0 })
+
+export function createAdjuster(sampling: Sampling, rules: SamplerRules, past = nothing()): Adjuster {
+  const { repetitionPenalty, presencePenalty, frequencyPenalty, logitBias, badWordsIds } = sampling
   const { endTokens = [], minNewTokens = 0, mask } = rules
-  let accepted = numAccepted
+  const { seen, counts, end } = past
+  const reach = badWordsIds.reduce((most, { length }) => Math.max(most, length - 1), 0)
+  const note = (token: number): void => {
+    seen.add(token)
+    if (reach > 0 && end.push(token) > reach) end.shift()
+  }
   return {
     adjust(logits) {
       mask?.(logits)
-      if (accepted < minNewTokens) applyBan(logits, endTokens)
+      applyBadWords(logits, end, badWordsIds)
+      if (past.accepted < minNewTokens) applyBan(logits, endTokens)
       applyLogitBias(logits, logitBias)
       if (repetitionPenalty !== 1) applyRepetitionPenalty(logits, seen, repetitionPenalty)
       if (presencePenalty || frequencyPenalty) applyCountPenalties(logits, counts, presencePenalty, frequencyPenalty)
     },
     observe(tokens) {
-      for (const token of tokens) seen.add(token)
+      for (const token of tokens) note(token)
     },
     accept(token) {
-      seen.add(token)
+      note(token)
       counts.set(token, (counts.get(token) ?? 0) + 1)
-      accepted++
+      past.accepted++
     },
-    fork: () => createAdjuster(sampling, rules, new Set(seen), new Map(counts), accepted),
+    fork: () => {
+      const copy = { seen: new Set(seen), counts: new Map(counts), end: [...end], accepted: past.accepted }
+      return createAdjuster(sampling, rules, copy)
+    },
   }
 }
 
@@ -108,4 +126,9 @@ function checkNumbers(logits: Float32Array): void {
     if (!Number.isNaN(logits[i])) continue
     throw new KvasirError('internal', 'sampler', `expected numbers as logits, got NaN for token ${i}`)
   }
+}
+
+function checkChoice(logits: Float32Array): void {
+  if (logits[argmax(logits)]! > Number.NEGATIVE_INFINITY) return
+  throw invalidArgument('sampler', 'expected a token that can be drawn, got none that badWordsIds leaves')
 }

@@ -12,6 +12,7 @@ export const samplingKeys = [
   'presencePenalty',
   'frequencyPenalty',
   'logitBias',
+  'badWordsIds',
   'seed',
 ] as const
 
@@ -25,6 +26,7 @@ export interface Sampling {
   readonly presencePenalty: number
   readonly frequencyPenalty: number
   readonly logitBias: ReadonlyMap<number, number>
+  readonly badWordsIds: readonly (readonly number[])[]
   readonly seed: number | undefined
 }
 
@@ -34,7 +36,7 @@ const smallestTemperature = 1e-5
 /** @throws KvasirError `invalid-argument` naming the option */
 export function resolveSampling(options: SamplingOptions, vocabSize = Number.MAX_SAFE_INTEGER): Sampling {
   const { temperature = 0, topK = 0, topP = 1, minP = 0, repetitionPenalty = 1, seed } = options
-  const { presencePenalty = 0, frequencyPenalty = 0, logitBias } = options
+  const { presencePenalty = 0, frequencyPenalty = 0, logitBias, badWordsIds = [] } = options
   checkRange('temperature', temperature, 'of at least 0', temperature >= 0 && temperature < Number.POSITIVE_INFINITY)
   checkInteger('sampler', 'topK', topK, 0)
   checkRange('topP', topP, 'in (0, 1]', topP > 0 && topP <= 1)
@@ -53,6 +55,7 @@ export function resolveSampling(options: SamplingOptions, vocabSize = Number.MAX
     presencePenalty,
     frequencyPenalty,
     logitBias: readBias(logitBias, vocabSize),
+    badWordsIds: readBadWords(badWordsIds, vocabSize),
     seed,
   }
 }
@@ -79,6 +82,16 @@ function readBias(bias: unknown, vocabSize: number): ReadonlyMap<number, number>
       return [token, value as number]
     }),
   )
+}
+
+function readBadWords(words: unknown, vocabSize: number): readonly (readonly number[])[] {
+  const isList = Array.isArray(words) && words.every((word) => Array.isArray(word) && word.length > 0)
+  if (!isList) {
+    throw invalidArgument('sampler', `expected arrays of tokens, none empty, for badWordsIds, got ${describe(words)}`)
+  }
+  const list = words as readonly (readonly number[])[]
+  for (const token of list.flat()) checkInteger('sampler', 'a token of badWordsIds', token, 0, vocabSize - 1)
+  return list
 }
 
 function checkRange(name: string, value: unknown, range: string, isInside: boolean): void {

@@ -16,6 +16,19 @@ export function applyBan(logits: Float32Array, tokens: Iterable<number>): void {
   for (const token of tokens) if (token < logits.length) logits[token] = Number.NEGATIVE_INFINITY
 }
 
+/** The last token of each sequence whose others are the end of the text can't be drawn. */
+export function applyBadWords(
+  logits: Float32Array,
+  text: readonly number[],
+  words: readonly (readonly number[])[],
+): void {
+  for (const word of words) {
+    const start = text.length - word.length + 1
+    const isBegun = start >= 0 && word.every((token, i) => i === word.length - 1 || token === text[start + i])
+    if (isBegun) logits[word.at(-1)!] = Number.NEGATIVE_INFINITY
+  }
+}
+
 export function applyLogitBias(logits: Float32Array, bias: ReadonlyMap<number, number>): void {
   for (const [token, value] of bias) logits[token] = logits[token]! + value
 }
