@@ -30,7 +30,7 @@ export function createFakeModel(respond: Respond, options: LoadOptions = {}): Ca
     if (signal?.aborted) throw new KvasirError('aborted', 'fake', 'interrupted')
     ;(cache as FakeCache).append(tokens)
     onPrefill?.(tokens.length, tokens.length)
-    await Promise.resolve()
+    return { reusedTokens: 0 }
   }
   const tokenize = async (prompt: Prompt): Promise<number[]> => {
     if (typeof prompt === 'string') return tokenizer.encode(prompt)
@@ -86,6 +86,7 @@ export function createFakeModel(respond: Respond, options: LoadOptions = {}): Ca
       for (const token of result.tokens) yield { type: 'token', index: 0, token, text: tokenizer.decode([token]) }
       yield { type: 'done', result }
     },
+    prefixStats: async () => undefined,
     describe: () => ({
       architecture: 'fake',
       parameters: 12,

@@ -59,7 +59,14 @@ export abstract class PlaneStore implements RowStore {
   }
 
   /** Views are taken for each call: one call may grow the memory that the next one's lie in. */
-  #store(plane: Plane, source: Float32Array, numTokens: number, rows: RowList, slots: Int32Array, turn?: Rotation): void {
+  #store(
+    plane: Plane,
+    source: Float32Array,
+    numTokens: number,
+    rows: RowList,
+    slots: Int32Array,
+    turn?: Rotation,
+  ): void {
     const { counts, tokens, stride } = rows
     const { dim, storage, hadamard } = plane.format
     const { numKvHeads, kernels } = this.options

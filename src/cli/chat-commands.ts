@@ -5,6 +5,7 @@ import type { CausalLM, Conversation, ConversationOptions, TurnResult } from '..
 import { checkChoice, describe } from '../tensor/check.ts'
 import { invalidArgument, isKvasirError } from '../tensor/error.ts'
 import { formatBytes, formatCount, formatPlural, ratePerSecond } from './format.ts'
+import { prefixLine } from './prefix-report.ts'
 import { loadTranscript, saveTranscript } from './transcript.ts'
 
 /** What the commands of one chat work on. */
@@ -68,7 +69,10 @@ const commands = {
   },
   stats: {
     help: 'figures of the last turn and of the cache',
-    run: ({ conversation, last }) => stats(conversation, last),
+    run: async ({ conversation, last, model }) => {
+      const prefixes = prefixLine(await model.prefixStats())
+      return [stats(conversation, last), prefixes].filter((line) => line !== '').join('\n')
+    },
   },
   reset: {
     help: 'begin anew',

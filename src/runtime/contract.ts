@@ -2,6 +2,7 @@
 import type { Tensor } from 'onnxruntime-common'
 import type { CacheInfo, CacheOptions, CacheShape, KvCache, LayerExplanation, PolicyName } from '../cache/contract.ts'
 import type { PrefixCacheOptions } from '../cache/prefix/open-prefixes.ts'
+import type { PrefixStats } from '../cache/prefix/shared-prefixes.ts'
 import type { BackendName } from '../kernels/contract.ts'
 import type { OnnxDtype } from '../onnx/index.ts'
 import type { Conversation, ConversationOptions } from './conversation-contract.ts'
@@ -16,6 +17,8 @@ import type {
   StreamEvent,
 } from './generation-contract.ts'
 
+export type { PrefixCacheOptions } from '../cache/prefix/open-prefixes.ts'
+export type { PrefixStats } from '../cache/prefix/shared-prefixes.ts'
 export type * from './conversation-contract.ts'
 export type * from './generation-contract.ts'
 
@@ -86,7 +89,7 @@ export interface CausalLM {
    */
   forward(batch: readonly BatchEntry[]): Promise<Tensor>
   /** Feeds tokens in chunks without asking for logits. Throws `aborted` between chunks. */
-  prefill(cache: KvCache, tokens: Int32Array | readonly number[], options?: PrefillOptions): Promise<void>
+  prefill(cache: KvCache, tokens: Int32Array | readonly number[], options?: PrefillOptions): Promise<PrefillResult>
   /**
    * Writes a cache to a file: token ids, the state of every layer, and of which model and with which options it is. The
    * file is there whole or not at all; calls made before are waited for.
@@ -117,6 +120,8 @@ export interface CausalLM {
   tokenize(prompt: Prompt, options?: ChatOptions): Promise<number[]>
   /** A conversation whose turns reuse what the cache holds of the earlier ones. */
   startConversation(options?: ConversationOptions): Conversation
+  /** What `prefixCache` has done since the model was loaded; undefined without. */
+  prefixStats(): Promise<PrefixStats | undefined>
   describe(): ModelDescription
   dispose(): Promise<void>
 }
@@ -126,6 +131,11 @@ export interface PrefillOptions {
   /** As that of `generate`. */
   readonly prefixCache?: PrefixChoice
   readonly onPrefill?: (readTokens: number, promptTokens: number) => void
+}
+
+export interface PrefillResult {
+  /** Tokens that were not computed, but taken from what `prefixCache` keeps. */
+  readonly reusedTokens: number
 }
 
 export interface SavedFile {

@@ -107,11 +107,7 @@ export class CachedConversation implements Conversation {
     }
     for await (const event of this.#cache.stream(prompt, reusedTokens, stable, rest)) {
       if (event.type === 'token') yield event
-      else {
-        const { reusedTokens: shared } = event.result
-        const counts = { promptTokens: prompt.length, reusedTokens: reusedTokens + shared }
-        yield { type: 'done', result: { ...event.result, ...counts } }
-      }
+      else yield { type: 'done', result: { ...event.result, promptTokens: prompt.length } }
     }
   }
 }

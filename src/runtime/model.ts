@@ -1,7 +1,7 @@
 /** A loaded model: checks calls, queues them, and keeps caches consistent. */
 import { Tensor } from 'onnxruntime-node'
 import type { CacheOptions, CacheShape, KvCache, KvPool } from '../cache/contract.ts'
-import type { SharedPrefixes } from '../cache/prefix/shared-prefixes.ts'
+import type { PrefixStats, SharedPrefixes } from '../cache/prefix/shared-prefixes.ts'
 import type { Kernels } from '../kernels/contract.ts'
 import type { ModelSpec } from '../onnx/index.ts'
 import { createKvCache, createKvPool } from '../policies/index.ts'
@@ -21,6 +21,7 @@ import type {
   GenerationDefaults,
   ModelDescription,
   PrefillOptions,
+  PrefillResult,
   Prompt,
   RestoredCaches,
   SavedFile,
@@ -113,12 +114,17 @@ export class LoadedModel implements CausalLM {
     return await this.#queue.run(task)
   }
 
-  async prefill(cache: KvCache, tokens: Int32Array | readonly number[], options: PrefillOptions = {}): Promise<void> {
+  async prefill(
+    cache: KvCache,
+    tokens: Int32Array | readonly number[],
+    options: PrefillOptions = {},
+  ): Promise<PrefillResult> {
     checkKeys('runtime', 'prefill', options, ['signal', 'onPrefill', 'prefixCache'])
     checkPrefixChoice(options.prefixCache)
     checkTokens(tokens, this.vocabSize)
     const { chunkSize, prefixes } = this
-    await feedTokens(this, cache, tokens, { ...options, chunkSize, prefixes, wantLogits: false })
+    const fed = await feedTokens(this, cache, tokens, { ...options, chunkSize, prefixes, wantLogits: false })
+    return { reusedTokens: fed.reusedTokens }
   }
 
   saveCache(cache: KvCache, path: string): Promise<SavedFile> {
@@ -163,6 +169,10 @@ export class LoadedModel implements CausalLM {
 
   startConversation(options: ConversationOptions = {}): Conversation {
     return new CachedConversation(this, options)
+  }
+
+  async prefixStats(): Promise<PrefixStats | undefined> {
+    return this.prefixes?.stats()
   }
 
   describe(): ModelDescription {

@@ -47,7 +47,8 @@ export class PrefixCache {
 
   /**
    * Reads `prompt` from token `reused` on and writes an answer. `stable` tokens of the prompt are expected to be in
-   * later prompts too: a cache that can't go back is forked there.
+   * later prompts too: a cache that can't go back is forked there. The result's `reusedTokens` are those that were in
+   * the cache and those that others have shared.
    */
   async *stream(
     prompt: readonly number[],
@@ -57,11 +58,16 @@ export class PrefixCache {
   ): AsyncGenerator<StreamEvent> {
     const written: number[] = []
     try {
-      const start = await this.#readStable(prompt, reused, stable, options)
+      const { start, shared } = await this.#readStable(prompt, reused, stable, options)
       const rest = { ...options, cache: this.#cache, onPrefill: shifted(options.onPrefill, start, prompt.length) }
       for await (const event of this.#model.stream(prompt.slice(start), rest)) {
-        if (event.type === 'token') written.push(event.token)
-        yield event
+        if (event.type === 'token') {
+          written.push(event.token)
+          yield event
+          continue
+        }
+        const { result } = event
+        yield { ...event, result: { ...result, reusedTokens: reused + shared + result.reusedTokens } }
       }
     } finally {
       // Whatever was read and written before an interruption is in the cache and can be reused.
@@ -105,27 +111,29 @@ export class PrefixCache {
     this.#drop()
   }
 
-  /** Returns the number of tokens that are in the cache now. */
+  /** Returns how many tokens are in the cache then, and how many of them came from shared prefixes. */
   async #readStable(
     prompt: readonly number[],
     reused: number,
     stable: () => Promise<number>,
-    { signal, onPrefill }: GenerateOptions,
-  ): Promise<number> {
-    if (this.#cache.truncate || signal?.aborted) return reused
+    { signal, onPrefill, prefixCache }: GenerateOptions,
+  ): Promise<{ start: number; shared: number }> {
+    if (this.#cache.truncate || signal?.aborted) return { start: reused, shared: 0 }
     const end = Math.min(await stable(), prompt.length - 1)
-    if (end <= reused) return reused
+    if (end <= reused) return { start: reused, shared: 0 }
     const tokens = prompt.slice(reused, end)
-    const options = { signal, onPrefill: shifted(onPrefill, reused, prompt.length) }
+    const choice = prefixCache === undefined ? {} : { prefixCache }
+    const options = { signal, onPrefill: shifted(onPrefill, reused, prompt.length), ...choice }
     try {
-      await this.#model.prefill(this.#cache, tokens, options)
+      const { reusedTokens: shared } = await this.#model.prefill(this.#cache, tokens, options)
+      this.#drop()
+      this.#checkpoint = { cache: this.#cache.fork(), held: prompt.slice(0, end) }
+      return { start: end, shared }
     } catch (error) {
       if (!isKvasirError(error) || error.code !== 'aborted') throw error
-      return this.#cache.seenTokens // the stream that follows ends at once, and says that it was aborted
+      // The stream that follows ends at once, and says that it was aborted.
+      return { start: this.#cache.seenTokens, shared: 0 }
     }
-    this.#drop()
-    this.#checkpoint = { cache: this.#cache.fork(), held: prompt.slice(0, end) }
-    return end
   }
 
   #drop(): void {

@@ -134,6 +134,49 @@ describe('what is shared', () => {
     expect(second.reusedTokens).toBeGreaterThan(10)
   })
 
+  it('is counted and salted where a conversation reads its stable part by itself', async () => {
+    const folder = join(scratch, 'chat of a window')
+    await cp(join(import.meta.dirname, '../../models/kvasir-tiny'), folder, { recursive: true })
+    const chatTemplate = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+    await writeFile(join(folder, 'chat_template.jinja'), chatTemplate)
+    const options = { threads: 1, policy: 'linear', window: 32, prefixCache: { blockTokens: 4 } } as const
+    const sharing = await loadHere(folder, options)
+    opened.push(sharing)
+    const system = 'You are a very patient assistant, and you like long words and long walks.'
+    const turn = async (prefixCache?: false | { salt: string }) => {
+      const conversation = sharing.startConversation({ system, maxNewTokens: 4, ignoreEos: true })
+      const result = await conversation.send('What is it?', prefixCache === undefined ? {} : { prefixCache })
+      conversation.dispose()
+      return result
+    }
+    const first = await turn({ salt: 'a' })
+    expect(first.reusedTokens).toBe(0)
+    const second = await turn({ salt: 'a' })
+    expect(second.tokens).toEqual(first.tokens)
+    expect(second.reusedTokens).toBeGreaterThan(10)
+    expect(second.reusedTokens).toBeLessThan(second.promptTokens)
+    expect((await turn({ salt: 'b' })).reusedTokens).toBe(0)
+    expect((await turn(false)).reusedTokens).toBe(0)
+  })
+
+  it('is counted, in the thread of a model too', async () => {
+    const threaded = await loadModel(model, { threads: 1, policy: 'full', storage: 'paged', prefixCache })
+    for (const salt of ['a', 'a', 'b']) await threaded.generate(text, { ...written, prefixCache: { salt } })
+    const cache = threaded.createCache()
+    expect(await threaded.prefill(cache, text)).toEqual({ reusedTokens: 0 })
+    cache.reset()
+    expect(await threaded.prefill(cache, text)).toEqual({ reusedTokens: 192 })
+    const stats = await threaded.prefixStats()
+    expect(stats).toMatchObject({ hits: 2, misses: 3, askedTokens: 1000, reusedTokens: 384, refused: 0 })
+    expect(stats?.pages).toMatchObject({ blocks: 18, evicted: 0, bytes: expect.any(Number) })
+    expect(stats?.tiers).toMatchObject([{ name: 'ram', entries: 0 }])
+    await threaded.checkCache(cache)
+    await threaded.dispose()
+    const without = await loadHere(model, { threads: 1 })
+    expect(await without.prefixStats()).toBeUndefined()
+    await without.dispose()
+  })
+
   it('crosses to the thread of a model, and to another process through the disk', async () => {
     const disk = join(scratch, 'disk')
     const options = { threads: 1, policy: 'full' as const, prefixCache: { ...prefixCache, ram: 0, disk } }

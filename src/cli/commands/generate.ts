@@ -16,6 +16,7 @@ import {
   policyOption,
   windowOption,
 } from '../options.ts'
+import { prefixLine } from '../prefix-report.ts'
 import { readPrompt } from '../prompt.ts'
 import { type SamplingFlags, samplingOptions, toSampling } from '../sampling-options.ts'
 import { createTerminal, type Terminal } from '../terminal.ts'
@@ -80,8 +81,12 @@ async function generate(context: CliContext, flags: GenerateFlags): Promise<void
     const result = await run(model, prompt, flags, context.signal, terminal, cache)
     if (saveCache !== undefined) await model.saveCache(cache, saveCache)
     cache.dispose()
-    if (terminal.isJson) terminal.json(toJson(model, result, flags))
-    else report(result, flags, terminal)
+    const prefixes = await model.prefixStats()
+    if (terminal.isJson) terminal.json({ ...toJson(model, result, flags), ...(prefixes && { prefixes }) })
+    else {
+      report(result, flags, terminal)
+      if (prefixes) terminal.note(prefixLine(prefixes))
+    }
     if (result.finishReason === 'aborted') throw new KvasirError('aborted', 'cli', 'interrupted')
   })
 }

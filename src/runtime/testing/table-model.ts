@@ -120,7 +120,7 @@ export function asLanguageModel(table: TableModel): CausalLM {
     tokenize: async (prompt: Prompt, options?: ChatOptions) => tokenizePrompt(table.tokenizer, prompt, options),
     stream: (prompt: Prompt, options?: GenerateOptions) => streamText(table, prompt, options),
     prefill: async (cache: KvCache, tokens: Int32Array | readonly number[], options?: PrefillOptions) => {
-      await feedTokens(table, cache, tokens, { ...options, chunkSize: table.chunkSize, wantLogits: false })
+      return await feedTokens(table, cache, tokens, { ...options, chunkSize: table.chunkSize, wantLogits: false })
     },
   }
   return model as unknown as CausalLM

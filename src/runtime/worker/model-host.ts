@@ -66,8 +66,9 @@ export class ModelHost {
     prefill: async ({ tokens, ...rest }, call) => {
       const { signal, onPrefill, cache, prefixCache } = this.#revive(rest, call)
       const choice = prefixCache === undefined ? {} : { prefixCache }
-      await this.#model.prefill(cache as KvCache, tokens, { signal, ...(onPrefill && { onPrefill }), ...choice })
-      return undefined
+      return await this.#model.prefill(cache as KvCache, tokens, {
+        ...{ signal, ...(onPrefill && { onPrefill }), ...choice },
+      })
     },
     generate: async ({ prompt, ...rest }, call) => this.#model.generate(prompt, this.#revive(rest, call)),
     tokenize: async ({ prompt, options }) => this.#model.tokenize(prompt, options),
@@ -111,6 +112,7 @@ export class ModelHost {
       await this.#model.checkCache(this.#use(cache, call))
       return undefined
     },
+    prefixStats: async () => await this.#model.prefixStats(),
     dispose: async () => {
       await this.#model.dispose()
       for (const { cache } of this.#caches.values()) cache?.dispose()

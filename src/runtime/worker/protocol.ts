@@ -4,12 +4,14 @@
  * the next call that uses it.
  */
 import type { CacheInfo, CacheOptions, CacheShape } from '../../cache/contract.ts'
+import type { PrefixStats } from '../../cache/prefix/shared-prefixes.ts'
 import type {
   CacheReport,
   ChatOptions,
   GenerateOptions,
   GenerationDefaults,
   ModelDescription,
+  PrefillResult,
   Prompt,
   SavedFile,
   StreamEvent,
@@ -37,7 +39,7 @@ export interface Calls {
     args: { readonly batch: readonly RemoteEntry[] },
     result: { readonly data: Float32Array; readonly dims: readonly number[] },
   ]
-  prefill: [args: { readonly tokens: Int32Array | readonly number[] } & RemoteOptions, result: undefined]
+  prefill: [args: { readonly tokens: Int32Array | readonly number[] } & RemoteOptions, result: PrefillResult]
   generate: [args: { readonly prompt: Prompt } & RemoteOptions, result: unknown]
   tokenize: [args: { readonly prompt: Prompt; readonly options: ChatOptions }, result: readonly number[]]
   /** Begins a stream under the number of the call; `next` and `leave` go on with it. */
@@ -48,6 +50,7 @@ export interface Calls {
   restore: [args: { readonly path: string; readonly options: Partial<CacheOptions> }, result: RestoredStates]
   explain: [args: { readonly cache: number }, result: CacheReport]
   check: [args: { readonly cache: number }, result: undefined]
+  prefixStats: [args: Record<string, never>, result: PrefixStats | undefined]
   dispose: [args: Record<string, never>, result: undefined]
 }
 

@@ -16,6 +16,8 @@ import type {
   GenerationDefaults,
   ModelDescription,
   PrefillOptions,
+  PrefillResult,
+  PrefixStats,
   Prompt,
   RestoredCaches,
   SavedFile,
@@ -88,11 +90,15 @@ export class RemoteModel implements CausalLM {
     return new Tensor('float32', data, dims)
   }
 
-  async prefill(cache: KvCache, tokens: Int32Array | readonly number[], options: PrefillOptions = {}): Promise<void> {
+  async prefill(
+    cache: KvCache,
+    tokens: Int32Array | readonly number[],
+    options: PrefillOptions = {},
+  ): Promise<PrefillResult> {
     this.#checkInUse()
     checkKeys('runtime', 'prefill', options, ['signal', 'onPrefill', 'prefixCache'])
     const remote = this.#toRemote({ ...options, cache })
-    await this.#link.call('prefill', { tokens, ...remote }, toCall(options))
+    return await this.#link.call('prefill', { tokens, ...remote }, toCall(options))
   }
 
   saveCache(cache: KvCache, path: string): Promise<SavedFile> {
@@ -164,6 +170,11 @@ export class RemoteModel implements CausalLM {
 
   startConversation(options: ConversationOptions = {}): Conversation {
     return new CachedConversation(this, options)
+  }
+
+  async prefixStats(): Promise<PrefixStats | undefined> {
+    this.#checkInUse()
+    return await this.#link.call('prefixStats', {})
   }
 
   describe(): ModelDescription {
