@@ -122,6 +122,17 @@ export const gatherBlockQuantized: Operator = {
   },
 }
 
+/** Embeddings of tokens and positions, their sum normed, and on request the sum: inputs 2 and 8 are table and positions. */
+export const embedNorm: Operator = {
+  infer: (node, [tokens, , table]) => {
+    const rows = { type: table?.type, dims: tokens?.dims && [...tokens.dims, table?.dims?.[1]] }
+    const counts = { type: dataTypes.int32, dims: tokens?.dims && [tokens.dims[0]] }
+    return [rows, counts, rows].slice(0, node.output.length)
+  },
+  // Without positions they are counted from the first token of the step.
+  mixes: (node) => (node.input[8] ? [] : 'all'),
+}
+
 export const dynamicQuantize: Operator = {
   infer: (_, [x]) => [
     { type: dataTypes.uint8, dims: x?.dims },

@@ -13,6 +13,7 @@ import {
   compare,
   convolution,
   dynamicQuantize,
+  embedNorm,
   fusedMatrix,
   gatherBlockQuantized,
   gemm,
@@ -103,6 +104,7 @@ export const operators: Readonly<Record<string, Operator>> = {
   RMSNormalization: norm,
   SkipLayerNormalization: norm,
   SkipSimplifiedLayerNormalization: norm,
+  EmbedLayerNormalization: embedNorm,
   ...Object.fromEntries(
     ['Mean', 'Sum', 'Max', 'Min', 'L2', 'SumSquare', 'Prod', 'L1'].map((kind) => [`Reduce${kind}`, reduce]),
   ),

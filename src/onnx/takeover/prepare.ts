@@ -11,11 +11,16 @@ const operatorSets: Readonly<Record<string, readonly [number, number]>> = {
   'com.microsoft': [1, 1],
 }
 
+/** Operator sets whose graphs are those of the first known one, but for these operators: their forms changed with it. */
+const olderSets = [11, 12]
+const changed = new Set('Dropout Hardmax LogSoftmax ReduceSum Softmax Split Squeeze Unsqueeze'.split(' '))
+
 /** Inputs that are settings, and what they are set to: logits of all tokens. */
 const settings: Readonly<Record<string, number>> = { num_logits_to_keep: 0, logits_to_keep: 0 }
 
 /** @throws KvasirError `unsupported` for other operator sets or functions */
-export function prepare(model: OnnxModel): OnnxModel {
+export function prepare(original: OnnxModel): OnnxModel {
+  const model = raised(original)
   for (const { domain = '', version } of model.opsetImport) {
     const range = operatorSets[domain]
     const isUsed = model.graph!.node.some((node) => (node.domain ?? '') === domain)
@@ -32,6 +37,14 @@ export function prepare(model: OnnxModel): OnnxModel {
     throw new KvasirError('unsupported', 'onnx', `expected no functions in the model, got ${model.functions.length}`)
   }
   return { ...model, graph: withoutSettings(withPast(model.graph!)) }
+}
+
+function raised(model: OnnxModel): OnnxModel {
+  if (model.graph!.node.some(({ opType = '', domain }) => !domain && changed.has(opType))) return model
+  const opsetImport = model.opsetImport.map((set) =>
+    !set.domain && olderSets.includes(Number(set.version)) ? { ...set, version: operatorSets['']![0] } : set,
+  )
+  return { ...model, opsetImport }
 }
 
 /** A merged decoder chooses between two graphs; the one that takes a past computes the same without one. */

@@ -4,6 +4,7 @@ const sizes: Readonly<Record<string, number>> = { batch_size: 1, 'batch_size x n
 /** A decoder as ONNX Runtime runs it whole, with past and present: what the cut must agree with. */
 import { InferenceSession, Tensor } from 'onnxruntime-node'
 import { smallDecoder } from '../../onnx/testing/published/writer.ts'
+import { f16ToF32 } from '../../tensor/float16.ts'
 
 export class UncutDecoder {
   readonly #session: InferenceSession
@@ -29,7 +30,7 @@ export class UncutDecoder {
     for (let done = 0; done < tokens.length; ) {
       const count = done === 0 ? prompt : 1
       const outputs = await this.#session.run({ ...past, ...this.#step(tokens.slice(done, done + count), done) })
-      rows.push(outputs.logits!.data as Float32Array)
+      rows.push(singles(outputs.logits!))
       past = Object.fromEntries(
         Object.entries(outputs)
           .filter(([name]) => name.startsWith('present'))
@@ -47,12 +48,18 @@ export class UncutDecoder {
   }
 
   #step(tokens: readonly number[], done: number): Record<string, Tensor> {
-    const int64 = (values: readonly number[]): Tensor =>
-      new Tensor('int64', BigInt64Array.from(values, BigInt), [1, values.length])
+    const integers = (name: string, values: readonly number[]): Tensor => {
+      const isNarrow = this.#inputs.some((input) => input.name === name && input.type === 'int32')
+      if (isNarrow) return new Tensor('int32', Int32Array.from(values), [1, values.length])
+      return new Tensor('int64', BigInt64Array.from(values, BigInt), [1, values.length])
+    }
     const all: Record<string, Tensor> = {
-      input_ids: int64(tokens),
-      attention_mask: int64(new Array<number>(done + tokens.length).fill(1)),
-      position_ids: int64(tokens.map((_, i) => done + i)),
+      input_ids: integers('input_ids', tokens),
+      attention_mask: integers('attention_mask', new Array<number>(done + tokens.length).fill(1)),
+      position_ids: integers(
+        'position_ids',
+        tokens.map((_, i) => done + i),
+      ),
       use_cache_branch: new Tensor('bool', [done > 0], [1]),
     }
     return Object.fromEntries(Object.entries(all).filter(([name]) => this.#inputs.some((input) => input.name === name)))
@@ -73,4 +80,8 @@ export class UncutDecoder {
   async release(): Promise<void> {
     await this.#session.release()
   }
+}
+
+function singles({ type, data }: Tensor): Float32Array {
+  return type === 'float16' ? Float32Array.from(data as Uint16Array, f16ToF32) : (data as Float32Array)
 }

@@ -85,6 +85,41 @@ export function gptDecoder(w: PublishedWriter, attention: AttentionWriter, posit
   addLogits(w, layerNorm(w, 'transformer.ln_f', hidden))
 }
 
+/** GPT-2 as ONNX Runtime's own conversion leaves it: embeddings, residuals and norms in one node each. */
+export function fusedGptDecoder(w: PublishedWriter, attention: AttentionWriter): void {
+  const { layers, hiddenSize, vocabSize, intermediateSize, maxPositions, numHeads, headDim } = w.settings
+  const domain = 'com.microsoft'
+  const settings = { domain, attributes: { epsilon: { float: 1e-5 } } }
+  const narrow = (name: string): string =>
+    w.node('Cast', [name], undefined, { attributes: { to: { int: dataTypes.int32 } } })
+  const scale = (name: string): [string, string] => [
+    w.random(`${name}.weight`, [hiddenSize], 1, 0.1),
+    w.random(`${name}.bias`, [hiddenSize], 0, 0.1),
+  ]
+  const words = w.random('transformer.wte.weight', [vocabSize, hiddenSize], 0, 1)
+  const places = w.random('transformer.wpe.weight', [maxPositions, hiddenSize], 0, 0.5)
+  const tokens = narrow('input_ids')
+  let [normed, hidden] = ['embed/out', 'embed/sum']
+  const inputs = [tokens, '', words, places, '', ...scale('transformer.h.0.ln_1'), '', narrow('position_ids')]
+  w.node('EmbedLayerNormalization', inputs, [normed, 'embed/mask', hidden], settings)
+  const skip = (name: string, x: string): void => {
+    const outputs = [`${name}/out`, '', '', `${name}/sum`]
+    const bias = w.random(`${name}.skip.bias`, [hiddenSize], 0, 0.2)
+    w.node('SkipLayerNormalization', [hidden, x, ...scale(name), bias], outputs, settings)
+    ;[normed, hidden] = [outputs[0]!, outputs[3]!]
+  }
+  for (let layer = 0; layer < layers; layer++) {
+    const prefix = `transformer.h.${layer}`
+    skip(`${prefix}.ln_2`, w.linear(attention(w, layer, normed), `${prefix}.attn`, numHeads * headDim, hiddenSize))
+    const wide = w.linear(normed, `${prefix}.mlp.c_fc`, hiddenSize, intermediateSize)
+    const bias = w.random(`${prefix}.mlp.c_fc.bias`, [intermediateSize], 0, 0.2)
+    const active = w.node('FastGelu', [wide, bias], undefined, { domain })
+    const next = layer + 1 < layers ? `transformer.h.${layer + 1}.ln_1` : 'transformer.ln_f'
+    skip(next, w.linear(active, `${prefix}.mlp.c_proj`, intermediateSize, hiddenSize))
+  }
+  addLogits(w, normed)
+}
+
 function addLogits(w: PublishedWriter, normed: string, softcap?: number): void {
   const { hiddenSize, vocabSize } = w.settings
   let logits = w.linear(normed, 'lm_head', hiddenSize, vocabSize)

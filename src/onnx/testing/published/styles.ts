@@ -3,7 +3,7 @@ import { make } from '../../codec.ts'
 import { attributeTypes, dataTypes, type OnnxModel } from '../../schema.ts'
 import { contribAttention, groupQuery, multiHead, standard } from './fused.ts'
 import { bloomAttention, multiQueryAttention } from './fused-caches.ts'
-import { fusedDecoder, gptDecoder, plainDecoder } from './scaffold.ts'
+import { fusedDecoder, fusedGptDecoder, gptDecoder, plainDecoder } from './scaffold.ts'
 import { stepInputs } from './steps.ts'
 import { type DecoderSettings, PublishedWriter, smallDecoder } from './writer.ts'
 import { alibiAttention, gptAttention, llamaAttention, optAttention } from './written.ts'
@@ -34,6 +34,7 @@ export const styles = {
   'MultiHeadAttention, unidirectional, with a bias': (w) =>
     fusedDecoder(w, multiHead(w, { rotation: 'none', isUnidirectional: true, hasNorms: true })),
   'MultiHeadAttention, ALiBi': (w) => fusedDecoder(w, multiHead(w, { rotation: 'none', bias: 'alibi' })),
+  'GPT-2, fused with its embeddings, operator set 11': (w) => fusedGptDecoder(w, contribAttention(w)),
   'GPT-2, fused': (w) => gptDecoder(w, contribAttention(w), 'position_ids'),
   'GPT-2, written out': (w) => {
     stepInputs(w, true, w.settings.numHeads)
@@ -71,7 +72,7 @@ export function createDecoder(name: StyleName, settings: Partial<DecoderSettings
   const w = new PublishedWriter({ ...smallDecoder, ...(name.includes('partly') && { headDim: 32 }), ...settings })
   const own = ungrouped.test(name) ? new PublishedWriter(sameHeads(w)) : w
   styles[name](own)
-  const model = finish(own, name.startsWith('ai.onnx') ? 23 : 17)
+  const model = finish(own, name.startsWith('ai.onnx') ? 23 : name.endsWith('set 11') ? 11 : 17)
   return name === 'merged decoder' ? merged(model) : model
 }
 
