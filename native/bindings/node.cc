@@ -27,6 +27,7 @@
 
 #include "attend_call.h"
 #include "dispatch.h"
+#include "keep_call.h"
 #include "thread_pool.h"
 
 namespace kvasir {
@@ -208,43 +209,21 @@ napi_value weigh(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+// Scratch of its own: storing must not wait for a call in the background.
+void run_store(Engine* engine, const StoreArgs& args) {
+  std::vector<float> scratch(args.rotation.cos || args.is_transformed ? args.head_dim + 16 : 0);
+  engine->table->store(args, (char*)scratch.data());
+}
+
 napi_value store(napi_env env, napi_callback_info info) {
   Call call(env, info);
   Engine* engine = (Engine*)call.external();
   StoreArgs args{};
-  const int64_t T = call.integer("numTokens", 0, kMaxCount);
-  const int64_t K = args.num_kv_heads = call.integer("numKvHeads", 1, kMaxDim);
-  const int64_t D = args.head_dim = call.integer("headDim", 1, kMaxDim);
-  const int layout = call.integer("layout", 0, 2);
-  const int64_t C = call.integer("capacity", 0, kMaxCount);
-  args.stride = call.integer("stride", 0, kMaxCount);
-  args.source = call.floats("source", T * K * D).as<float>();
-  const View target = call.stored("target", 0);
-  args.counts = call.ints("counts", K).as<int32_t>();
-  args.tokens = call.ints("tokens", K * args.stride).as<int32_t>();
-  args.slots = call.ints("slots", K * args.stride).as<int32_t>();
-  args.storage = (Storage)call.integer("storage", 0, kLastStorage);
-  args.rotation = read_rotation(call, T, (int)D);
-  args.is_transformed = call.boolean("hadamard");
-  if (call.ok() && !holds(target, args.storage)) call.fail("expected a target of the storage type, got another");
-  const int64_t needed = (layout == kShared ? 1 : K) * C * row_length(args.storage, D);
-  if (call.ok() && target.length < needed) {
-    call.fail("expected at least " + std::to_string(needed) + " elements in target, got " + std::to_string(target.length));
-  }
-  for (int64_t k = 0; k < K && call.ok(); k++) {
-    const int64_t count = args.counts[k], at = k * args.stride;
-    if (count < 0 || count > args.stride) call.fail("expected counts within the stride, got " + std::to_string(count));
-    else if (!within(args.tokens + at, count, T)) call.fail("expected tokens below numTokens, got others");
-    else if (!within(args.slots + at, count, C)) call.fail("expected slots below the capacity, got others");
-  }
-  if (!call.ok()) return nullptr;
-  const int64_t row = row_bytes(args.storage, D);
-  args.target = (char*)target.data;
-  args.head_stride = layout == kHeadMajor ? C * row : layout == kTokenMajor ? row : 0;
-  args.row_stride = layout == kTokenMajor ? K * row : row;
-  // Scratch of its own: storing must not wait for a call in the background.
-  std::vector<float> scratch(args.rotation.cos || args.is_transformed ? D + 16 : 0);
-  engine->table->store(args, (char*)scratch.data());
+  const int64_t T = call.integer("numTokens", 0, kMaxCount), K = call.integer("numKvHeads", 1, kMaxDim);
+  read_row_list(call, &args, K);
+  const int64_t C = read_target(call, &args, T, K);
+  if (call.ok()) check_row_list(call, args, T, K, C);
+  if (call.ok()) run_store(engine, args);
   return nullptr;
 }
 
@@ -262,47 +241,50 @@ napi_value rotate(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+Status run_retain(Engine* engine, const RetainArgs& args) {
+  std::lock_guard<std::mutex> lock(engine->busy);
+  Status status = retain_check(args);
+  if (status != Status::ok) return status;
+  const int K = args.num_kv_heads;
+  if ((int64_t)args.num_tokens * K < 256) {
+    for (int head = 0; head < K; head++) {
+      const Status each = retain_head(args, head);
+      if (status == Status::ok) status = each;
+    }
+    return status;
+  }
+  std::vector<Status> statuses(K, Status::ok);
+  engine->pool.run(K, [&](int head, int) { statuses[head] = retain_head(args, head); });
+  for (Status each : statuses) status = status == Status::ok ? each : status;
+  return status;
+}
+
+napi_value status_value(napi_env env, Status status) {
+  napi_value result;
+  napi_create_int32(env, (int32_t)status, &result);
+  return result;
+}
+
 // Returns a Status.
 napi_value retain(napi_env env, napi_callback_info info) {
   Call call(env, info);
   Engine* engine = (Engine*)call.external();
   RetainArgs args{};
-  const int64_t K = args.num_kv_heads = call.integer("numKvHeads", 1, kMaxDim);
-  const int64_t W = args.window = call.integer("window", 1, kMaxCount);
-  args.sinks = call.integer("sinks", 0, W);
-  args.recent = call.integer("recent", 0, W - args.sinks);
-  const int64_t T = args.num_tokens = call.integer("numTokens", 0, kMaxCount - W);
-  args.first_position = call.number("firstPosition");
-  const int64_t stride = T < W ? T : W;
-  args.kept_scores = call.floats("kept.scores", K * W).as<float>();
-  args.kept_positions = call.doubles("kept.positions", K * W).as<double>();
-  args.lengths = call.ints("kept.lengths", K).as<int32_t>();
-  args.heap = call.ints("kept.heap", K * W).as<int32_t>();
-  args.heap_lengths = call.ints("kept.heapLengths", K).as<int32_t>();
-  args.accepted = call.doubles("kept.accepted", K).as<double>();
-  args.ring = call.ints("kept.ring", K * args.recent).as<int32_t>();
-  args.scores = call.floats("scores", T * K).as<float>();
-  args.row_deaths = call.ints("rowDeaths", K * W, true).as<int32_t>();
-  args.token_deaths = call.ints("tokenDeaths", K * T).as<int32_t>();
-  args.counts = call.ints("counts", K).as<int32_t>();
-  args.tokens = call.ints("tokens", K * stride).as<int32_t>();
-  args.slots = call.ints("slots", K * stride).as<int32_t>();
+  read_retain(call, &args);
+  return call.ok() ? status_value(env, run_retain(engine, args)) : nullptr;
+}
+
+// Retains and stores what stays. Returns a Status.
+napi_value keep(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  Engine* engine = (Engine*)call.external();
+  KeepCall keep;
+  keep.read(call);
   if (!call.ok()) return nullptr;
-  std::lock_guard<std::mutex> lock(engine->busy);
-  Status status = retain_check(args);
-  if (status == Status::ok) {
-    std::vector<Status> statuses(K, Status::ok);
-    const auto task = [&](int head, int) { statuses[head] = retain_head(args, head); };
-    if (T * K < 256) {
-      for (int head = 0; head < K; head++) task(head, 0);
-    } else {
-      engine->pool.run((int)K, task);
-    }
-    for (Status each : statuses) status = each == Status::ok ? status : each;
-  }
-  napi_value result;
-  napi_create_int32(env, (int32_t)status, &result);
-  return result;
+  const Status status = run_retain(engine, keep.retain);
+  if (status == Status::ok) keep.check(call);
+  for (int i = 0; i < keep.num_targets && status == Status::ok && call.ok(); i++) run_store(engine, keep.targets[i]);
+  return status_value(env, status);
 }
 
 napi_value select(napi_env env, napi_callback_info info) {
@@ -442,6 +424,7 @@ napi_value init(napi_env env, napi_value exports) {
       {"store", guarded<store>},
       {"rotate", guarded<rotate>},
       {"retain", guarded<retain>},
+      {"keep", guarded<keep>},
       {"select", guarded<select>},
       {"read", guarded<read>},
       {"multiplyAdd", guarded<multiply_add>},

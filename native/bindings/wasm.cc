@@ -85,27 +85,33 @@ EXPORT(weigh) extern "C" void weigh(const double* numbers, char* scratch) {
   for (int task = 0; task < plan.num_tasks; task++) vec4::table.weigh_task(call.args, plan, task, scratch);
 }
 
+// Rows and where they go; the list of which rows is the caller's.
+static void read_target(Row& row, StoreArgs* args, int64_t K) {
+  args->num_kv_heads = K;
+  args->head_dim = row.integer();
+  const int layout = row.integer();
+  const int64_t C = row.integer();
+  args->source = row.pointer<float>();
+  args->target = row.pointer<char>();
+  args->storage = (Storage)row.integer();
+  args->rotation = read_rotation(row);
+  args->is_transformed = row.integer();
+  const int64_t bytes = row_bytes(args->storage, args->head_dim);
+  args->head_stride = layout == kHeadMajor ? C * bytes : layout == kTokenMajor ? bytes : 0;
+  args->row_stride = layout == kTokenMajor ? K * bytes : bytes;
+}
+
 // `scratch`: head_dim * 4 bytes.
 EXPORT(store) extern "C" void store(const double* numbers, char* scratch) {
   Row row{numbers};
   StoreArgs args;
   row.integer();  // numTokens
-  const int64_t K = args.num_kv_heads = row.integer();
-  args.head_dim = row.integer();
-  const int layout = row.integer();
-  const int64_t C = row.integer();
+  const int64_t K = row.integer();
   args.stride = row.integer();
-  args.source = row.pointer<float>();
-  args.target = row.pointer<char>();
   args.counts = row.pointer<int32_t>();
   args.tokens = row.pointer<int32_t>();
   args.slots = row.pointer<int32_t>();
-  args.storage = (Storage)row.integer();
-  args.rotation = read_rotation(row);
-  args.is_transformed = row.integer();
-  const int64_t bytes = row_bytes(args.storage, args.head_dim);
-  args.head_stride = layout == kHeadMajor ? C * bytes : layout == kTokenMajor ? bytes : 0;
-  args.row_stride = layout == kTokenMajor ? K * bytes : bytes;
+  read_target(row, &args, K);
   vec4::table.store(args, scratch);
 }
 
@@ -121,9 +127,7 @@ EXPORT(rotate) extern "C" void rotate(const double* numbers) {
   if (args.rotation.cos) vec4::table.rotate(args);
 }
 
-EXPORT(retain) extern "C" int32_t retain(const double* numbers) {
-  Row row{numbers};
-  RetainArgs args;
+static Status read_and_retain(Row& row, RetainArgs& args) {
   args.num_kv_heads = row.integer();
   args.window = row.integer();
   args.sinks = row.integer();
@@ -145,6 +149,31 @@ EXPORT(retain) extern "C" int32_t retain(const double* numbers) {
   args.slots = row.pointer<int32_t>();
   Status status = retain_check(args);
   for (int head = 0; head < args.num_kv_heads && status == Status::ok; head++) status = retain_head(args, head);
+  return status;
+}
+
+EXPORT(retain) extern "C" int32_t retain(const double* numbers) {
+  Row row{numbers};
+  RetainArgs args;
+  return (int32_t)read_and_retain(row, args);
+}
+
+// `scratch`: head_dim * 4 bytes of the widest target.
+EXPORT(keep) extern "C" int32_t keep(const double* numbers, char* scratch) {
+  Row row{numbers};
+  RetainArgs args;
+  const Status status = read_and_retain(row, args);
+  if (status != Status::ok) return (int32_t)status;
+  const int num_targets = row.integer();
+  for (int i = 0; i < num_targets; i++) {
+    StoreArgs target;
+    target.stride = args.num_tokens < args.window ? args.num_tokens : args.window;
+    target.counts = args.counts;
+    target.tokens = args.tokens;
+    target.slots = args.slots;
+    read_target(row, &target, args.num_kv_heads);
+    vec4::table.store(target, scratch);
+  }
   return (int32_t)status;
 }
 

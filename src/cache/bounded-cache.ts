@@ -3,7 +3,7 @@
  * score (docs/caches.md). An evicted token can never come back, so every key has one lifetime and a chunk of T tokens
  * gives what T single tokens give: old rows live until their death, new tokens from birth to death.
  */
-import type { KeyValueSegment, Memory, Rotation } from '../kernels/index.ts'
+import type { KeepArgs, KeyValueSegment, Memory, Rotation, RowTarget } from '../kernels/index.ts'
 import { KvasirError } from '../tensor/error.ts'
 import type { CacheInfo, LayerCache, LayerExplanation, LayerInput, ScoreTokens } from './contract.ts'
 import { type ArchiveOptions, PageArchive, recallingTokens } from './hierarchical/page-archive.ts'
@@ -58,6 +58,7 @@ export class BoundedCache implements LayerCache {
   readonly #step: RetainPlan
   /** Scores of one token: where recency ranks, all the same. */
   readonly #scores: Float32Array
+  readonly #attention: ReturnType<typeof attentionOf>
   #seen = 0
 
   constructor(options: BoundedCacheOptions, hasImportance: boolean, store?: RowStore, archive?: PageArchive) {
@@ -74,6 +75,7 @@ export class BoundedCache implements LayerCache {
     this.#lengths = new Int32Array(K)
     this.#step = createPlan(K, window, 1)
     this.#scores = new Float32Array(K)
+    this.#attention = attentionOf(options)
     this.#axis = rotates ? new PositionAxis(K, window, isRanked, window) : undefined
     this.#archive = archive ?? (options.archive && new PageArchive(options, usesBias, options.archive))
     this.dependsOnChunks = this.#archive !== undefined
@@ -129,7 +131,15 @@ export class BoundedCache implements LayerCache {
     const { shape, window } = this.#options
     const plan = input.numTokens === 1 ? this.#step : createPlan(shape.numKvHeads, window, input.numTokens)
     this.#reserve(input.numTokens)
-    this.#retain(input, plan)
+    const turn = this.#axis?.forNext(input.numTokens)
+    const targets = this.#store.targets?.(input, turn)
+    if (targets) {
+      this.#options.kernels.keep(this.#retainArgs(input, plan, targets))
+    } else {
+      this.#options.kernels.retain(this.#retainArgs(input, plan))
+      this.#store.write(input, plan, turn)
+    }
+    this.#seen += input.numTokens
     this.#commit(input, plan)
   }
 
@@ -153,7 +163,8 @@ export class BoundedCache implements LayerCache {
     // First, since it may move the memory that segments are views of.
     const recalled = this.#archive?.recall(input.query) ?? []
     const segments = this.#segments(this.#state.view.lengths, this.#seen - 1, this.#distances(this.#seen - 1))
-    this.#runAttention(input, output, [...segments, ...recalled], this.#axis?.forLast(1))
+    if (recalled.length > 0) segments.push(...recalled)
+    this.#runAttention(input, output, segments, this.#axis?.forLast(1))
   }
 
   attendAgain(input: Queries, output: Float32Array): void {
@@ -192,7 +203,8 @@ export class BoundedCache implements LayerCache {
     try {
       const rows = appendedRows(new Int32Array(shape.numKvHeads), numTokens)
       chunk.write(input, rows, turn)
-      this.#retain(input, plan)
+      this.#options.kernels.retain(this.#retainArgs(input, plan))
+      this.#seen += numTokens
       const bias = this.#bias && headMajor(input.importance, shape.numKvHeads, numTokens)
       const lives = { births: rows.tokens, deaths: plan.tokenDeaths }
       const fresh = chunk.segments(rows.counts, { bias, firstPosition: 0, ...lives, origin: 0 })
@@ -202,23 +214,33 @@ export class BoundedCache implements LayerCache {
     } finally {
       chunk.free()
     }
+    this.#store.write(input, plan, turn)
     this.#commit(input, plan)
   }
 
   /** @param origin position of the first query */
-  #segments(lengths: Int32Array, origin: number, facts: Partial<RowFacts>): KeyValueSegment[] {
-    return this.#store.segments(lengths, { bias: this.#bias?.f32, ...facts, origin })
+  #segments(
+    lengths: Int32Array,
+    origin: number,
+    { positions, deaths }: Pick<RowFacts, 'positions' | 'deaths'>,
+  ): KeyValueSegment[] {
+    return this.#store.segments(lengths, { bias: this.#bias?.f32, positions, deaths, origin })
   }
 
-  #retain(input: NewInput, plan: RetainPlan): void {
-    this.#options.kernels.retain({
+  #retainArgs(input: NewInput, plan: RetainPlan, targets: RowTarget[] = []): KeepArgs {
+    const { rowDeaths, tokenDeaths, counts, tokens, slots } = plan
+    return {
       kept: this.#state.view,
       scores: this.#scoresOf(input),
       numTokens: input.numTokens,
       firstPosition: this.#seen,
-      ...plan,
-    })
-    this.#seen += input.numTokens
+      rowDeaths,
+      tokenDeaths,
+      counts,
+      tokens,
+      slots,
+      targets,
+    }
   }
 
   #scoresOf({ key, value, importance, numTokens }: NewInput): Float32Array {
@@ -232,26 +254,34 @@ export class BoundedCache implements LayerCache {
     return scores
   }
 
-  /** Stores what stays of new tokens, and what follows from what leaves. */
+  /** What follows from what stays of new tokens, which is stored by now, and from what leaves. */
   #commit(input: NewInput, plan: RetainPlan): void {
     const { importance, numTokens } = input
-    const { shape } = this.#options
     const firstPosition = this.#seen - numTokens
-    this.#store.write(input, plan, this.#axis?.forNext(numTokens))
     this.#archive?.add(input)
     this.#axis?.advance(numTokens)
-    for (let k = 0; k < shape.numKvHeads; k++) {
-      for (let n = k * plan.stride; n < k * plan.stride + (plan.counts[k] as number); n++) {
-        const [token, row] = [plan.tokens[n] as number, plan.slots[n] as number]
-        this.#axis?.place(k, row, numTokens - token)
-        if (this.#bias && importance) {
-          this.#bias.f32[k * this.#options.window + row] = importance[token * shape.numKvHeads + k] as number
-        }
-      }
-    }
+    if (this.#bias && importance) this.#noteBias(this.#bias.f32, importance, plan)
+    if (this.#axis?.isRank) this.#place(this.#axis, numTokens, plan)
     this.#history?.record(this.#state.view, plan, { firstPosition, numTokens }, this.#axis, this.#archive)
     this.#axis?.apply(this.#store, this.#state.view.lengths)
     this.#store.settle()
+  }
+
+  #noteBias(bias: Float32Array, importance: Float32Array, { counts, tokens, slots, stride }: RetainPlan): void {
+    const { window } = this.#options
+    for (let k = 0; k < counts.length; k++) {
+      for (let n = k * stride; n < k * stride + (counts[k] as number); n++) {
+        bias[k * window + (slots[n] as number)] = importance[(tokens[n] as number) * counts.length + k] as number
+      }
+    }
+  }
+
+  #place(axis: PositionAxis, numTokens: number, { counts, tokens, slots, stride }: RetainPlan): void {
+    for (let k = 0; k < counts.length; k++) {
+      for (let n = k * stride; n < k * stride + (counts[k] as number); n++) {
+        axis.place(k, slots[n] as number, numTokens - (tokens[n] as number))
+      }
+    }
   }
 
   #runAttention(
@@ -261,7 +291,7 @@ export class BoundedCache implements LayerCache {
     rotation: Rotation | undefined,
   ): void {
     const { kernels } = this.#options
-    kernels.attend({ query, output, numTokens, ...attentionOf(this.#options), firstPosition: 0, rotation, segments })
+    kernels.attend({ ...this.#attention, query, output, numTokens, firstPosition: 0, rotation, segments })
   }
 
   positions(head: number): number[] {

@@ -1,7 +1,8 @@
 /** Rows of each head side by side, `[K, C, D]` and `[K, C, E]`: the layout for a single sequence. */
+import type { Rotation, RowTarget } from '../kernels/index.ts'
 import { copyRows, planeList, type RowPlanes } from './plane.ts'
 import { PlaneStore, type StoreOptions } from './plane-store.ts'
-import { mostOf, type RowList } from './row-store.ts'
+import { mostOf, type NewRows, type RowList } from './row-store.ts'
 import { createPlanes } from './row-types.ts'
 
 export interface ContiguousOptions extends StoreOptions {
@@ -50,6 +51,10 @@ export class ContiguousStore extends PlaneStore {
 
   protected get targetRows(): number {
     return this.#capacity
+  }
+
+  targets(input: NewRows, turn?: Rotation): RowTarget[] {
+    return this.places(input, turn)
   }
 
   protected ready({ slots }: RowList): Int32Array {

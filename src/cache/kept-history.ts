@@ -35,9 +35,9 @@ export class KeptHistory {
     const leave = (head: number, position: number, score: number, seenTokens: number): void => {
       this.#log.add(head, position, score, seenTokens)
       archive?.leave(head, position)
+      if (!axis?.isRank) return
       const start = head * window
-      const positions = kept.positions.subarray(start, start + window)
-      axis?.closeGap(head, position, positions, kept.lengths[head] as number)
+      axis.closeGap(head, position, kept.positions.subarray(start, start + window), kept.lengths[head] as number)
     }
     for (let k = 0; k < numKvHeads; k++) {
       const base = k * window
@@ -54,9 +54,12 @@ export class KeptHistory {
         stored++
       }
       if (stored === numTokens) continue
-      const stayed = new Set(tokens.subarray(k * stride, k * stride + stored))
-      for (let t = 0; t < numTokens; t++) {
-        if (stayed.has(t)) continue
+      // Tokens that stayed ascend.
+      for (let t = 0, n = k * stride; t < numTokens; t++) {
+        if (n < k * stride + stored && tokens[n] === t) {
+          n++
+          continue
+        }
         const death = tokenDeaths[k * numTokens + t] as number
         leave(k, firstPosition + t, Number.NaN, firstPosition + death + 1)
       }

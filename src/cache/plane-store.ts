@@ -1,5 +1,5 @@
 /** Rows in planes: all that stores do alike, however they find the place of a row. */
-import type { Kernels, KeyValueSegment, Rotation } from '../kernels/index.ts'
+import type { Kernels, KeyValueSegment, Rotation, RowTarget } from '../kernels/index.ts'
 import { copyRows, type Plane, planeList, type RowPlanes } from './plane.ts'
 import type { NewRows, RowFacts, RowList, RowStore } from './row-store.ts'
 import { bytesOfRow, type RowShape, type RowTypes } from './row-types.ts'
@@ -50,43 +50,31 @@ export abstract class PlaneStore implements RowStore {
   rewind(): void {}
   collect(): void {}
 
-  write({ key, value, numTokens }: NewRows, rows: RowList, turn?: Rotation): void {
+  write(input: NewRows, rows: RowList, turn?: Rotation): void {
+    const { kernels, numKvHeads } = this.options
+    const { numTokens } = input
+    const { counts, tokens, stride } = rows
     const slots = this.ready(rows)
-    const { keys, values, originals } = this.planes
-    this.#store(keys, key, numTokens, rows, slots, turn)
-    this.#store(values, value, numTokens, rows, slots)
-    if (originals) this.#store(originals, key, numTokens, rows, slots)
+    // Targets are looked up for each call: one call may move the memory that views are of.
+    const count = planeList(this.planes).length
+    for (let n = 0; n < count; n++) {
+      const target = this.places(input, turn)[n] as RowTarget
+      kernels.store({ ...target, numTokens, numKvHeads, counts, tokens, slots, stride })
+    }
   }
 
-  /** Views are taken for each call: one call may grow the memory that the next one's lie in. */
-  #store(
-    plane: Plane,
-    source: Float32Array,
-    numTokens: number,
-    rows: RowList,
-    slots: Int32Array,
-    turn?: Rotation,
-  ): void {
-    const { counts, tokens, stride } = rows
-    const { dim, storage, hadamard } = plane.format
-    const { numKvHeads, kernels } = this.options
+  /** Of keys, values and keys as they came, in this order. */
+  protected places({ key, value }: NewRows, turn?: Rotation): RowTarget[] {
+    const { keys, values, originals } = this.planes
+    const targets = [this.#place(keys, key, turn), this.#place(values, value)]
+    if (originals) targets.push(this.#place(originals, key))
+    return targets
+  }
+
+  #place({ array, format }: Plane, source: Float32Array, rotation?: Rotation): RowTarget {
     const { layout, targetRows } = this
-    kernels.store({
-      source,
-      target: plane.array,
-      storage,
-      layout,
-      rotation: turn,
-      hadamard,
-      numTokens,
-      numKvHeads,
-      headDim: dim,
-      capacity: targetRows,
-      counts,
-      tokens,
-      slots,
-      stride,
-    })
+    const { dim, storage, hadamard } = format
+    return { source, target: array, storage, layout, rotation, hadamard, headDim: dim, capacity: targetRows }
   }
 
   turn(heads: ArrayLike<number>, rows: ArrayLike<number>, rotation: Rotation): void {

@@ -3,7 +3,7 @@
  * gaps; a store knows the memory behind each number. Everything that knows how a row is stored is here and below:
  * caches and policies see f32.
  */
-import type { AttendArgs, Kernels, KeyValueSegment, Rotation, WeighArgs } from '../kernels/index.ts'
+import type { AttendArgs, Kernels, KeyValueSegment, Rotation, RowTarget, WeighArgs } from '../kernels/index.ts'
 import type { SharedRows } from './contract.ts'
 import type { StateVisitor } from './snapshot/state.ts'
 
@@ -48,6 +48,11 @@ export interface RowStore {
   release(lengths: Int32Array): void
   /** Writes the next tokens to rows; with `turn`, keys are rotated on the way in and kept as they came besides. */
   write(input: NewRows, rows: RowList, turn?: Rotation): void
+  /**
+   * Where `write` would put rows, for calls that store what they keep: entry n of a list goes to row slots[k, n] of each.
+   * Absent where rows have no place of their own until they are written.
+   */
+  targets?(input: NewRows, turn?: Rotation): RowTarget[]
   /** Nobody asks any more for what queries before the last token saw. */
   settle(): void
   /** The next token to be written is number `seen`: those from there on are forgotten. */
@@ -86,7 +91,6 @@ export function weighRows(
   args: AttendArgs & Pick<WeighArgs, 'firstToken'>,
   masses: Float32Array,
 ): void {
-  if (args.segments.length === 1) return kernels.weigh({ ...args, masses: [masses] })
   const parts = args.segments.slice(1).map(({ capacity }) => new Float32Array(args.numKvHeads * capacity))
   kernels.weigh({ ...args, masses: [masses, ...parts] })
   store.collect(parts, masses)

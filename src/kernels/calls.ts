@@ -4,11 +4,13 @@
  */
 import type {
   AttendArgs,
+  KeepArgs,
   KeyValueSegment,
   RetainArgs,
   RotateArgs,
   Rotation,
   RowLayout,
+  RowTarget,
   SelectArgs,
   StorageType,
   StoreArgs,
@@ -67,13 +69,17 @@ export function weighCall(args: WeighArgs, describe?: (segment: KeyValueSegment)
 }
 
 export function storeCall(args: StoreArgs): CallValue[] {
-  const { numTokens, numKvHeads, headDim, layout = 'head-major', capacity, stride, target } = args
-  const values: CallValue[] = [numTokens, numKvHeads, headDim, code(layoutCodes, layout), capacity, stride]
-  values.push(args.source, target, args.counts, args.tokens, args.slots)
-  values.push(code(storageCodes, storageOf(target, args.storage)))
-  pushRotation(values, args.rotation)
-  values.push(args.hadamard ?? false)
+  const values: CallValue[] = [args.numTokens, args.numKvHeads, args.stride, args.counts, args.tokens, args.slots]
+  pushTarget(values, args)
   return values
+}
+
+function pushTarget(values: CallValue[], target: RowTarget): void {
+  const { headDim, layout = 'head-major', capacity, source, hadamard = false, rotation } = target
+  values.push(headDim, code(layoutCodes, layout), capacity, source, target.target)
+  values.push(code(storageCodes, storageOf(target.target, target.storage)))
+  pushRotation(values, rotation)
+  values.push(hadamard)
 }
 
 export function rotateCall(args: RotateArgs): CallValue[] {
@@ -82,13 +88,19 @@ export function rotateCall(args: RotateArgs): CallValue[] {
   return values
 }
 
-export function retainCall({ kept, ...args }: RetainArgs): CallValue[] {
-  const { numKvHeads, window, sinks, recent, scores, positions, lengths, heap, heapLengths, accepted, ring } = kept
-  return [
-    ...[numKvHeads, window, sinks, recent, args.numTokens, args.firstPosition],
-    ...[scores, positions, lengths, heap, heapLengths, accepted, ring],
-    ...[args.scores, args.rowDeaths, args.tokenDeaths, args.counts, args.tokens, args.slots],
-  ]
+export function retainCall(args: RetainArgs): CallValue[] {
+  const { kept, numTokens, firstPosition } = args
+  const values: CallValue[] = [kept.numKvHeads, kept.window, kept.sinks, kept.recent, numTokens, firstPosition]
+  values.push(kept.scores, kept.positions, kept.lengths, kept.heap, kept.heapLengths, kept.accepted, kept.ring)
+  values.push(args.scores, args.rowDeaths, args.tokenDeaths, args.counts, args.tokens, args.slots)
+  return values
+}
+
+export function keepCall(args: KeepArgs): CallValue[] {
+  const values = retainCall(args)
+  values.push(args.targets.length)
+  for (const target of args.targets) pushTarget(values, target)
+  return values
 }
 
 export function selectCall(args: SelectArgs): CallValue[] {

@@ -3,6 +3,7 @@
  * inputs from a seed, knows the right results and how far off they may be, and counts operations and bytes.
  */
 import { attendCase } from './cases/attend.ts'
+import { keepCase } from './cases/keep.ts'
 import { retainCase } from './cases/retain.ts'
 import { rotateCase } from './cases/rotate.ts'
 import { selectCase } from './cases/select.ts'
@@ -19,5 +20,6 @@ export const cases = {
   store: storeCase,
   rotate: rotateCase,
   retain: retainCase,
+  keep: keepCase,
   select: selectCase,
 } as const

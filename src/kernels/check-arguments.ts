@@ -5,11 +5,13 @@ import { isQuantized } from '../tensor/quantized-row.ts'
 import type { KernelArray } from './calls.ts'
 import type {
   AttendArgs,
+  KeepArgs,
   KeyValueSegment,
   LogitMask,
   RetainArgs,
   RotateArgs,
   Rotation,
+  RowTarget,
   SelectArgs,
   StorageType,
   StoreArgs,
@@ -152,23 +154,30 @@ function checkMask({ numTokens, numHeads, numKvHeads }: AttendArgs, { mask, leng
 }
 
 export function checkStore(args: StoreArgs): void {
-  const { numTokens, numKvHeads, headDim, layout = 'head-major', capacity, stride, counts, tokens, slots } = args
-  for (const [name, value] of Object.entries({ numTokens, capacity, stride })) count(name, value)
-  for (const [name, value] of Object.entries({ numKvHeads, headDim })) dimension(name, value)
+  const { numTokens, numKvHeads, stride, counts, tokens, slots } = args
+  for (const [name, value] of Object.entries({ numTokens, stride })) count(name, value)
+  dimension('numKvHeads', numKvHeads)
+  checkTarget(args, numTokens, numKvHeads)
+  atLeast('counts', Int32Array, counts, numKvHeads)
+  atLeast('tokens', Int32Array, tokens, numKvHeads * stride)
+  atLeast('slots', Int32Array, slots, numKvHeads * stride)
+  for (let k = 0; k < numKvHeads; k++) {
+    checkInteger('kernels', `counts[${k}]`, counts[k], 0, stride)
+    within('tokens', tokens, k * stride, counts[k] as number, numTokens)
+    within('slots', slots, k * stride, counts[k] as number, args.capacity)
+  }
+}
+
+function checkTarget(args: RowTarget, numTokens: number, numKvHeads: number): void {
+  const { headDim, layout = 'head-major', capacity } = args
+  dimension('headDim', headDim)
   checkChoice('kernels', 'layout', layout, ['head-major', 'token-major', 'shared'])
+  count('capacity', capacity)
   const rows = (layout === 'shared' ? 1 : numKvHeads) * capacity
   atLeast('source', Float32Array, args.source, numTokens * numKvHeads * headDim)
   const storage = storageOf(args.target, args.storage)
   atLeast('target', arrayTypeOf(storage), args.target, rows * rowLength(headDim, storage))
-  atLeast('counts', Int32Array, counts, numKvHeads)
-  atLeast('tokens', Int32Array, tokens, numKvHeads * stride)
-  atLeast('slots', Int32Array, slots, numKvHeads * stride)
   if (args.rotation) checkRotation(args.rotation, numTokens, headDim)
-  for (let k = 0; k < numKvHeads; k++) {
-    checkInteger('kernels', `counts[${k}]`, counts[k], 0, stride)
-    within('tokens', tokens, k * stride, counts[k] as number, numTokens)
-    within('slots', slots, k * stride, counts[k] as number, capacity)
-  }
 }
 
 export function checkRotate(args: RotateArgs): void {
@@ -198,6 +207,16 @@ export function checkRetain({ kept, numTokens, scores, rowDeaths, tokenDeaths, c
   atLeast('counts', Int32Array, counts, K)
   atLeast('tokens', Int32Array, tokens, K * Math.min(numTokens, W))
   atLeast('slots', Int32Array, slots, K * Math.min(numTokens, W))
+}
+
+export function checkKeep(args: KeepArgs): void {
+  const { kept, numTokens, targets } = args
+  checkRetain(args)
+  if (targets.length > 3) throw invalid(`at most 3 targets, got ${targets.length}`)
+  for (const target of targets) {
+    checkTarget(target, numTokens, kept.numKvHeads)
+    if (target.capacity < kept.window) throw invalid(`targets of at least ${kept.window} rows, got ${target.capacity}`)
+  }
 }
 
 export function checkSelect({ numKvHeads, capacity, numRows, window, scores, rows, lengths }: SelectArgs): void {

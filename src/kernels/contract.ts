@@ -164,8 +164,8 @@ export interface WeighArgs extends AttendArgs {
   readonly masses: readonly Float32Array[]
 }
 
-/** Writes rows of f32 into storage: for head k and n < counts[k], storage row slots[k, n] = source token tokens[k, n]. */
-export interface StoreArgs {
+/** Rows of f32, and the storage that some of them go to. */
+export interface RowTarget {
   /** `[T, K, D]` */
   readonly source: Float32Array
   /** `[K, C, D]`, or as `layout` says; rounds to nearest even. */
@@ -178,10 +178,14 @@ export interface StoreArgs {
   readonly rotation?: Rotation
   /** Transforms each row then (src/tensor/hadamard.ts). */
   readonly hadamard?: boolean
-  readonly numTokens: number
-  readonly numKvHeads: number
   readonly headDim: number
   readonly capacity: number
+}
+
+/** Writes rows into storage: for head k and n < counts[k], storage row slots[k, n] = source token tokens[k, n]. */
+export interface StoreArgs extends RowTarget {
+  readonly numTokens: number
+  readonly numKvHeads: number
   /** `[K]` */
   readonly counts: Int32Array
   /** `[K, stride]` source tokens */
@@ -244,6 +248,12 @@ export interface RetainArgs {
   readonly slots: Int32Array
 }
 
+/** `retain`, and in the same call a `store` to each target of the tokens that stay, in the rows that they take. */
+export interface KeepArgs extends RetainArgs {
+  /** At most 3, each with W rows a head at least. */
+  readonly targets: readonly RowTarget[]
+}
+
 /** The best `window` of `numRows` scores (no NaN) for each head, by (score, row), without -Infinity; rows ascend. */
 export interface SelectArgs {
   /** `[K, C]` */
@@ -298,6 +308,8 @@ export interface Kernels {
   store(args: StoreArgs): void
   /** @throws KvasirError `invalid-argument` on a NaN score; nothing is changed then. */
   retain(args: RetainArgs): void
+  /** @throws KvasirError as `retain` */
+  keep(args: KeepArgs): void
   select(args: SelectArgs): void
   rotate(args: RotateArgs): void
 }

@@ -2,7 +2,16 @@
 import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { KvasirError, type KvasirErrorCode } from '../tensor/error.ts'
-import { attendCall, type CallValue, retainCall, rotateCall, selectCall, storeCall, weighCall } from './calls.ts'
+import {
+  attendCall,
+  type CallValue,
+  keepCall,
+  retainCall,
+  rotateCall,
+  selectCall,
+  storeCall,
+  weighCall,
+} from './calls.ts'
 import type { AttendArgs, Kernels } from './contract.ts'
 import { builtFile } from './files.ts'
 import { allocateHostMemory } from './host-memory.ts'
@@ -20,6 +29,7 @@ interface Addon {
   store(engine: object, ...values: CallValue[]): void
   rotate(engine: object, ...values: CallValue[]): void
   retain(engine: object, ...values: CallValue[]): number
+  keep(engine: object, ...values: CallValue[]): number
   select(engine: object, ...values: CallValue[]): void
   read(engine: object, data: Float32Array): number
   multiplyAdd(engine: object, iterations: number): number
@@ -74,6 +84,7 @@ export function openNative(threads: number, instructionSet?: string): NativeKern
     store: (args) => call(() => addon.store(engine, ...storeCall(args))),
     rotate: (args) => call(() => addon.rotate(engine, ...rotateCall(args))),
     retain: (args) => checkStatus(call(() => addon.retain(engine, ...retainCall(args)))),
+    keep: (args) => checkStatus(call(() => addon.keep(engine, ...keepCall(args)))),
     select: (args) => call(() => addon.select(engine, ...selectCall(args))),
     read: (data) => addon.read(engine, data),
     multiplyAdd: (iterations) => addon.multiplyAdd(engine, iterations),

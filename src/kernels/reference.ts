@@ -5,6 +5,7 @@ import { invalidArgument } from '../tensor/error.ts'
 import { hadamard } from '../tensor/hadamard.ts'
 import type {
   AttendArgs,
+  KeepArgs,
   Kernels,
   KeyValueSegment,
   RetainArgs,
@@ -28,6 +29,7 @@ export function openReference(): Kernels {
     weigh,
     store,
     retain,
+    keep,
     select,
     rotate,
   }
@@ -252,6 +254,20 @@ function retain(args: RetainArgs): void {
     }
     writeKept(args, k, held)
   }
+}
+
+function keep(args: KeepArgs): void {
+  const { kept, numTokens, counts, tokens, slots, targets } = args
+  retain(args)
+  const list = {
+    numTokens,
+    numKvHeads: kept.numKvHeads,
+    counts,
+    tokens,
+    slots,
+    stride: Math.min(numTokens, kept.window),
+  }
+  for (const target of targets) store({ ...target, ...list })
 }
 
 /** The law itself, on candidates in order of position: sinks, recent tokens and the best of the rest. */

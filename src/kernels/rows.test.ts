@@ -1,10 +1,11 @@
 /** Storing, rotating, choosing and keeping rows: every backend against the reference. */
 import { describe, expect, test } from 'vitest'
+import { type KeepShape, keepCase } from './cases/keep.ts'
 import { createKept, retainArgs, retainCase } from './cases/retain.ts'
 import { rotateCase } from './cases/rotate.ts'
 import { selectCase } from './cases/select.ts'
 import { storeCase } from './cases/store.ts'
-import type { KeptSet } from './contract.ts'
+import type { KeepArgs, KeptSet, RowTarget } from './contract.ts'
 import { candidates } from './testing/candidates.ts'
 import { expectConformance } from './testing/conformance.ts'
 
@@ -23,6 +24,28 @@ describe.each(candidates)('$name', ({ open }) => {
     'retains what the reference retains (W, sinks, recent: $name), chunk after chunk',
     (shape) => expectConformance(retainCase, kernels, shape),
   )
+
+  test.each(keepCase.shapes)('stores what it retains (W, sinks, recent: $name)', (shape) => {
+    expectConformance(keepCase, kernels, shape)
+  })
+
+  test('targets that do not fit are refused, and nothing is changed', () => {
+    const [args] = keepCase.create({ ...(keepCase.shapes[1] as KeepShape), chunks: [3] }, 1).calls as [KeepArgs]
+    const before = structuredClone(args.kept)
+    const [keys] = args.targets as [RowTarget]
+    const bad: Partial<RowTarget>[] = [
+      { source: new Float32Array(1) },
+      { target: new Float32Array(1), storage: 'f32' },
+      { target: new Float64Array(9999) as unknown as Float32Array },
+      { capacity: args.kept.window - 1 },
+      { headDim: 0 },
+    ]
+    for (const change of bad) {
+      expect(() => kernels.keep({ ...args, targets: [keys, { ...keys, ...change }] })).toThrow(/\[kvasir:kernels\]/)
+    }
+    expect(() => kernels.keep({ ...args, targets: [keys, keys, keys, keys] })).toThrow(/\[kvasir:kernels\]/)
+    expect(args.kept).toEqual(before)
+  })
 
   test('a kept set that makes no sense is refused', () => {
     for (const spoil of [

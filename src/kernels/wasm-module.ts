@@ -14,6 +14,7 @@ interface Exports extends WebAssembly.Exports, BoardExports {
   weigh_scratch(numbers: number): number
   weigh(numbers: number, scratch: number): void
   store(numbers: number, scratch: number): void
+  keep(numbers: number, scratch: number): number
   rotate(numbers: number): void
   retain(numbers: number): number
   select(numbers: number, scratch: number): void
@@ -96,7 +97,7 @@ export class WasmModule {
 
   /** The ops that stay on the caller's thread; `retain` returns its status. */
   run(
-    name: 'store' | 'rotate' | 'retain' | 'select',
+    name: 'store' | 'rotate' | 'retain' | 'keep' | 'select',
     values: CallValue[],
     scratchBytes: number,
     outputs: KernelArray[],

@@ -1,9 +1,10 @@
 /** The C++ kernels as WebAssembly, on the caller's thread and, where memory can be shared, on workers. */
 
 import type { KernelArray } from './calls.ts'
-import { attendCall, retainCall, rotateCall, selectCall, storeCall, weighCall } from './calls.ts'
+import { attendCall, keepCall, retainCall, rotateCall, selectCall, storeCall, weighCall } from './calls.ts'
 import {
   checkAttend,
+  checkKeep,
   checkRetain,
   checkRotate,
   checkSelect,
@@ -74,6 +75,12 @@ export function openWasm(
     retain(args) {
       checkRetain(args)
       checkStatus(module.run('retain', retainCall(args), 0, writtenByRetain(args)))
+    },
+    keep(args) {
+      checkKeep(args)
+      const widest = args.targets.reduce((most, { headDim }) => Math.max(most, headDim), 0)
+      const targets = args.targets.map(({ target }) => target)
+      checkStatus(module.run('keep', keepCall(args), widest * 4, [...writtenByRetain(args), ...targets]))
     },
     select(args) {
       checkSelect(args)

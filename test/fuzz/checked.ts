@@ -1,6 +1,7 @@
 /** Calls through the TypeScript side: good ones must be right, bad ones refused, and what is accepted must be right too. */
 import { isDeepStrictEqual } from 'node:util'
 import { findDifferences, judge, type OpCase, type Results } from '../../src/kernels/cases/case.ts'
+import type { KeepStream } from '../../src/kernels/cases/keep.ts'
 import { pickFrom } from '../../src/kernels/cases/random.ts'
 import type { RetainStream } from '../../src/kernels/cases/retain.ts'
 import { cases } from '../../src/kernels/cases.ts'
@@ -14,7 +15,7 @@ import { tightCall } from './tight.ts'
 type Random = () => number
 type AnyCase = OpCase<{ readonly name: string }, object>
 
-const names = ['attend', 'attend', 'attend', 'weigh', 'store', 'rotate', 'retain', 'select'] as const
+const names = ['attend', 'attend', 'attend', 'weigh', 'store', 'rotate', 'retain', 'keep', 'select'] as const
 const opened = new Map<string, NativeKernels>()
 
 function kernelsOf(random: Random): NativeKernels {
@@ -53,13 +54,14 @@ export function spoiledCall(random: Random, homes: Homes): void {
   let actual: Results = {}
   try {
     // Of kept sets no results are compared: what is wrong in them is the caller's, as long as nothing is damaged.
-    if ('calls' in args) for (const call of (args as RetainStream).calls) kernels.retain(call)
+    if (name === 'keep') for (const call of (args as KeepStream).calls) kernels.keep(call)
+    else if (name === 'retain') for (const call of (args as RetainStream).calls) kernels.retain(call)
     else actual = op.run(kernels, args)
   } catch (error) {
     if (error instanceof KvasirError && (error.code === 'invalid-argument' || /corrupt/.test(error.message))) return
     throw error
   }
-  if (name === 'retain' || changed.some((path) => notComparable.test(path))) return
+  if (name === 'retain' || name === 'keep' || changed.some((path) => notComparable.test(path))) return
   const expected = op.reference(copy)
   const allowed = Object.fromEntries(Object.keys(expected).map((result) => [result, roughly(expected[result] ?? [])]))
   const wrong = findDifferences({ expected, allowed }, actual)

@@ -1,6 +1,14 @@
 /** Calls of the addon with lists of values that nobody has checked. */
 import { createRequire } from 'node:module'
-import { attendCall, retainCall, rotateCall, selectCall, storeCall, weighCall } from '../../src/kernels/calls.ts'
+import {
+  attendCall,
+  keepCall,
+  retainCall,
+  rotateCall,
+  selectCall,
+  storeCall,
+  weighCall,
+} from '../../src/kernels/calls.ts'
 import { pickFrom } from '../../src/kernels/cases/random.ts'
 import { cases } from '../../src/kernels/cases.ts'
 import { guard, type Homes } from './homes.ts'
@@ -35,6 +43,10 @@ function goodCall(name: string, random: Random, homes: Homes): unknown[] {
       const [first] = homes.move(cases.retain.create(cases.retain.draw(random), seed)).calls
       return first ? retainCall(first) : []
     },
+    keep: () => {
+      const [first] = homes.move(cases.keep.create(cases.keep.draw(random), seed)).calls
+      return first ? keepCall(first) : []
+    },
     read: () => [homes.move(new Float32Array(Math.floor(random() * 300)))],
     multiplyAdd: () => [pickFrom(random, [0, 1, 100])],
   } as const satisfies Record<string, () => unknown[]>
@@ -50,6 +62,7 @@ const withEngine = [
   'rotate',
   'select',
   'retain',
+  'keep',
   'read',
   'multiplyAdd',
 ]

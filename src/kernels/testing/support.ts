@@ -3,6 +3,7 @@ import { attendCase } from '../cases/attend.ts'
 import { attendForms } from '../cases/attend-forms.ts'
 import type { AttendShape } from '../cases/attend-inputs.ts'
 import { findDifferences, judge, type OpCase } from '../cases/case.ts'
+import { keepCase } from '../cases/keep.ts'
 import { retainCase } from '../cases/retain.ts'
 import { rotateCase } from '../cases/rotate.ts'
 import { selectCase } from '../cases/select.ts'
@@ -63,6 +64,7 @@ function rows(): Row[] {
     { name: '`rotate`', checks: { yes: passes(rotateCase, named('half')) } },
     { name: '... interleaved', checks: { yes: passes(rotateCase, named('interleaved')) } },
     { name: '`retain`', checks: { yes: passes(retainCase, retainCase.shapes) } },
+    { name: '`keep`', checks: { yes: passes(keepCase, keepCase.shapes) } },
     { name: '`select`', checks: { yes: passes(selectCase, selectCase.shapes) } },
   ]
 }

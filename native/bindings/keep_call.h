@@ -1,0 +1,107 @@
+// The arguments of `store`, `retain` and `keep`, read and checked.
+#pragma once
+#include "attend_call.h"
+
+namespace kvasir {
+
+// Which rows of a target are written: counts, and pairs of token and slot.
+inline void read_row_list(Call& call, StoreArgs* args, int64_t K) {
+  args->stride = call.integer("stride", 0, kMaxCount);
+  args->counts = call.ints("counts", K).as<int32_t>();
+  args->tokens = call.ints("tokens", K * args->stride).as<int32_t>();
+  args->slots = call.ints("slots", K * args->stride).as<int32_t>();
+}
+
+// Rows of f32 and where they go. Returns the rows that a slot may name.
+inline int64_t read_target(Call& call, StoreArgs* args, int64_t T, int64_t K) {
+  args->num_kv_heads = K;
+  const int64_t D = args->head_dim = call.integer("headDim", 1, kMaxDim);
+  const int layout = call.integer("layout", 0, 2);
+  const int64_t C = call.integer("capacity", 0, kMaxCount);
+  args->source = call.floats("source", T * K * D).as<float>();
+  const View target = call.stored("target", 0);
+  args->storage = (Storage)call.integer("storage", 0, kLastStorage);
+  args->rotation = read_rotation(call, T, (int)D);
+  args->is_transformed = call.boolean("hadamard");
+  if (call.ok() && !holds(target, args->storage)) call.fail("expected a target of the storage type, got another");
+  const int64_t needed = (layout == kShared ? 1 : K) * C * row_length(args->storage, D);
+  if (call.ok() && target.length < needed) {
+    call.fail("expected at least " + std::to_string(needed) + " elements in target, got " + std::to_string(target.length));
+  }
+  if (!call.ok()) return 0;
+  const int64_t row = row_bytes(args->storage, D);
+  args->target = (char*)target.data;
+  args->head_stride = layout == kHeadMajor ? C * row : layout == kTokenMajor ? row : 0;
+  args->row_stride = layout == kTokenMajor ? K * row : row;
+  return C;
+}
+
+// Fails where a pair of the list names a token or a row that is not there.
+inline void check_row_list(Call& call, const StoreArgs& args, int64_t T, int64_t K, int64_t C) {
+  for (int64_t k = 0; k < K && call.ok(); k++) {
+    const int64_t count = args.counts[k], at = k * args.stride;
+    if (count < 0 || count > args.stride) call.fail("expected counts within the stride, got " + std::to_string(count));
+    else if (!within(args.tokens + at, count, T)) call.fail("expected tokens below numTokens, got others");
+    else if (!within(args.slots + at, count, C)) call.fail("expected slots below the capacity, got others");
+  }
+}
+
+inline void read_retain(Call& call, RetainArgs* args) {
+  const int64_t K = args->num_kv_heads = call.integer("numKvHeads", 1, kMaxDim);
+  const int64_t W = args->window = call.integer("window", 1, kMaxCount);
+  args->sinks = call.integer("sinks", 0, W);
+  args->recent = call.integer("recent", 0, W - args->sinks);
+  const int64_t T = args->num_tokens = call.integer("numTokens", 0, kMaxCount - W);
+  args->first_position = call.number("firstPosition");
+  const int64_t stride = T < W ? T : W;
+  args->kept_scores = call.floats("kept.scores", K * W).as<float>();
+  args->kept_positions = call.doubles("kept.positions", K * W).as<double>();
+  args->lengths = call.ints("kept.lengths", K).as<int32_t>();
+  args->heap = call.ints("kept.heap", K * W).as<int32_t>();
+  args->heap_lengths = call.ints("kept.heapLengths", K).as<int32_t>();
+  args->accepted = call.doubles("kept.accepted", K).as<double>();
+  args->ring = call.ints("kept.ring", K * args->recent).as<int32_t>();
+  args->scores = call.floats("scores", T * K).as<float>();
+  args->row_deaths = call.ints("rowDeaths", K * W, true).as<int32_t>();
+  args->token_deaths = call.ints("tokenDeaths", K * T).as<int32_t>();
+  args->counts = call.ints("counts", K).as<int32_t>();
+  args->tokens = call.ints("tokens", K * stride).as<int32_t>();
+  args->slots = call.ints("slots", K * stride).as<int32_t>();
+}
+
+constexpr int kMaxTargets = 3;
+
+// `retain`, and stores of what stays.
+struct KeepCall {
+  RetainArgs retain{};
+  StoreArgs targets[kMaxTargets]{};
+  int64_t capacities[kMaxTargets]{};
+  int num_targets = 0;
+
+  void read(Call& call) {
+    read_retain(call, &retain);
+    const int64_t T = retain.num_tokens, K = retain.num_kv_heads, W = retain.window;
+    num_targets = call.integer("targets", 0, kMaxTargets);
+    for (int i = 0; i < num_targets && call.ok(); i++) {
+      StoreArgs& target = targets[i];
+      target.stride = T < W ? T : W;
+      target.counts = retain.counts;
+      target.tokens = retain.tokens;
+      target.slots = retain.slots;
+      capacities[i] = read_target(call, &target, T, K);
+      // Before anything changes: whatever stays must have room.
+      if (call.ok() && capacities[i] < W) {
+        call.fail("expected targets of at least " + std::to_string(W) + " rows, got " + std::to_string(capacities[i]));
+      }
+    }
+  }
+
+  // Slots are what `retain` wrote, but arrays of a careless caller may overlap.
+  void check(Call& call) const {
+    for (int i = 0; i < num_targets; i++) {
+      check_row_list(call, targets[i], retain.num_tokens, retain.num_kv_heads, capacities[i]);
+    }
+  }
+};
+
+}  // namespace kvasir
