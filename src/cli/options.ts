@@ -7,7 +7,7 @@ import { importanceNames, type PresetName, policyNames, presets, readPolicy } fr
 import type { LoadOptions } from '../runtime/contract.ts'
 import { didYouMean } from '../tensor/check.ts'
 import { byteCount } from './plan-options.ts'
-import { type PrefixFlags, prefixOptions, toPrefixCache } from './prefix-options.ts'
+import { type PrefixFlags, prefixOptions, toPrefixCache, toRecallTiers } from './prefix-options.ts'
 
 type Parser = (text: string) => number
 
@@ -137,6 +137,11 @@ export const loadOptions = (): Option[] => [
   new Option('--recall <pages>', 'pages of 16 evicted tokens that come back for each token').argParser(
     integer(1, 4096),
   ),
+  new Option('--recall-bytes <bytes>', 'bytes that evicted tokens may take (default: 256MiB)').argParser(byteCount),
+  new Option('--least-window <tokens>', 'what the window of a head shrinks to by its attention').argParser(integer(1)),
+  new Option('--keep-mass <share>', 'of attention that must stay when it shrinks (default: 0.95)').argParser(
+    number(0, 1, true),
+  ),
   new Option('--kv-storage <how>', 'rows side by side, or in pages').choices(['contiguous', 'paged']),
   new Option('--positions <which>', 'of kept tokens: where they stood, or their rank').choices(['original', 'rank']),
   new Option(
@@ -153,7 +158,7 @@ export const loadOptions = (): Option[] => [
 ]
 
 /** Values of `loadOptions`, `windowOption` and `policyOption` as commander gives them. */
-export interface LoadFlags extends Omit<LoadOptions, 'policy' | 'prefixCache'>, PrefixFlags {
+export interface LoadFlags extends Omit<LoadOptions, 'policy' | 'prefixCache' | 'recall'>, PrefixFlags {
   readonly policy?: LoadOptions['policy']
   readonly preset?: PresetName
   readonly kvStorage?: LoadOptions['storage']
@@ -162,12 +167,15 @@ export interface LoadFlags extends Omit<LoadOptions, 'policy' | 'prefixCache'>, 
 
 /** Only what was given, so that the library's own defaults hold for the rest. */
 export function toLoadOptions(flags: LoadFlags): LoadOptions {
-  const { policy, window, sinks, recent, kvBudget, kvStorage, positions, importance, preset, recall } = flags
+  const { policy, window, sinks, recent, kvBudget, kvStorage, positions, importance, preset } = flags
+  const { recall, recallBytes, leastWindow, keepMass } = flags
   const { kvDtype, kvDtypeK, kvDtypeV, kvResidual: residual } = flags
   const { backend, threads, quantize, dtype, revision, chunkSize } = flags
-  const cache = { policy, window, sinks, recent, kvBudget, storage: kvStorage, positions, importance, recall }
+  const sizes = { window, sinks, recent, kvBudget, leastWindow, keepMass, recall, recallBytes }
+  const cache = { policy, ...sizes, storage: kvStorage, positions, importance }
   const types = { kvDtype, kvDtypeK, kvDtypeV, residual }
-  const rest = { backend, threads, quantize, dtype, revision, chunkSize, prefixCache: toPrefixCache(flags) }
+  const tiers = { prefixCache: toPrefixCache(flags), recallTiers: toRecallTiers(flags) }
+  const rest = { backend, threads, quantize, dtype, revision, chunkSize, ...tiers }
   const all = { ...cache, ...types, ...rest }
   const given = Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined))
   return { ...(preset && presets[preset]), ...given }

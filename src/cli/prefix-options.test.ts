@@ -19,7 +19,7 @@ test('without tiers prefixes are kept in RAM; tiers that are named are all there
 })
 
 test('tiers without what to keep there, of one kind twice, or unknown are refused', () => {
-  expect(() => parse('--kv-tier', 'ram:1MiB')).toThrow('expected --prefix-cache with --kv-tier')
+  expect(() => parse('--kv-tier', 'ram:1MiB')).toThrow('expected --prefix-cache or --recall with --kv-tier')
   expect(() => parse('--kv-tier', 'ram:1MiB', '--kv-tier', 'ram:2MiB')).toThrow('got ram twice')
   expect(() => parse('--kv-tier', 'tape:1MiB')).toThrow('Expected ram:BYTES, disk:PATH:BYTES')
 })

@@ -1,4 +1,4 @@
-/** `--prefix-cache` and `--kv-tier`, as several commands take them. */
+/** `--prefix-cache` and `--kv-tier`, which `--recall` uses too, as several commands take them. */
 import { InvalidArgumentError, Option } from 'commander'
 import type { TierOptions } from '../cache/index.ts'
 import { readTier } from '../cache/index.ts'
@@ -8,13 +8,16 @@ import { isKvasirError, KvasirError } from '../tensor/error.ts'
 export interface PrefixFlags {
   readonly prefixCache?: boolean
   readonly kvTier?: readonly TierOptions[]
+  /** Pages of evicted tokens that come back. */
+  readonly recall?: number
 }
 
 export const prefixOptions = (): Option[] => [
   new Option('--prefix-cache', 'keep what prompts that begin alike have in common'),
-  new Option('--kv-tier <tier>', 'where: ram:BYTES, disk:PATH:BYTES or redis://HOST:PORT; may be repeated').argParser(
-    tier,
-  ),
+  new Option(
+    '--kv-tier <tier>',
+    'where prefixes and evicted tokens go: ram:BYTES, disk:PATH:BYTES or redis://HOST:PORT; may be repeated',
+  ).argParser(tier),
 ]
 
 function tier(text: string, before: readonly TierOptions[] = []): TierOptions[] {
@@ -29,12 +32,12 @@ function tier(text: string, before: readonly TierOptions[] = []): TierOptions[] 
 }
 
 /** Tiers that are named are all there are; without, there is RAM. */
-export function toPrefixCache({ prefixCache, kvTier }: PrefixFlags): LoadOptions['prefixCache'] {
-  if (!prefixCache && kvTier) {
+export function toPrefixCache({ prefixCache, kvTier, recall }: PrefixFlags): LoadOptions['prefixCache'] {
+  if (!prefixCache && recall === undefined && kvTier) {
     throw new KvasirError(
       'invalid-argument',
       'cli',
-      'expected --prefix-cache with --kv-tier: what should be kept there?',
+      'expected --prefix-cache or --recall with --kv-tier: what should be kept there?',
     )
   }
   if (!prefixCache) return undefined
@@ -47,6 +50,11 @@ export function toPrefixCache({ prefixCache, kvTier }: PrefixFlags): LoadOptions
     ...(disk && { disk: withoutKind(disk) }),
     ...(redis && { redis: withoutKind(redis) }),
   }
+}
+
+/** Without tiers evicted tokens stay in RAM. */
+export function toRecallTiers({ kvTier, recall }: PrefixFlags): LoadOptions['recallTiers'] {
+  return recall === undefined ? undefined : kvTier
 }
 
 function withoutKind<T extends TierOptions>({ kind: _, ...rest }: T): Omit<T, 'kind'> {

@@ -173,6 +173,19 @@ test('a prompt file that is not there is named', async () => {
   expect(stderr).toContain("can't read the prompt file no/such/file")
 })
 
+test('what comes back, from where, and windows that change cross to loadModel', async () => {
+  const args = 'generate --prompt x --policy snapkv --window 64 --least-window 8 --keep-mass 0.9 --recall 2'
+  const rest = '--recall-bytes 1MiB --kv-tier ram:1MiB --kv-tier disk:kept'
+  const { loaded } = await kvasir(`${args} ${rest}`.split(' '))
+  expect(loaded[0]?.options).toEqual({
+    ...{ policy: 'snapkv', window: 64, leastWindow: 8, keepMass: 0.9, recall: 2, recallBytes: 2 ** 20 },
+    recallTiers: [
+      { kind: 'ram', maxBytes: 2 ** 20 },
+      { kind: 'disk', path: 'kept' },
+    ],
+  })
+})
+
 test('an interrupt ends with exit code 1 and says so', async () => {
   const signal = AbortSignal.abort()
   const { code, stderr, stdout } = await kvasir(['eval', 'recall', '--context', '500', '--json'], { signal })

@@ -3,6 +3,7 @@ import type { Tensor } from 'onnxruntime-common'
 import type { CacheInfo, CacheOptions, CacheShape, KvCache, LayerExplanation, PolicyName } from '../cache/contract.ts'
 import type { PrefixCacheOptions } from '../cache/prefix/open-prefixes.ts'
 import type { PrefixStats } from '../cache/prefix/shared-prefixes.ts'
+import type { TierOptions } from '../cache/tiers/contract.ts'
 import type { BackendName } from '../kernels/contract.ts'
 import type { OnnxDtype } from '../onnx/index.ts'
 import type { Conversation, ConversationOptions } from './conversation-contract.ts'
@@ -42,6 +43,11 @@ export interface LoadOptions extends Partial<CacheOptions> {
   readonly revision?: string
   /** Keeps what prompts that begin alike have in common, in RAM and as wished on disk and in Redis (docs/prefixes.md). */
   readonly prefixCache?: PrefixCacheOptions
+  /**
+   * Where evicted tokens of its caches go, with `recall`: RAM, disk, Redis, fastest first (docs/caches.md). Opened in the
+   * thread of the model and closed with it.
+   */
+  readonly recallTiers?: readonly TierOptions[]
   /** Called while files of a model of the hub are downloaded. */
   readonly onDownload?: (progress: DownloadProgress) => void
   /** Stops a download; what is there is continued the next time. */

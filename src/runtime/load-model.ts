@@ -16,13 +16,14 @@ import { modelFingerprint, weightsIdentity } from './fingerprint.ts'
 import { readGenerationDefaults } from './generation-config.ts'
 import { LoadedModel } from './model.ts'
 import { openSource } from './model-source.ts'
+import { openRecallStore } from './recall-store.ts'
 import { fixedLength, type RotarySource } from './rotation.ts'
 import { Runner } from './runner.ts'
 import { Scorers } from './scorers.ts'
 import { SegmentSession } from './session.ts'
 import { openTokenizer } from './tokenizer.ts'
 
-const loadKeys = ['backend', 'threads', 'chunkSize', 'quantize', 'dtype', 'prefixCache']
+const loadKeys = ['backend', 'threads', 'chunkSize', 'quantize', 'dtype', 'prefixCache', 'recallTiers']
 
 /** What the kernels can start. */
 const maxThreads = 256
@@ -42,6 +43,7 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
     quantize,
     dtype,
     prefixCache,
+    recallTiers: _,
     ...chosen
   } = checkLoadOptions(options)
   await checkFolder(path)
@@ -60,9 +62,14 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
   const prefixes =
     prefixCache &&
     (await openSharedPrefixes(prefixCache, { fingerprint: await fingerprint(), maxTokens: sharedLength(rotary, ends) }))
+  const recallStore = await openRecallStore(options).catch(async (error: unknown) => {
+    await prefixes?.close()
+    throw error
+  })
   const sessions: SegmentSession[] = []
   const release = async (): Promise<void> => {
     await prefixes?.close()
+    await recallStore?.close()
     for (const session of sessions) await session.release()
   }
   try {
@@ -81,7 +88,7 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
       ...describeModel(source, cut, shape, kernels, cacheOptions),
       ...{ weights: identity, ...(scorers.own !== undefined && { scorer: scorers.own }) },
     }
-    const about = { spec, shape, description, fingerprint, chosen, generationDefaults, prefixes }
+    const about = { spec, shape, description, fingerprint, chosen, generationDefaults, prefixes, recallStore }
     const parts = { ...about, tokenizer, kernels, runner, scorers, release }
     if (!ends.alone) return new LoadedModel({ ...parts, chunkSize })
     const canRead = await readsInPieces(new LoadedModel({ ...parts, chunkSize, chosen: {} }), source)

@@ -2,6 +2,7 @@
 import { Tensor } from 'onnxruntime-node'
 import type { CacheOptions, CacheShape, KvCache, KvPool } from '../cache/contract.ts'
 import type { PrefixStats, SharedPrefixes } from '../cache/prefix/shared-prefixes.ts'
+import type { TieredStore } from '../cache/tiers/tiered-store.ts'
 import type { Kernels } from '../kernels/contract.ts'
 import type { ModelSpec } from '../onnx/index.ts'
 import { createKvCache, createKvPool } from '../policies/index.ts'
@@ -53,6 +54,8 @@ export interface ModelParts {
   readonly fingerprint: () => Promise<string>
   readonly generationDefaults: GenerationDefaults
   readonly prefixes?: SharedPrefixes | undefined
+  /** For caches that bring evicted tokens back and name no store of their own. */
+  readonly recallStore?: TieredStore | undefined
   readonly release: () => Promise<void>
 }
 
@@ -90,9 +93,13 @@ export class LoadedModel implements CausalLM {
   }
 
   #createCache(given: CacheOptions): KvCache {
-    const options = this.#parts.scorers.resolve({ ...given, ...this.#poolFor(given) })
+    const options = this.#parts.scorers.resolve({ ...given, ...this.#poolFor(given), ...this.#storeFor(given) })
     const cache = createKvCache(this.#parts.kernels, this.shape, options)
     return this.#parts.runner.states?.wrap(cache) ?? cache
+  }
+
+  #storeFor({ recall, recallStore = this.#parts.recallStore }: CacheOptions): { recallStore?: TieredStore } {
+    return recall === undefined || !recallStore ? {} : { recallStore }
   }
 
   /** Prefixes are shared page by page by caches that have one pool. */

@@ -15,9 +15,16 @@ const metaBytes = 136
 const headers = [16, 24]
 const pageSizes = [4096, 8192, 16384, 32768, 65536]
 
+/**
+ * LMDB counts pages that it freed again before they were written, so the file may be this much shorter than it says. What
+ * is filled up with zeros can be read: where a page in use was lost after all, LMDB finds no page there, and entries no
+ * checksum.
+ */
+const neverWritten = { leastBytes: 16 * 1024, share: 1 / 8, mostBytes: 256 * 1024 }
+
 /** @throws KvasirError `invalid-file` for a file that is not a whole environment; none, or an empty one, is right */
 export async function checkDiskFile(file: string): Promise<void> {
-  const handle = await open(file, 'r').catch((error: NodeJS.ErrnoException) => {
+  const handle = await open(file, 'r+').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return undefined
     throw error
   })
@@ -28,7 +35,10 @@ export async function checkDiskFile(file: string): Promise<void> {
     const { buffer, bytesRead } = await handle.read(Buffer.alloc(headBytes), 0, headBytes, 0)
     const needed = bytesNeeded(buffer.subarray(0, bytesRead))
     if (needed === undefined) throw broken(file, 'expected a file of lmdb, got another')
-    if (size < needed) throw broken(file, `expected a file of at least ${needed} bytes, got ${size}`)
+    const { leastBytes, share, mostBytes } = neverWritten
+    const missing = Math.min(mostBytes, Math.max(leastBytes, share * needed))
+    if (size < needed - missing) throw broken(file, `expected a file of at least ${needed} bytes, got ${size}`)
+    if (size < needed) await handle.truncate(needed)
   } finally {
     await handle.close()
   }
