@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { renderEvaluation } from './render-evaluation.mjs'
+import { expectCommands, recallReport } from './testing/figures.mjs'
 
 const row = { policy: 'linear:learned', recall: 0.95, topAgreement: 0.9876, meanKl: 0.01234 }
 const policies = {
@@ -9,7 +10,6 @@ const policies = {
     { ...row, share: 0.875, recall: 0.5 },
   ],
 }
-const recall = { policy: 'linear', window: 256, contextTokens: 65_536, questions: 100, correct: 90, recall: 0.9 }
 const judgement = { shares: [0.25], scores: [{ score: 'learned', rankCorrelation: 0.5, keptMass: [0.9] }] }
 const scorer = {
   hidden: 0,
@@ -24,7 +24,7 @@ const dtypes = { reference: 'f16', referenceBytes: 2 ** 22, rows: [{ ...dtype, p
 const runs = Object.entries({
   'eval policies --plot docs/results/policies.svg': policies,
   'eval policies --sinks 4 --recent 32': policies,
-  'eval recall --importance learned': recall,
+  'eval recall --importance learned': recallReport(90),
   'train-scorer --passages 10': scorer,
   'eval dtypes': dtypes,
 }).map(([command, result]) => ({ command: `kvasir ${command}`, result }))
@@ -40,6 +40,9 @@ test('figures of evaluations become tables, each with its command', () => {
   expect(text).toContain('| learned | 0.500 | 0.900 |')
   expect(text).toContain('A token is scored in 8.7 µs')
   expect(text).toContain('| int8/int4 | 99.51 % | 1.2e-4 | 39 of 40 | 1.00 MiB |')
-  for (const { command } of runs) expect(text).toContain(`npm start -- ${command.replace('kvasir ', '')}`)
+  expectCommands(
+    text,
+    runs.map(({ command }) => command.replace('kvasir ', '')),
+  )
   expect(renderEvaluation([])).toBe('')
 })

@@ -1,8 +1,9 @@
 import { expect, test } from 'vitest'
 import { renderAttention, renderAttentionInFull } from './render-attention.mjs'
 import { renderResults, replaceBetweenMarks } from './render-results.mjs'
+import { expectCommands, recallReport } from './testing/figures.mjs'
 
-const recall = { policy: 'linear', window: 256, contextTokens: 65_536, questions: 100, correct: 99, recall: 0.99 }
+const recall = recallReport(99)
 const sample = { tokens: 1026, kvBytes: 1_056_784, fullKvBytes: 4_200_000, rssBytes: 200 * 2 ** 20 }
 const row = { tokens: 1024, fullBytes: 2 ** 25, linearBytes: 2 ** 26, denseMs: 1, fullMs: 2, linearMs: 0.5, speedup: 4 }
 const results = {
@@ -98,9 +99,7 @@ test('figures become tables, each with its command', () => {
   expect(text).toContain('after 1,026: 1,056,784 bytes')
   expect(text).toContain('-1.00 MiB at 200 MiB')
   expect(text).toContain('| 1,024 | 32.0 MiB | 64.0 MiB | 1.00 | 2.00 | 0.50 | 4.0x |')
-  for (const command of ['eval recall', 'eval memory', 'bench attention', 'bench linear']) {
-    expect(text).toContain(`npm start -- ${command}`)
-  }
+  expectCommands(text, ['eval recall', 'eval memory', 'bench attention', 'bench linear'])
 })
 
 test('they go between the marks, however often', () => {

@@ -21,6 +21,9 @@ export type CandidateName = (typeof candidateNames)[number]
 
 export const taskKinds = ['decode', 'prefill'] as const
 
+/** What of each may be asked for. */
+export const choices = { shape: shapeNames, weights: weightTypes, candidate: candidateNames, task: taskKinds } as const
+
 /** `decode`: a token after `tokens` others, ms a token. `prefill`: a prompt of `tokens`, ms in all. */
 export interface GenerateTask {
   readonly kind: (typeof taskKinds)[number]

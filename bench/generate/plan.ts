@@ -1,16 +1,7 @@
 /** From options to what is run, and whether the machine has the memory for it. */
 import { availableParallelism } from 'node:os'
 import { checkChoice, checkInteger, checkKeys } from '../../src/tensor/check.ts'
-import {
-  type CandidateName,
-  candidateNames,
-  type GenerateTask,
-  type ShapeName,
-  shapeNames,
-  taskKinds,
-  type WeightType,
-  weightTypes,
-} from './contract.ts'
+import { type CandidateName, choices, type GenerateTask, type ShapeName, type WeightType } from './contract.ts'
 import type { Task } from './messages.ts'
 import { kvBytesPerToken, maxPositions, shapes } from './shapes.ts'
 
@@ -61,17 +52,17 @@ const maxContext = maxPositions - 64
 /** @throws KvasirError `invalid-argument`: unknown options and names, sizes out of range */
 export function planBench(options: GenerateBenchOptions): Plan {
   checkKeys('bench', 'benchGenerate', options, knownOptions)
-  const { isQuick = false, weights = weightTypes, window = 2048, threads = availableParallelism() } = options
-  const { candidates = candidateNames, tasks: kinds = taskKinds } = options
+  const { isQuick = false, weights = choices.weights, window = 2048, threads = availableParallelism() } = options
+  const { candidates = choices.candidate, tasks: kinds = choices.task } = options
   const {
     shapes: chosen = isQuick ? (['tiny'] as const) : (['smollm2-135m', 'qwen3-0.6b'] as const),
     contexts = isQuick ? [64, 256] : [1024, 8192, 32_768],
     repeat = isQuick ? 1 : 3,
   } = options
-  for (const name of chosen) checkChoice('bench', 'shape', name, shapeNames)
-  for (const name of weights) checkChoice('bench', 'weights', name, weightTypes)
-  for (const name of candidates) checkChoice('bench', 'candidate', name, candidateNames)
-  for (const kind of kinds) checkChoice('bench', 'task', kind, taskKinds)
+  const asked = { shape: chosen, weights, candidate: candidates, task: kinds }
+  for (const [what, values] of Object.entries(asked)) {
+    for (const name of values) checkChoice('bench', what, name, choices[what as keyof typeof choices])
+  }
   for (const value of contexts) checkInteger('bench', 'context', value, 1, maxContext)
   for (const [name, value] of Object.entries({ window, threads, repeat })) checkInteger('bench', name, value, 1)
   const decode = contexts.map((tokens) => ({ kind: 'decode', tokens }) as const)

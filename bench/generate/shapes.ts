@@ -1,16 +1,9 @@
 /** config.json of models that are filled with random numbers, and the tensors that they need. */
+import type { DecoderSizes } from '../../src/onnx/index.ts'
 import type { ShapeName } from './contract.ts'
 
-export interface ShapeConfig {
+export interface ShapeConfig extends DecoderSizes {
   readonly model_type: 'llama' | 'qwen3'
-  readonly vocab_size: number
-  readonly hidden_size: number
-  readonly intermediate_size: number
-  readonly num_hidden_layers: number
-  readonly num_attention_heads: number
-  readonly num_key_value_heads: number
-  readonly head_dim: number
-  readonly rms_norm_eps: number
   readonly rope_theta: number
 }
 

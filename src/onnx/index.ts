@@ -11,6 +11,7 @@ export type { AttentionNode } from './attention-node.ts'
 export { type Checkpoint, openCheckpoint, readJson } from './checkpoint.ts'
 export { decodeModel, encodeModel, make } from './codec.ts'
 export { type CutModel, cutModel, type Segment } from './cut.ts'
+export type { DecoderSizes } from './decoder/keys.ts'
 export { bytesOf } from './element-bits.ts'
 export {
   type ExportDtype,

@@ -4,26 +4,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
 import type { AttentionReport } from '../../../bench/attention/contract.ts'
-import { runCli } from '../program.ts'
+import { runCaptured } from '../testing/captured.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'kvasir-bench-test-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
-async function bench(args: string, signal = new AbortController().signal) {
-  const text = { stdout: '', stderr: '' }
-  const output = (name: 'stdout' | 'stderr') => ({
-    columns: 200,
-    write: (part: string) => {
-      text[name] += part
-      return true
-    },
-  })
-  const code = await runCli(['bench', 'attention', '--quick', ...args.split(' ')], {
-    ...{ stdin: (async function* () {})(), stdout: output('stdout'), stderr: output('stderr'), env: {}, signal },
-    loadModel: () => Promise.reject(new Error('the bench needs no model')),
-  })
-  return { code, ...text }
-}
+const bench = (args: string, signal = new AbortController().signal) =>
+  runCaptured(['bench', 'attention', '--quick', ...args.split(' ')], { signal })
 
 const small = '--heads 4 --kv-heads 2 --head-dim 32 --repeat 2 --threads 1'
 

@@ -10,11 +10,11 @@ import {
 import type { FloatType, StorageType } from '../../kernels/index.ts'
 import { storageTypes } from '../../kernels/storage.ts'
 import type { CliContext } from '../context.ts'
-import { examples, integer, integers, jsonOption, names, threadsOption } from '../options.ts'
+import { examples, integer, integers, names } from '../options.ts'
 import { reportAttention } from './bench-attention-report.ts'
-import { runBench } from './bench-run.ts'
+import { type RoundFlags, runBench, withRounds } from './bench-run.ts'
 
-interface AttentionFlags {
+interface AttentionFlags extends RoundFlags {
   readonly phase: Phase
   readonly candidates?: CandidateName[]
   readonly kvDtype?: StorageType[]
@@ -24,15 +24,10 @@ interface AttentionFlags {
   readonly headDim?: number
   readonly lengths?: number[]
   readonly window?: number
-  readonly threads?: number
-  readonly repeat?: number
-  readonly quick?: boolean
-  readonly plot?: string
-  readonly json?: boolean
 }
 
 export function benchAttentionCommand(context: CliContext): Command {
-  return new Command('attention')
+  const command = new Command('attention')
     .description("Time attention beside ONNX Runtime's and the limits of this machine, on the same numbers.")
     .addOption(
       new Option('--phase <name>', 'decode: one query over S tokens; prefill: N tokens, causal; memory: of one prefill')
@@ -55,11 +50,12 @@ export function benchAttentionCommand(context: CliContext): Command {
         names(candidateNames),
       ),
     )
-    .addOption(threadsOption())
-    .addOption(new Option('--repeat <rounds>', 'rounds in which all take turns').argParser(integer(1)))
-    .addOption(new Option('--quick', 'few and short measurements: to see that all works'))
-    .addOption(new Option('--plot <file>', 'draw times over lengths, SVG'))
-    .addOption(jsonOption())
+  const text = {
+    repeat: 'rounds in which all take turns',
+    quick: 'few and short measurements: to see that all works',
+    plot: 'draw times over lengths, SVG',
+  }
+  return withRounds(command, text)
     .addHelpText(
       'after',
       examples(

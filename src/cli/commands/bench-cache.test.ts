@@ -4,26 +4,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
 import type { CacheReport } from '../../../bench/cache/contract.ts'
-import { runCli } from '../program.ts'
+import { runCaptured } from '../testing/captured.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'kvasir-bench-test-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
-async function bench(args: string, signal = new AbortController().signal) {
-  const text = { stdout: '', stderr: '' }
-  const output = (name: 'stdout' | 'stderr') => ({
-    columns: 200,
-    write: (part: string) => {
-      text[name] += part
-      return true
-    },
-  })
-  const code = await runCli(['bench', 'cache', '--quick', '--threads', '1', ...args.split(' ')], {
-    ...{ stdin: (async function* () {})(), stdout: output('stdout'), stderr: output('stderr'), env: {}, signal },
-    loadModel: () => Promise.reject(new Error('the bench needs no model')),
-  })
-  return { code, ...text }
-}
+const bench = (args: string, signal = new AbortController().signal) =>
+  runCaptured(['bench', 'cache', '--quick', '--threads', '1', ...args.split(' ')], { signal })
 
 test('steps, shares and bytes of a cache that grows and of two that do not, and a picture', async () => {
   const plot = join(folder, 'cache.svg')

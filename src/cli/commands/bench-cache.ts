@@ -4,11 +4,11 @@ import type { CacheType } from '../../../bench/cache/contract.ts'
 import type { PolicyChoice } from '../../cache/contract.ts'
 import { storageTypes } from '../../kernels/index.ts'
 import type { CliContext } from '../context.ts'
-import { examples, integer, integers, jsonOption, names, policies, threadsOption } from '../options.ts'
+import { examples, integer, integers, names, policies } from '../options.ts'
 import { reportCache } from './bench-cache-report.ts'
-import { runBench } from './bench-run.ts'
+import { type RoundFlags, runBench, withRounds } from './bench-run.ts'
 
-interface CacheFlags {
+interface CacheFlags extends RoundFlags {
   readonly policies?: PolicyChoice[]
   readonly kvDtype?: CacheType[]
   readonly lengths?: number[]
@@ -16,15 +16,10 @@ interface CacheFlags {
   readonly heads?: number
   readonly kvHeads?: number
   readonly headDim?: number
-  readonly threads?: number
-  readonly repeat?: number
-  readonly quick?: boolean
-  readonly plot?: string
-  readonly json?: boolean
 }
 
 export function benchCacheCommand(context: CliContext): Command {
-  return new Command('cache')
+  const command = new Command('cache')
     .description('Time a decode step of one layer by policy and tokens so far, and what of it is the cache itself.')
     .addOption(new Option('--policies <names...>', 'which tokens stay (default: each policy)').argParser(policies))
     .addOption(new Option('--kv-dtype <types...>', 'storage of keys and values').argParser(names(storageTypes)))
@@ -35,11 +30,12 @@ export function benchCacheCommand(context: CliContext): Command {
     .addOption(new Option('--heads <number>', 'H').argParser(integer(1)))
     .addOption(new Option('--kv-heads <number>', 'K').argParser(integer(1)))
     .addOption(new Option('--head-dim <number>', 'D').argParser(integer(1)))
-    .addOption(threadsOption())
-    .addOption(new Option('--repeat <rounds>', 'rounds of the same steps').argParser(integer(1)))
-    .addOption(new Option('--quick', 'few steps of a small layer: to see that all works'))
-    .addOption(new Option('--plot <file>', 'draw steps and bytes over tokens, SVG'))
-    .addOption(jsonOption())
+  const text = {
+    repeat: 'rounds of the same steps',
+    quick: 'few steps of a small layer: to see that all works',
+    plot: 'draw steps and bytes over tokens, SVG',
+  }
+  return withRounds(command, text)
     .addHelpText(
       'after',
       examples(

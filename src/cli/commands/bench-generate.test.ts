@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import type { GenerateReport } from '../../../bench/generate/contract.ts'
-import { runCli } from '../program.ts'
+import { runCaptured } from '../testing/captured.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'kvasir-bench-test-'))
 beforeAll(() => void vi.stubEnv('KVASIR_CACHE', folder))
@@ -13,21 +13,8 @@ afterAll(() => {
   rmSync(folder, { recursive: true, force: true })
 })
 
-async function bench(args: string, signal = new AbortController().signal) {
-  const text = { stdout: '', stderr: '' }
-  const output = (name: 'stdout' | 'stderr') => ({
-    columns: 200,
-    write: (part: string) => {
-      text[name] += part
-      return true
-    },
-  })
-  const code = await runCli(['bench', 'generate', ...args.split(' ')], {
-    ...{ stdin: (async function* () {})(), stdout: output('stdout'), stderr: output('stderr'), env: {}, signal },
-    loadModel: () => Promise.reject(new Error('the bench loads its own models')),
-  })
-  return { code, ...text }
-}
+const bench = (args: string, signal = new AbortController().signal) =>
+  runCaptured(['bench', 'generate', ...args.split(' ')], { signal })
 
 const small = '--quick --threads 1 --contexts 40 --window 100'
 

@@ -1,52 +1,37 @@
 /** `kvasir bench generate`: whole models of random weights, ours beside the uncut graph in ONNX Runtime. */
 import { Command, Option } from 'commander'
-import {
-  type CandidateName,
-  candidateNames,
-  type GenerateTask,
-  type ShapeName,
-  shapeNames,
-  taskKinds,
-  type WeightType,
-  weightTypes,
-} from '../../../bench/generate/contract.ts'
+import { choices } from '../../../bench/generate/contract.ts'
+import type { GenerateBenchOptions } from '../../../bench/generate/plan.ts'
 import type { CliContext } from '../context.ts'
-import { examples, integer, integers, jsonOption, names, threadsOption } from '../options.ts'
+import { examples, integer, integers, names } from '../options.ts'
 import { reportGenerate } from './bench-generate-report.ts'
-import { runBench } from './bench-run.ts'
+import { type RoundFlags, runBench, withRounds } from './bench-run.ts'
 
-interface GenerateBenchFlags {
-  readonly shape?: ShapeName[]
-  readonly weights?: WeightType[]
-  readonly candidates?: CandidateName[]
-  readonly tasks?: GenerateTask['kind'][]
+type Chosen = Pick<GenerateBenchOptions, 'weights' | 'candidates' | 'tasks' | 'contexts' | 'window'>
+
+interface GenerateBenchFlags extends RoundFlags, Chosen {
+  readonly shape?: GenerateBenchOptions['shapes']
   readonly peers?: boolean
-  readonly contexts?: number[]
-  readonly window?: number
-  readonly threads?: number
-  readonly repeat?: number
-  readonly quick?: boolean
-  readonly plot?: string
-  readonly json?: boolean
 }
 
 export function benchGenerateCommand(context: CliContext): Command {
-  return new Command('generate')
+  const command = new Command('generate')
     .description(
       "Time whole models of random weights beside ONNX Runtime's run of the uncut graph, from the same file.",
     )
-    .addOption(new Option('--shape <names...>', 'whose layers, heads and widths').argParser(names(shapeNames)))
-    .addOption(new Option('--weights <types...>', 'storage of the weights').argParser(names(weightTypes)))
-    .addOption(new Option('--candidates <names...>', 'who takes part').argParser(names(candidateNames)))
+    .addOption(new Option('--shape <names...>', 'whose layers, heads and widths').argParser(names(choices.shape)))
+    .addOption(new Option('--weights <types...>', 'storage of the weights').argParser(names(choices.weights)))
+    .addOption(new Option('--candidates <names...>', 'who takes part').argParser(names(choices.candidate)))
     .addOption(new Option('--peers', 'install node-llama-cpp in the cache folder first (85 MB)'))
-    .addOption(new Option('--tasks <names...>', 'what is timed').argParser(names(taskKinds)))
+    .addOption(new Option('--tasks <names...>', 'what is timed').argParser(names(choices.task)))
     .addOption(new Option('--contexts <tokens...>', 'what a decode step looks back on').argParser(integers(1)))
     .addOption(new Option('--window <tokens>', 'W of ours with a window (default: 2048)').argParser(integer(1)))
-    .addOption(threadsOption())
-    .addOption(new Option('--repeat <rounds>', 'rounds in which all take turns').argParser(integer(1)))
-    .addOption(new Option('--quick', 'a small model and short contexts: to see that all works'))
-    .addOption(new Option('--plot <file>', 'draw times over contexts, SVG'))
-    .addOption(jsonOption())
+  const text = {
+    repeat: 'rounds in which all take turns',
+    quick: 'a small model and short contexts: to see that all works',
+    plot: 'draw times over contexts, SVG',
+  }
+  return withRounds(command, text)
     .addHelpText(
       'after',
       examples(

@@ -1,8 +1,32 @@
 /** What the commands of benches share: progress, versions, the picture, and a report for programs or people. */
 import { writeFile } from 'node:fs/promises'
+import { type Command, Option } from 'commander'
 import type { CliContext } from '../context.ts'
+import { integer, jsonOption, threadsOption } from '../options.ts'
 import { packageVersion } from '../package-root.ts'
 import { createTerminal, type Terminal } from '../terminal.ts'
+
+/** Options of all benches that run in rounds. */
+export interface RoundFlags {
+  readonly threads?: number
+  readonly repeat?: number
+  readonly quick?: boolean
+  readonly plot?: string
+  readonly json?: boolean
+}
+
+/** Adds these options, said in the words of a bench. */
+export function withRounds(
+  command: Command,
+  text: { readonly repeat: string; readonly quick: string; readonly plot: string },
+): Command {
+  return command
+    .addOption(threadsOption())
+    .addOption(new Option('--repeat <rounds>', text.repeat).argParser(integer(1)))
+    .addOption(new Option('--quick', text.quick))
+    .addOption(new Option('--plot <file>', text.plot))
+    .addOption(jsonOption())
+}
 
 interface Report {
   readonly versions: Readonly<Record<string, string>>

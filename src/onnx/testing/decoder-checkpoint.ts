@@ -2,6 +2,7 @@
 import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { DecoderSizes } from '../decoder/keys.ts'
 import { randomTensors, type TensorSpread, type TestTensor, writeCheckpoint } from './checkpoint-files.ts'
 
 export interface DecoderCheckpointOptions {
@@ -21,16 +22,8 @@ export interface DecoderCheckpoint {
 }
 
 /** The keys that all of them have, and any others. */
-export interface DecoderConfig extends Readonly<Record<string, unknown>> {
+export interface DecoderConfig extends DecoderSizes, Readonly<Record<string, unknown>> {
   readonly model_type: DecoderType
-  readonly vocab_size: number
-  readonly hidden_size: number
-  readonly intermediate_size: number
-  readonly num_hidden_layers: number
-  readonly num_attention_heads: number
-  readonly num_key_value_heads: number
-  readonly head_dim: number
-  readonly rms_norm_eps: number
   readonly tie_word_embeddings: boolean
 }
 
