@@ -23,6 +23,7 @@ import { PositionAxis } from './position-axis.ts'
 import { QueryRing, QuerySampler } from './query-ring.ts'
 import { RankedRows } from './ranked-rows.ts'
 import type { KeptRows, Retention } from './retention.ts'
+import { RowProducts } from './row-products.ts'
 import { type RowList, type RowStore, weighRows } from './row-store.ts'
 import { RowsView } from './rows-view.ts'
 import { ScratchFloats } from './scratch-floats.ts'
@@ -384,7 +385,7 @@ export class RankedCache implements LayerCache {
     const sizes = { numKvHeads, group: numHeads / numKvHeads, headDim, valueDim, sinks, recent, massQueries }
     const sample = this.#sampler?.sample((length) => this.#axis?.meanRotation(length))
     const facts: Omit<KeptRows, 'positions' | 'keys' | 'values' | 'mass' | 'earlier'> = {
-      ...{ ...sizes, seenTokens: this.#seen, sample },
+      ...{ ...sizes, seenTokens: this.#seen, sample, dense: new RowProducts(this.#options.kernels) },
     }
     return new RowsView(facts, this.#rows, this.#store, this.#rows.mass?.values ?? recentMass)
   }

@@ -3,6 +3,7 @@
  * wins a tie is decided in selection.ts for all policies alike.
  */
 import type { ScoreTokens } from './contract.ts'
+import type { RowProducts } from './row-products.ts'
 
 /** A score of tokens by themselves: never changes, so the kernels keep the best at every step. */
 export interface StaticRetention {
@@ -50,6 +51,8 @@ export interface KeptRows {
   readonly massQueries: number
   /** `[n]` the score that a row had when it was last ranked; NaN: never. */
   earlier(head: number): Float64Array
+  /** Products with keys and values, on the kernels' threads. */
+  readonly dense: RowProducts
   /** What `needs.queries` asks for. */
   readonly sample: QuerySample | undefined
 }

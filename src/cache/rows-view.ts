@@ -1,6 +1,7 @@
 /** The rows of a layer by position, as a policy sees them. */
 import type { RankedRows } from './ranked-rows.ts'
 import type { KeptRows, QuerySample } from './retention.ts'
+import type { RowProducts } from './row-products.ts'
 import type { RowStore } from './row-store.ts'
 
 type Facts = Omit<KeptRows, 'positions' | 'keys' | 'values' | 'mass' | 'earlier'>
@@ -15,6 +16,7 @@ export class RowsView implements KeptRows {
   readonly sinks: number
   readonly massQueries: number
   readonly sample: QuerySample | undefined
+  readonly dense: RowProducts
   readonly #rows: RankedRows
   readonly #store: RowStore
   /** `[K, C]` */
@@ -30,6 +32,7 @@ export class RowsView implements KeptRows {
     this.sinks = facts.sinks
     this.massQueries = facts.massQueries
     this.sample = facts.sample
+    this.dense = facts.dense
     this.#rows = rows
     this.#store = store
     this.#mass = mass

@@ -5,6 +5,9 @@
  * the KV head, times the norm of the value.
  */
 import type { KeptRows, QuerySample, RescoringRetention } from '../cache/retention.ts'
+import { normOf } from './vectors.ts'
+
+type MeanRotation = NonNullable<ReturnType<QuerySample['meanRotation']>>
 
 const futurePositions = 512
 const sampleSize = 64
@@ -16,65 +19,74 @@ export const expectedAttention: RescoringRetention = {
     const sample = rows.sample as QuerySample
     const turned = turnQueries(rows, sample)
     for (const [k, row] of scores.entries()) {
-      const keys = rows.keys(k)
+      row.fill(sample.count > 0 ? 0 : 1)
+      const keys = sample.count > 0 ? rows.keys(k) : undefined
+      for (let g = 0; g < rows.group && keys; g++) addHead(rows, turned[k * rows.group + g] as Float32Array, keys, row)
       const values = rows.values(k)
-      row.fill(0)
-      for (let g = 0; g < rows.group && sample.count > 0; g++) {
-        addHead(rows, turned, k * rows.group + g, keys, row)
-      }
+      const factor = sample.count > 0 ? 1 / rows.group : 1
       for (let n = 0; n < row.length; n++) {
-        row[n] = (sample.count > 0 ? (row[n] as number) / rows.group : 1) * norm(values, n, rows.valueDim)
+        row[n] = (row[n] as number) * factor * normOf(values, n, rows.valueDim)
       }
     }
   },
 }
 
-/** The sample as it would stand at the mean of the positions to come: a linear map, so mean and covariance follow. */
-function turnQueries({ headDim, group, numKvHeads }: KeptRows, sample: QuerySample): Float64Array {
-  const turned = Float64Array.from(sample.queries)
-  const rotation = sample.meanRotation(futurePositions)
-  if (!rotation) return turned
-  const { cos, sin, isInterleaved } = rotation
-  for (let head = 0; head < sample.count * group * numKvHeads; head++) {
-    for (let i = 0; i < cos.length; i++) {
-      const first = head * headDim + (isInterleaved ? 2 * i : i)
-      const second = isInterleaved ? first + 1 : first + cos.length
-      const [a, b] = [turned[first] as number, turned[second] as number]
-      turned[first] = a * (cos[i] as number) - b * (sin[i] as number)
-      turned[second] = b * (cos[i] as number) + a * (sin[i] as number)
+/**
+ * The sample of each head, `[count, D]`, as it would stand at the mean of the positions to come: a linear map, so mean
+ * and covariance follow.
+ */
+function turnQueries({ headDim: D, group, numKvHeads }: KeptRows, sample: QuerySample): Float32Array[] {
+  const numHeads = group * numKvHeads
+  const rotation = sample.count > 0 ? sample.meanRotation(futurePositions) : undefined
+  return Array.from({ length: numHeads }, (_, head) => {
+    const queries = new Float32Array(sample.count * D)
+    for (let i = 0; i < sample.count; i++) {
+      const at = (i * numHeads + head) * D
+      queries.set(sample.queries.subarray(at, at + D), i * D)
+      if (rotation) turn(queries.subarray(i * D, (i + 1) * D), rotation)
     }
+    return queries
+  })
+}
+
+function turn(query: Float32Array, { cos, sin, isInterleaved }: MeanRotation): void {
+  for (let i = 0; i < cos.length; i++) {
+    const first = isInterleaved ? 2 * i : i
+    const second = isInterleaved ? first + 1 : first + cos.length
+    const [a, b] = [query[first] as number, query[second] as number]
+    query[first] = a * (cos[i] as number) - b * (sin[i] as number)
+    query[second] = b * (cos[i] as number) + a * (sin[i] as number)
   }
-  return turned
 }
 
 /** Adds the expected shares of one query head. The covariance form is the variance of q . k over the sample. */
-function addHead(rows: KeptRows, turned: Float64Array, head: number, keys: Float32Array, shares: Float64Array): void {
-  const { headDim: D, group, numKvHeads, sinks } = rows
-  const stride = group * numKvHeads * D
-  const count = turned.length / stride
-  const logits = new Float64Array(shares.length)
-  for (let n = 0; n < shares.length; n++) {
-    let [sum, squares] = [0, 0]
-    for (let i = 0; i < count; i++) {
-      let dot = 0
-      for (let d = 0; d < D; d++) dot += (turned[i * stride + head * D + d] as number) * (keys[n * D + d] as number)
-      sum += dot
-      squares += dot * dot
+function addHead(
+  { headDim: D, sinks, dense }: KeptRows,
+  queries: Float32Array,
+  keys: Float32Array,
+  shares: Float64Array,
+): void {
+  const count = queries.length / D
+  const length = shares.length
+  const products = dense.products(queries, keys, D)
+  const [sums, squares] = [new Float64Array(length), new Float64Array(length)]
+  for (let i = 0; i < count; i++) {
+    const row = products.subarray(i * length, (i + 1) * length)
+    for (let n = 0; n < length; n++) {
+      const product = row[n] as number
+      sums[n] = (sums[n] as number) + product
+      squares[n] = (squares[n] as number) + product * product
     }
+  }
+  const logits = sums.map((sum, n) => {
     const mean = sum / count
-    const variance = Math.max(0, squares / count - mean * mean)
-    logits[n] = mean / Math.sqrt(D) + variance / (2 * D)
-  }
-  const open = logits.subarray(Math.min(sinks, logits.length))
+    const variance = Math.max(0, (squares[n] as number) / count - mean * mean)
+    return mean / Math.sqrt(D) + variance / (2 * D)
+  })
+  const open = logits.subarray(Math.min(sinks, length))
   const most = open.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY)
-  const total = open.reduce((sum, value) => sum + Math.exp(value - most), 0)
-  for (let n = sinks; n < shares.length; n++) {
-    shares[n] = (shares[n] as number) + Math.exp((logits[n] as number) - most) / total
-  }
-}
-
-function norm(vectors: Float32Array, index: number, dim: number): number {
-  let sum = 0
-  for (let d = index * dim; d < (index + 1) * dim; d++) sum += (vectors[d] as number) ** 2
-  return Math.sqrt(sum)
+  const powers = open.map((value) => Math.exp(value - most))
+  const total = powers.reduce((sum, power) => sum + power, 0)
+  for (let n = 0; n < powers.length; n++)
+    shares[sinks + n] = (shares[sinks + n] as number) + (powers[n] as number) / total
 }

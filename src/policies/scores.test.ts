@@ -1,6 +1,7 @@
 /** Scores against numbers worked out independently, for fourteen keys and values that a formula gives. */
 import { expect, test } from 'vitest'
 import type { LayerShape } from '../cache/contract.ts'
+import { RowProducts } from '../cache/row-products.ts'
 import { openReference } from '../kernels/reference.ts'
 import { createKvCache } from './index.ts'
 import { keyDifferences } from './keydiff.ts'
@@ -54,7 +55,7 @@ test('norms of keys and values', () => {
 
 test('KeyDiff', () => {
   const shifted = key.map((x) => x + 1)
-  expectNear(keyDifferences(shifted, D), [
+  expectNear(keyDifferences(new RowProducts(kernels), shifted, D), [
     ...[-0.926713, -0.753098, -0.848579, -0.717981, -0.686578, -0.851692, -0.627323],
     ...[-0.909059, -0.510723, -0.787583, -0.630417, -0.544166, -0.830219, -0.31388],
   ])

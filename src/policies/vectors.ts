@@ -1,19 +1,4 @@
-/** Products of rows of `[n, D]`, summed in f64; four sums at once, since one waits for itself. */
-
-/** Row n times a vector. */
-export function dot(rows: Float32Array, n: number, other: Float32Array | Float64Array): number {
-  const dim = other.length
-  const start = n * dim
-  let [a, b, c, e, d] = [0, 0, 0, 0, 0]
-  for (; d + 3 < dim; d += 4) {
-    a += (rows[start + d] as number) * (other[d] as number)
-    b += (rows[start + d + 1] as number) * (other[d + 1] as number)
-    c += (rows[start + d + 2] as number) * (other[d + 2] as number)
-    e += (rows[start + d + 3] as number) * (other[d + 3] as number)
-  }
-  for (; d < dim; d++) a += (rows[start + d] as number) * (other[d] as number)
-  return a + b + (c + e)
-}
+/** Lengths of rows of `[n, D]`, summed in f64; four sums at once, since one waits for itself. */
 
 /** Euclidean length of row n. */
 export function normOf(rows: Float32Array, n: number, dim: number): number {
