@@ -245,6 +245,7 @@ function retain(args: RetainArgs): void {
       args.tokenDeaths[k * numTokens + t] = isMasked ? t : NEVER
       if (isMasked) continue
       held.push({ score, position: firstPosition + t })
+      kept.accepted[k] = (kept.accepted[k] as number) + 1
       const stay = keptOf(held, kept)
       for (const gone of held.filter((candidate) => !stay.includes(candidate))) {
         if (gone.row === undefined) args.tokenDeaths[k * numTokens + gone.position - firstPosition] = t
@@ -287,6 +288,7 @@ function writeKept(args: RetainArgs, k: number, held: readonly Candidate[]): voi
   const used = new Set(held.map(({ row }) => row))
   const free = Array.from({ length: kept.window }, (_, row) => row).filter((row) => !used.has(row))
   const fresh = held.filter(({ row }) => row === undefined)
+  const rows = held.map((candidate) => candidate.row ?? (free[fresh.indexOf(candidate)] as number))
   fresh.forEach(({ score, position }, n) => {
     const row = free[n] as number
     args.tokens[k * stride + n] = position - firstPosition
@@ -296,6 +298,27 @@ function writeKept(args: RetainArgs, k: number, held: readonly Candidate[]): voi
   })
   args.counts[k] = fresh.length
   kept.lengths[k] = held.length
+  writeOrder(kept, k, rows)
+}
+
+/**
+ * What other backends find the next to leave by, so that a state goes on with any of them. Rows by position: the first
+ * are sinks, the last lie in the ring, those between compete; in order of worth they are a heap.
+ */
+function writeOrder(kept: RetainArgs['kept'], k: number, rows: readonly number[]): void {
+  const { window, sinks, recent, scores, positions } = kept
+  const accepted = kept.accepted[k] as number
+  const inRing = Math.max(0, Math.min(recent, accepted - sinks))
+  const score = (row: number) => scores[k * window + row] as number
+  const position = (row: number) => positions[k * window + row] as number
+  const competing = rows.slice(sinks, Math.max(sinks, rows.length - inRing))
+  competing.sort((a, b) => score(a) - score(b) || position(a) - position(b))
+  kept.heap.set(competing, k * window)
+  kept.heapLengths[k] = competing.length
+  for (let n = 0; n < inRing; n++) {
+    const number = accepted - inRing + n - sinks
+    kept.ring[k * recent + (number % recent)] = rows[rows.length - inRing + n] as number
+  }
 }
 
 function select(args: SelectArgs): void {

@@ -5,6 +5,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { openKernels } from '../../kernels/index.ts'
+import { openReference } from '../../kernels/reference.ts'
 import { createKvCache } from '../../policies/index.ts'
 import type { CacheOptions, KvCache } from '../contract.ts'
 import type { SequenceCache } from '../sequence-cache.ts'
@@ -66,6 +67,24 @@ test.each(choices)('%j: pages and rows side by side have the same state', (choic
   decodeState(restored, encodeState(original))
   expectSame(restored, original)
   expectBits([encodeState(restored)], [encodeState(original)])
+})
+
+test.each(choices)('%j: a state goes on with another backend', (choice) => {
+  const reference = openReference()
+  for (const [from, to] of [
+    [reference, kernels],
+    [kernels, reference],
+  ] as const) {
+    const original = createKvCache(from, shape, choice)
+    feed(original, [17, 1, 1, 6], 1)
+    const restored = createKvCache(to, shape, choice)
+    decodeState(restored as SequenceCache, encodeState(original as SequenceCache))
+    for (const cache of [original, restored]) feed(cache, [1, 1, 3, 1, 1, 1, 1], 2)
+    for (let index = 0; index < restored.numLayers; index++) {
+      const kept = (cache: KvCache) => [0, 1].map((head) => cache.layer(index).positions(head))
+      expect(kept(restored)).toEqual(kept(original))
+    }
+  }
 })
 
 test('a restored cache can be forked, truncated and reset', () => {
