@@ -1,11 +1,11 @@
 /** A loaded model: checks calls, queues them, and keeps caches consistent. */
 import { Tensor } from 'onnxruntime-node'
-import type { CacheOptions, CacheShape, KvCache, KvPool } from '../cache/contract.ts'
+import type { CacheOptions, CacheShape, KvCache } from '../cache/contract.ts'
 import type { PrefixStats, SharedPrefixes } from '../cache/prefix/shared-prefixes.ts'
 import type { TieredStore } from '../cache/tiers/tiered-store.ts'
 import type { Kernels } from '../kernels/contract.ts'
 import type { ModelSpec } from '../onnx/index.ts'
-import { createKvCache, createKvPool } from '../policies/index.ts'
+import { createKvCache } from '../policies/index.ts'
 import { checkKeys } from '../tensor/check.ts'
 import { invalidArgument, KvasirError } from '../tensor/error.ts'
 import { checkTokens, planSteps, type Step } from './batch.ts'
@@ -33,6 +33,7 @@ import { CachedConversation } from './conversation.ts'
 import { generateText, streamText } from './generate.ts'
 import { feedTokens } from './prefill.ts'
 import { checkPrefixChoice } from './prefix-choice.ts'
+import { PrefixPools } from './prefix-pools.ts'
 import { tokenizePrompt } from './prompt.ts'
 import { TaskQueue } from './queue.ts'
 import type { Runner } from './runner.ts'
@@ -69,7 +70,7 @@ export class LoadedModel implements CausalLM {
   readonly prefixes: SharedPrefixes | undefined
   readonly #parts: ModelParts
   readonly #queue = new TaskQueue()
-  readonly #pools = new Map<string, KvPool>()
+  readonly #pools: PrefixPools | undefined
   readonly #saved: SavedCaches
   /** Caches whose layers were left with differing lengths by a forward pass that failed. */
   readonly #broken = new WeakSet<KvCache>()
@@ -82,6 +83,7 @@ export class LoadedModel implements CausalLM {
     this.tokenizer = parts.tokenizer
     this.chunkSize = parts.chunkSize
     this.prefixes = parts.prefixes
+    this.#pools = parts.prefixes && new PrefixPools(parts.kernels)
     this.generationDefaults = parts.generationDefaults
     this.cacheOptions = resolveCacheOptions(parts.spec, parts.chosen)
     this.#saved = new SavedCaches(parts, (options) => this.#createCache(options))
@@ -93,22 +95,14 @@ export class LoadedModel implements CausalLM {
   }
 
   #createCache(given: CacheOptions): KvCache {
-    const options = this.#parts.scorers.resolve({ ...given, ...this.#poolFor(given), ...this.#storeFor(given) })
+    const placed = this.#pools?.place(given) ?? given
+    const options = this.#parts.scorers.resolve({ ...placed, ...this.#storeFor(given) })
     const cache = createKvCache(this.#parts.kernels, this.shape, options)
     return this.#parts.runner.states?.wrap(cache) ?? cache
   }
 
   #storeFor({ recall, recallStore = this.#parts.recallStore }: CacheOptions): { recallStore?: TieredStore } {
     return recall === undefined || !recallStore ? {} : { recallStore }
-  }
-
-  /** Prefixes are shared page by page by caches that have one pool. */
-  #poolFor({ storage, pool, kvDtype, kvDtypeK, kvDtypeV, residual, pageSize }: CacheOptions): { pool?: KvPool } {
-    if (!this.prefixes || pool || storage !== 'paged') return {}
-    const kind = { kvDtype, kvDtypeK, kvDtypeV, residual, pageSize }
-    const known = this.#pools.get(JSON.stringify(kind)) ?? createKvPool(this.#parts.kernels, kind)
-    this.#pools.set(JSON.stringify(kind), known)
-    return { pool: known }
   }
 
   async forward(batch: readonly BatchEntry[]): Promise<Tensor> {

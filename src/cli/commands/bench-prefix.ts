@@ -25,6 +25,7 @@ interface PrefixBenchFlags extends ModelFlags {
   readonly newTokens: number
   readonly rounds: number
   readonly redis?: string
+  readonly storage?: 'contiguous' | 'paged'
   readonly plot?: string
   readonly json?: boolean
 }
@@ -44,8 +45,11 @@ export function benchPrefixCommand(context: CliContext): Command {
       new Option('--tokens <numbers...>', 'lengths of what is common (default: 1024 and 4096)').argParser(integers(64)),
     )
     .addOption(new Option('--new-tokens <number>', 'tokens after it').argParser(integer(1)).default(16))
-    .addOption(new Option('--rounds <number>', 'prompts of each length').argParser(integer(1)).default(3))
+    .addOption(new Option('--rounds <number>', 'prompts of each length').argParser(integer(1)).default(5))
     .addOption(new Option('--redis <url>', 'a server that may be written to (default: none, no row)'))
+    .addOption(
+      new Option('--storage <name>', 'where rows lie (default: as the model chooses)').choices(['contiguous', 'paged']),
+    )
     .addOption(policyOption())
     .addOption(windowOption())
   for (const option of loadOptions()) command.addOption(option)
@@ -70,14 +74,16 @@ async function prefix(context: CliContext, flags: PrefixBenchFlags): Promise<voi
   const progress = terminal.progress({ title: 'Measuring', total, unit: 'cases', hasRate: false })
   let done = 0
   const { path, name } = await chooseModel(flags, context.signal)
-  const { prefixCache: _, ...load } = toLoadOptions(flags)
+  const { prefixCache: _, ...chosen } = toLoadOptions(flags)
+  const load = { ...chosen, ...(flags.storage && { storage: flags.storage }) }
   const rows = await benchPrefix({
     ...{ path, tokens, newTokens, rounds, redis, signal: context.signal },
     load: flags.random ? { dtype: 'fp32', ...load } : load,
     onProgress: () => progress.update(++done),
   }).finally(() => progress.end())
   if (plot !== undefined) await writeFile(plot, await plotPrefix(name, rows))
-  if (terminal.isJson) terminal.json({ model: name, policy: flags.policy ?? null, rows })
+  if (terminal.isJson)
+    terminal.json({ model: name, policy: flags.policy ?? null, storage: flags.storage ?? null, rows })
   else report(rows, terminal)
 }
 
