@@ -61,9 +61,6 @@ export interface PrefixStats {
   readonly tiers: readonly TierStats[]
 }
 
-/** Blocks that are read at once. */
-const groupBlocks = 16
-
 export class SharedPrefixes {
   readonly #options: SharedPrefixesOptions
   readonly #chains = new WeakMap<KvCache, { readonly settings: string; readonly chain: KeyChain }>()
@@ -102,20 +99,18 @@ export class SharedPrefixes {
 
   async #readBlocks(cache: KvCache, tokens: Int32Array, keys: readonly string[]): Promise<number> {
     const { store, blockTokens } = this.#options
-    const held = this.#held.takes(cache) ? this.#held.reuse(cache, tokens, keys) : 0
-    for (let from = held; from < keys.length; from += groupBlocks) {
-      const bodies = await store.get(keys.slice(from, from + groupBlocks))
-      if (from === held && bodies[0] && !this.#reserve(cache, tokens.length)) return held
-      for (const [n, body] of bodies.entries()) {
-        const first = (from + n) * blockTokens
-        if (!body || !this.#take(blockOf(cache, tokens, first, blockTokens), body)) {
-          cache.truncate?.(first)
-          return from + n
-        }
-        cache.noteTokens?.(tokens.subarray(first, first + blockTokens))
-      }
+    const isHeld = this.#held.takes(cache)
+    const held = isHeld ? this.#held.reuse(cache, tokens, keys) : 0
+    const take = (body: Uint8Array, n: number): boolean => {
+      const first = (held + n) * blockTokens
+      if (n === 0 && !this.#reserve(cache, tokens.length)) return false
+      if (!this.#take(blockOf(cache, tokens, first, blockTokens), body)) return false
+      cache.noteTokens?.(tokens.subarray(first, first + blockTokens))
+      return true
     }
-    return keys.length
+    const count = held + (await store.visit(keys.slice(held), take, isHeld))
+    if (count < keys.length) cache.truncate?.(count * blockTokens)
+    return count
   }
 
   /** Room for the whole text, which will be read into the cache in any case: growing bit by bit copies it again. */

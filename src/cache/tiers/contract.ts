@@ -65,6 +65,8 @@ export interface BlobTier {
   get(keys: readonly string[]): Promise<readonly (Uint8Array | undefined)[]>
   /** The same without a wait, of tiers that can. */
   getNow?(keys: readonly string[]): readonly (Uint8Array | undefined)[]
+  /** One of them, in memory that the next read uses again: nothing is made for it. */
+  borrow?(key: string): Uint8Array | undefined
   has(keys: readonly string[]): Promise<readonly boolean[]>
   /** Takes entries over, which must not change afterwards; tiers beyond RAM write them in the background. */
   put(entries: readonly SealedEntry[]): void

@@ -90,12 +90,26 @@ export class DiskTier implements BlobTier {
   }
 
   #read(key: string): Uint8Array | undefined {
+    return this.#attempt(() => this.#entries.getBinary(key))
+  }
+
+  #attempt<T>(read: () => T | undefined): T | undefined {
     try {
-      return this.#entries.getBinary(key)
+      return read()
     } catch (error) {
       this.#counts.failed(error)
       return undefined
     }
+  }
+
+  borrow(key: string): Uint8Array | undefined {
+    if (this.#isClosed) return undefined
+    this.touch([key])
+    const waiting = this.#queue.peek(key)
+    const bytes = waiting ?? this.#attempt(() => this.#entries.getBinaryFast(key))
+    // Of LMDB's own buffer, which may be longer, only `length` is that of the entry.
+    const entry = bytes && new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length)
+    return this.#counts.answered([entry])[0]
   }
 
   async has(keys: readonly string[]): Promise<readonly boolean[]> {

@@ -6,6 +6,9 @@
 import type { Blob, BlobTier, TierStats } from './contract.ts'
 import { openEntry, sealEntry } from './entry.ts'
 
+/** Entries that are asked for at once where asking takes time. */
+const groupKeys = 16
+
 export class TieredStore {
   readonly #tiers: readonly BlobTier[]
   readonly #corrupt = new Map<BlobTier, number>()
@@ -24,12 +27,13 @@ export class TieredStore {
   }
 
   /** Blobs in the order of `keys`; undefined: make it anew. They must not be written to. */
-  async get(keys: readonly string[]): Promise<(Uint8Array | undefined)[]> {
+  async get(keys: readonly string[], isHeld = false): Promise<(Uint8Array | undefined)[]> {
     const found = new Map<string, Uint8Array>()
-    for (const [i, tier] of this.#tiers.entries()) {
+    const tiers = this.#tiersFor(isHeld)
+    for (const [i, tier] of tiers.entries()) {
       const missing = keys.filter((key) => !found.has(key))
       if (missing.length === 0) break
-      this.#take(i, missing, await tier.get(missing), found)
+      this.#take(tiers, i, missing, await tier.get(missing), found)
     }
     this.#touchSlower([...found.keys()])
     return keys.map((key) => found.get(key))
@@ -40,32 +44,63 @@ export class TieredStore {
     const found = new Map<string, Uint8Array>()
     for (const [i, tier] of this.#tiers.entries()) {
       const missing = keys.filter((key) => !found.has(key))
-      if (missing.length > 0 && tier.getNow) this.#take(i, missing, tier.getNow(missing), found)
+      if (missing.length > 0 && tier.getNow) this.#take(this.#tiers, i, missing, tier.getNow(missing), found)
     }
     this.#touchSlower([...found.keys()])
     return keys.map((key) => found.get(key))
   }
 
+  /**
+   * Shows bodies one after the other in the order of `keys`, up to the first that is not there or that `use` refuses by
+   * false; returns how many it took. A body is good during the call alone.
+   * @param isHeld whether the caller keeps what it reads in memory, so that RAM is neither asked nor filled
+   */
+  async visit(keys: readonly string[], use: (body: Uint8Array, n: number) => boolean, isHeld = false): Promise<number> {
+    const [first] = this.#tiersFor(isHeld)
+    let done = 0
+    while (first?.borrow && done < keys.length) {
+      const key = keys[done] as string
+      const bytes = first.borrow(key)
+      const body = bytes && this.#open(first, key, bytes)
+      if (!body) break
+      if (!use(body, done)) return done
+      done++
+    }
+    while (done < keys.length) {
+      const bodies = await this.get(keys.slice(done, done + groupKeys), isHeld)
+      for (const body of bodies) {
+        if (!body || !use(body, done)) return done
+        done++
+      }
+    }
+    return done
+  }
+
   #take(
+    tiers: readonly BlobTier[],
     index: number,
     keys: readonly string[],
     read: readonly (Uint8Array | undefined)[],
     found: Map<string, Uint8Array>,
   ): void {
-    const tier = this.#tiers[index] as BlobTier
+    const tier = tiers[index] as BlobTier
     for (const [i, key] of keys.entries()) {
       const bytes = read[i]
-      if (!bytes) continue
-      const body = openEntry(key, bytes, this.#checked.has(bytes))
-      if (body) {
-        found.set(key, body)
-        this.#checked.add(bytes)
-        for (const faster of this.#tiers.slice(0, index)) faster.put([{ key, bytes }])
-      } else {
-        this.#corrupt.set(tier, (this.#corrupt.get(tier) ?? 0) + 1)
-        this.#cleaning = Promise.all([this.#cleaning, tier.delete([key])])
-      }
+      const body = bytes && this.#open(tier, key, bytes)
+      if (!body) continue
+      found.set(key, body)
+      this.#checked.add(bytes)
+      for (const faster of tiers.slice(0, index)) faster.put([{ key, bytes }])
     }
+  }
+
+  /** The body; an entry that is wrong is counted and deleted. */
+  #open(tier: BlobTier, key: string, bytes: Uint8Array): Uint8Array | undefined {
+    const body = openEntry(key, bytes, this.#checked.has(bytes))
+    if (body) return body
+    this.#corrupt.set(tier, (this.#corrupt.get(tier) ?? 0) + 1)
+    this.#cleaning = Promise.all([this.#cleaning, tier.delete([key])])
+    return undefined
   }
 
   #touchSlower(keys: readonly string[]): void {

@@ -56,6 +56,27 @@ describe.each(combinations.map((names) => [names.join(' -> '), names] as const))
   })
 })
 
+describe.each(combinations.map((names) => [names.join(' -> '), names] as const))('%s, visited', (_, names) => {
+  it('shows bodies in order, up to the first that is not there or not wanted', async () => {
+    const store = await openTiers(names.map((name) => options(name)))
+    const keys = Array.from({ length: 40 }, (_, i) => `key-${i}`)
+    const lengths = keys.map((_, i) => 1 + i * 700)
+    store.put(keys.map((key, i) => blobOf(key, lengths[i])))
+    for (const isWritten of [false, true]) {
+      if (isWritten) await store.flush()
+      const right: boolean[] = []
+      const isRight = (body: Uint8Array, n: number) =>
+        right.push(Buffer.compare(body, bodyOf(keys[n] as string, lengths[n] as number)) === 0) > 0
+      expect(await store.visit([...keys, 'nothing', 'key-0'], isRight)).toBe(40)
+      expect(right).toEqual(keys.map(() => true))
+      expect(await store.visit(keys, (_body, n) => n < 17)).toBe(17)
+      expect(await store.visit(['nothing', ...keys], () => true)).toBe(0)
+      expect(await store.visit(keys, () => true, true)).toBe(store.isLasting ? 40 : 0)
+    }
+    await store.close()
+  })
+})
+
 describe.each(['ram', 'disk'] as const)('the tier %s', (kind) => {
   it('keeps to its bytes by letting go of what was used longest ago', async () => {
     const store = await openTiers([options(kind, 10 * 8192)])
