@@ -43,7 +43,7 @@ export interface PrefixBenchOptions {
 }
 
 const tierBytes = 4 * 2 ** 30
-const warmUps = 3
+const warmUps = 10
 const warmUpTokens = 1024
 
 /** @throws KvasirError `internal` when a beginning is not found again, or with it the first token is another */
