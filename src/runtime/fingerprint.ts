@@ -2,19 +2,24 @@
  * What makes a model this model and no other, in 32 hexadecimal digits: who saved states or shares them by it can tell
  * whether they fit.
  *
- * It covers the graph with every node, attribute and small constant (quantization included), config.json, and of each
- * file of weights its size and samples of its content. Two fine-tunings of one model differ in nearly all weights, so in
- * the samples too; a file of which a few single weights were changed by hand is not told from the original. Where files
- * lie plays no part, nor do tokenizer, threads and backend.
+ * A fingerprint covers the graph with every node, attribute and small constant (quantization included), config.json, and
+ * every byte of every file of weights: rows that were computed with other weights never pass for one's own. Files are read
+ * once, when a fingerprint is first wanted (for a saved cache or for shared prefixes), and again after they have changed:
+ * file-digest.ts. Where files lie plays no part, nor do tokenizer, threads and backend.
+ *
+ * The identity of weights, which every load tells, samples them instead: two fine-tunings of one model differ in nearly
+ * all weights, so in the samples too; a file of which a few single weights were changed by hand is not told from the
+ * original. What goes by it (a learned scorer) would then rank by weights that are nearly right.
  */
 import { createHash } from 'node:crypto'
 import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { encodeModel, type OnnxTensor } from '../onnx/index.ts'
 import type { ModelSource } from './model-source.ts'
+import { digestOf } from './quantized-cache.ts'
 
 /** Raised when a state of before means something else now. */
-const formatVersion = 1
+const formatVersion = 2
 const samples = 64
 const sampleBytes = 4096
 
@@ -23,7 +28,7 @@ export async function modelFingerprint({ model, config }: ModelSource, root: str
   const graph = model.graph!
   const identities = new Map<string, string>()
   for (const location of new Set(graph.initializer.map(locationOf))) {
-    if (location !== undefined) identities.set(location, await fileIdentity(join(root, location)))
+    if (location !== undefined) identities.set(location, await digestOf(join(root, location)))
   }
   const initializer = graph.initializer.map((tensor) => ({
     ...tensor,

@@ -68,7 +68,8 @@ async function fingerprint(sources: readonly TensorEntry[]): Promise<string> {
   return hash.digest('hex').slice(0, 32)
 }
 
-function digestOf(file: string): Promise<string> {
+/** SHA-256 of a file, which is read once. */
+export function digestOf(file: string): Promise<string> {
   return fileDigest(file, join(cacheFolder(), 'digests'))
 }
 

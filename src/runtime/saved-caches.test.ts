@@ -1,5 +1,5 @@
 /** Caches in files: what comes back goes on bit by bit, and whatever is not whole or does not fit is refused. */
-import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
+import { cp, mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { CacheOptions, KvCache } from '../cache/contract.ts'
 import { type DogeCheckpoint, writeDogeCheckpoint } from '../onnx/testing/doge-checkpoint.ts'
 import type { CausalLM, LoadOptions } from './contract.ts'
+import { loadModel as loadHere } from './load-model.ts'
 import { loadModel } from './open-model.ts'
 
 let checkpoint: DogeCheckpoint
@@ -129,6 +130,23 @@ describe('a file is refused', () => {
       /expected caches of this model \(\w{32}\), got one of another/,
     )
     await tuned.dispose()
+  })
+
+  it('of a model one bit of whose weights is another', async () => {
+    const bundled = join(import.meta.dirname, '../../models/kvasir-tiny')
+    const changed = join(folder, 'changed')
+    await cp(bundled, changed, { recursive: true })
+    const weights = join(changed, 'model.safetensors')
+    const bytes = await readFile(weights)
+    bytes[Math.floor(bytes.length / 2) + 20_000]! ^= 1
+    await writeFile(weights, bytes)
+    const path = join(folder, 'of the bundled model')
+    const [original, copy] = [await loadHere(bundled, { threads: 1 }), await loadHere(changed, { threads: 1 })]
+    const cache = original.createCache()
+    await original.prefill(cache, prompt)
+    await original.saveCache(cache, path)
+    await expect(copy.restoreCache(path)).rejects.toThrow('expected caches of this model')
+    for (const model of [original, copy]) await model.dispose()
   })
 
   it('that is missing, another kind, of another version, or no path', async () => {

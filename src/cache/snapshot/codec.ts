@@ -37,20 +37,20 @@ class Counter implements StateVisitor {
   count = 0
 
   fixed(name: string, value: string | number | boolean): void {
-    this.count += 2 + Buffer.byteLength(fixedText(name, value))
+    this.text(fixedText(name, value))
   }
 
   integer(_name: string, value: number): number {
-    this.count += 8
+    this.double(value)
     return value
   }
 
   integers(_name: string, values: Values): void {
-    this.count += values.byteLength
+    this.bytes(values)
   }
 
   numbers(values: Values): void {
-    this.count += values.byteLength
+    this.bytes(values)
   }
 
   bytes(values: Values): void {
@@ -58,43 +58,41 @@ class Counter implements StateVisitor {
   }
 
   expect(): void {}
+
+  protected text(text: string): void {
+    this.count += 2 + Buffer.byteLength(text)
+  }
+
+  protected double(_value: number): void {
+    this.count += 8
+  }
 }
 
-class Writer implements StateVisitor {
-  readonly isReading = false
+/** Writes at what it has counted. */
+class Writer extends Counter {
   readonly #bytes: Buffer
-  #at = 0
 
   constructor(bytes: Uint8Array) {
+    super()
     checkEndianness()
     this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   }
 
-  fixed(name: string, value: string | number | boolean): void {
-    const text = fixedText(name, value)
-    this.#at = this.#bytes.writeUInt16LE(Buffer.byteLength(text), this.#at)
-    this.#at += this.#bytes.write(text, this.#at)
+  override bytes(values: Values): void {
+    this.#bytes.set(bytesOf(values), this.count)
+    super.bytes(values)
   }
 
-  integer(_name: string, value: number): number {
-    this.#at = this.#bytes.writeDoubleLE(value, this.#at)
-    return value
+  protected override text(text: string): void {
+    this.#bytes.writeUInt16LE(Buffer.byteLength(text), this.count)
+    this.#bytes.write(text, this.count + 2)
+    super.text(text)
   }
 
-  integers(_name: string, values: Values): void {
-    this.bytes(values)
+  protected override double(value: number): void {
+    this.#bytes.writeDoubleLE(value, this.count)
+    super.double(value)
   }
-
-  numbers(values: Values): void {
-    this.bytes(values)
-  }
-
-  bytes(values: Values): void {
-    this.#bytes.set(bytesOf(values), this.#at)
-    this.#at += values.byteLength
-  }
-
-  expect(): void {}
 }
 
 class Reader implements StateVisitor {

@@ -1,6 +1,7 @@
 /** Sequences of calls to caches, each beside its naive layers: every step compares outputs, who stays and why. */
 import { expect } from 'vitest'
-import type { CacheOptions, KvCache, KvPool, LayerInput, LayerRotary, LayerShape } from '../../cache/contract.ts'
+import type { CacheOptions, KvCache, KvPool, LayerInput } from '../../cache/contract.ts'
+import { frequencies, smallRotary as rotary, smallLayer as shape } from '../../cache/testing/small-layer.ts'
 import { createRandom, normal } from '../../kernels/cases.ts'
 import type { Kernels, StorageType } from '../../kernels/index.ts'
 import { createKvCache, createKvPool } from '../index.ts'
@@ -8,21 +9,7 @@ import { NaiveLayer } from './naive-layer.ts'
 import { rulesOf } from './naive-rules.ts'
 import { poisoned } from './poison.ts'
 
-const shape: LayerShape = { numHeads: 4, numKvHeads: 2, headDim: 8, valueDim: 6 }
 const { numHeads: H, numKvHeads: K, headDim: D, valueDim: E } = shape
-const frequencies = [0.9, 0.31, 0.07]
-const rotary: LayerRotary = {
-  pairs: frequencies.length,
-  isInterleaved: false,
-  fill(positions, _length, cos, sin) {
-    for (let t = 0; t < positions.length; t++) {
-      for (const [i, frequency] of frequencies.entries()) {
-        cos[t * frequencies.length + i] = Math.cos((positions[t] as number) * frequency)
-        sin[t * frequencies.length + i] = Math.sin((positions[t] as number) * frequency)
-      }
-    }
-  },
-}
 
 export type StepKind = 'append' | 'decode' | 'fork' | 'swap' | 'reset' | 'truncate' | 'dispose'
 export interface Step {

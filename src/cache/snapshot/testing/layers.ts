@@ -1,24 +1,14 @@
 /** Small caches for tests of saved states: a shape, every kind of policy, and random tokens to feed them. */
 import { createRandom, normal } from '../../../kernels/cases.ts'
-import type { CacheOptions, CacheShape, KvCache, LayerRotary, LayerShape } from '../../contract.ts'
+import type { CacheOptions, CacheShape, KvCache } from '../../contract.ts'
+import { smallRotary as rotary, smallLayer } from '../../testing/small-layer.ts'
 
-const layer: LayerShape = { numHeads: 4, numKvHeads: 2, headDim: 8, valueDim: 6 }
-const { numHeads: H, numKvHeads: K, headDim: D, valueDim: E } = layer
+const { numHeads: H, numKvHeads: K, headDim: D, valueDim: E } = smallLayer
 /** The second layer looks back on few tokens, whatever the policy. */
-export const shape: CacheShape = { numLayers: 2, layers: [layer, { ...layer, window: 5 }], hasImportance: true }
-
-const frequencies = [0.9, 0.31, 0.07]
-const rotary: LayerRotary = {
-  pairs: frequencies.length,
-  isInterleaved: false,
-  fill(positions, _length, cos, sin) {
-    for (let t = 0; t < positions.length; t++) {
-      for (const [i, frequency] of frequencies.entries()) {
-        cos[t * frequencies.length + i] = Math.cos((positions[t] as number) * frequency)
-        sin[t * frequencies.length + i] = Math.sin((positions[t] as number) * frequency)
-      }
-    }
-  },
+export const shape: CacheShape = {
+  numLayers: 2,
+  layers: [smallLayer, { ...smallLayer, window: 5 }],
+  hasImportance: true,
 }
 
 const window = 12
