@@ -8,6 +8,27 @@ namespace KVASIR_ISA {
 constexpr float kLowestExp = -87.33654f;  // below, exp is smaller than the least normal f32: flushed to zero
 
 // e^x for x <= 0, within 2 ulp; exactly 0 below kLowestExp and for -infinity; NaN stays NaN.
+#if defined(__AVX512DQ__)
+
+// As 2^n times 2^r, 0 <= r < 1, by a minimax polynomial of degree 6: the instructions that take off and put back whole
+// exponents (the last takes the floor of t) make it shorter than the way below. What rounding x log2(e) to t lost, and
+// log2(e) to a float, is added to r.
+static inline F exp_nonpositive(F x) {
+  const F log2e = broadcast(1.44269504088896341f), t = mul(x, log2e);
+  const F lost = fma(x, broadcast(1.92596303e-8f), _mm512_fmsub_ps(x, log2e, t));
+  const F r = add(_mm512_reduce_ps(t, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC), lost);
+  F p = broadcast(2.1612919875e-4f);
+  p = fma(p, r, broadcast(1.2467845144e-3f));
+  p = fma(p, r, broadcast(9.6754516938e-3f));
+  p = fma(p, r, broadcast(5.5485280563e-2f));
+  p = fma(p, r, broadcast(2.4022930556e-1f));
+  p = fma(p, r, broadcast(6.9314704444e-1f));
+  p = fma(p, r, broadcast(1.0f));
+  return scale_or_zero(p, t, x, kLowestExp);
+}
+
+#else
+
 // Cody-Waite reduction to |r| <= ln(2)/2, then the minimax polynomial of degree 5 of Cephes' expf.
 static inline F exp_nonpositive(F x) {
   F clamped = max(broadcast(kLowestExp), x);  // second operand last: a NaN passes through
@@ -23,6 +44,8 @@ static inline F exp_nonpositive(F x) {
   p = fma(mul(p, r), r, add(r, broadcast(1.0f)));
   return scale_or_zero(p, n, x, kLowestExp);
 }
+
+#endif
 
 // tanh within 4 ulp or so: near zero, where the quotient of exponentials cancels, the odd polynomial of Cephes' tanhf.
 static inline F tanh_of(F x) {

@@ -117,13 +117,6 @@ struct VisibleRows {
   bool has_bias, all_visible;  // by every query in [first, last]
 
   VisibleRows() { clear(); }
-  // Whether rows follow one another at the same distance.
-  bool is_even() const {
-    for (int j = 1; j < count; j++) {
-      if (keys[j] != keys[0] + j * key_stride || values[j] != values[0] + j * value_stride) return false;
-    }
-    return true;
-  }
   bool has_storage_of(const Segment& segment) const {
     return count == 0 || (key_storage == segment.key_storage && value_storage == segment.value_storage);
   }

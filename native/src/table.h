@@ -16,13 +16,15 @@ namespace KVASIR_ISA {
 static void plan_tiles(const AttendArgs& args, AttendPlan* plan) {
   const int group = args.num_heads / args.num_kv_heads;
   plan->is_tiled = 1;
-  plan->num_parts = (group - 1) / kTileQueries + 1;
+  plan->num_parts = (group - 1) / kStripQueries + 1;
   plan->part_heads = (group - 1) / plan->num_parts + 1;
-  plan->tile_tokens = kTileQueries / plan->part_heads;
+  const int64_t tokens = kStripQueries / plan->part_heads, strips = (args.num_tokens - 1) / tokens + 1;
+  const int count = Tile::strips_of(args, strips * args.num_kv_heads * plan->num_parts);
+  plan->tile_tokens = (int32_t)(tokens * count);
   plan->num_tiles = (args.num_tokens - 1) / plan->tile_tokens + 1;
   plan->num_tasks = (int64_t)plan->num_tiles * args.num_kv_heads * plan->num_parts;
   Tile tile;
-  plan->workspace_bytes = Tile::place(args, nullptr, &tile);
+  plan->workspace_bytes = tile.place(args, count, nullptr);
 }
 
 // Fewer rows a task than this and starting it costs more than it saves; more splits than that and merging them does.

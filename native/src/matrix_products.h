@@ -1,0 +1,156 @@
+// Products of bf16 numbers with f32 sums, of operands that lie in memory as tile registers: on AMX, or with the dot
+// products of AVX512-BF16.
+#pragma once
+#include "math.h"
+
+namespace kvasir {
+namespace KVASIR_ISA {
+
+constexpr int kEdge = 16, kDepth = 32;  // of a tile register: 16 rows of 32 bf16 numbers, or of 16 f32 sums
+constexpr int kRegister = 1024;         // bytes of a tile register: 16 rows of 64
+
+// Registers [terms, ...]: the first, and the distances, in bytes, to the next term, to the next step along the depth, and
+// to the register beside. Of the left operand a register is 16 rows x 32 of depth, of the right one 16 pairs of depth x 16
+// columns.
+struct Operand {
+  const char* at;
+  int64_t term, step, beside;
+};
+
+// Products of terms i and j count up to this i + j: what lies beyond is below the last bit of the sums, or of what two
+// rounded terms carry.
+static inline int last_order(int a_terms, int b_terms) { return (a_terms > b_terms ? a_terms : b_terms) - 1; }
+
+static inline int count_products(int a_terms, int b_terms) {
+  int count = 0;
+  for (int i = 0; i < a_terms; i++) {
+    for (int j = 0; j < b_terms; j++) count += i + j <= last_order(a_terms, b_terms);
+  }
+  return count;
+}
+
+#if defined(KVASIR_AMX)
+
+constexpr int kMostProducts = 4;  // that pay beside multiply-adds of f32 (docs/decisions/0004-matrix-units.md)
+
+// The tile registers of this thread, for as long as it lives.
+struct MatrixUnit {
+  MatrixUnit() {
+    struct alignas(64) {
+      uint8_t palette = 1, start_row = 0, reserved[14] = {};
+      uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+      uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+    } configuration;
+    _tile_loadconfig(&configuration);
+  }
+  ~MatrixUnit() { _tile_release(); }
+};
+
+template <int kRows, int kColumns, bool kAccumulate>
+static inline void load_sums(const char* c, int64_t row) {
+  if (!kAccumulate) {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    return;
+  }
+  _tile_loadd(0, c, row);
+  if (kColumns > 1) _tile_loadd(1, c + 64, row);
+  if (kRows > 1) _tile_loadd(2, c + kEdge * row, row);
+  if (kRows > 1 && kColumns > 1) _tile_loadd(3, c + kEdge * row + 64, row);
+}
+
+template <int kRows, int kColumns>
+static inline void store_sums(char* c, int64_t row) {
+  _tile_stored(0, c, row);
+  if (kColumns > 1) _tile_stored(1, c + 64, row);
+  if (kRows > 1) _tile_stored(2, c + kEdge * row, row);
+  if (kRows > 1 && kColumns > 1) _tile_stored(3, c + kEdge * row + 64, row);
+}
+
+// c [16 kRows, 16 kColumns] = or += the products of the terms of a and b, over `steps` times 32 of depth.
+template <int kRows, int kColumns, bool kAccumulate>
+static inline void multiply_registers(const Operand& a, int a_terms, const Operand& b, int b_terms, int steps, float* sums,
+                                      int64_t stride) {
+  const int last = last_order(a_terms, b_terms);
+  char* c = (char*)sums;
+  load_sums<kRows, kColumns, kAccumulate>(c, stride * 4);
+  for (int s = 0; s < steps; s++) {
+    for (int i = 0; i < a_terms; i++) {
+      const char* left = a.at + i * a.term + s * a.step;
+      _tile_loadd(4, left, 64);
+      if (kRows > 1) _tile_loadd(5, left + a.beside, 64);
+      for (int j = 0; j < b_terms && i + j <= last; j++) {
+        const char* right = b.at + j * b.term + s * b.step;
+        _tile_loadd(6, right, 64);
+        if (kColumns > 1) _tile_loadd(7, right + b.beside, 64);
+        _tile_dpbf16ps(0, 4, 6);
+        if (kColumns > 1) _tile_dpbf16ps(1, 4, 7);
+        if (kRows > 1) _tile_dpbf16ps(2, 5, 6);
+        if (kRows > 1 && kColumns > 1) _tile_dpbf16ps(3, 5, 7);
+      }
+    }
+  }
+  store_sums<kRows, kColumns>(c, stride * 4);
+}
+
+#else
+
+constexpr int kMostProducts = 1;  // a dot product is two multiply-adds at best
+struct MatrixUnit {};
+
+// The same for one term each, eight rows at a time.
+template <int kRows, int kColumns, bool kAccumulate>
+static inline void multiply_registers(const Operand& a, int, const Operand& b, int, int steps, float* c, int64_t stride) {
+  constexpr int kAtOnce = 8;
+  for (int i = 0; i < kRows * kEdge; i += kAtOnce) {
+    F sum[kAtOnce][kColumns];
+    float* to = c + i * stride;
+    for (int row = 0; row < kAtOnce; row++) {
+      for (int n = 0; n < kColumns; n++) sum[row][n] = kAccumulate ? load(to + row * stride + n * kEdge) : zero();
+    }
+    for (int s = 0; s < steps; s++) {
+      const char *left = a.at + s * a.step + i / kEdge * a.beside + i % kEdge * 64, *right = b.at + s * b.step;
+      for (int pair = 0; pair < kEdge; pair++) {
+        __m512bh columns[kColumns];
+        for (int n = 0; n < kColumns; n++) columns[n] = (__m512bh)_mm512_loadu_si512(right + n * b.beside + pair * 64);
+        for (int row = 0; row < kAtOnce; row++) {
+          int32_t both;
+          __builtin_memcpy(&both, left + row * 64 + pair * 4, 4);
+          const __m512bh numbers = (__m512bh)_mm512_set1_epi32(both);
+          for (int n = 0; n < kColumns; n++) sum[row][n] = _mm512_dpbf16_ps(sum[row][n], numbers, columns[n]);
+        }
+      }
+    }
+    for (int row = 0; row < kAtOnce; row++) {
+      for (int n = 0; n < kColumns; n++) store(to + row * stride + n * kEdge, sum[row][n]);
+    }
+  }
+}
+
+#endif
+
+// c [rows, columns] = or += a b, in whole tile registers; `stride` in numbers.
+template <bool kAccumulate>
+static void multiply_terms(const Operand& a, int a_terms, const Operand& b, int b_terms, int rows, int columns, int steps,
+                           float* c, int64_t stride) {
+  for (int n = 0; n < columns / kEdge; n += 2) {
+    const bool two_columns = columns / kEdge - n > 1;
+    Operand right = b;
+    right.at += n * b.beside;
+    for (int m = 0; m < rows / kEdge; m += 2) {
+      const bool two_rows = rows / kEdge - m > 1;
+      Operand left = a;
+      left.at += m * a.beside;
+      float* to = c + m * kEdge * stride + n * kEdge;
+      if (two_rows && two_columns) multiply_registers<2, 2, kAccumulate>(left, a_terms, right, b_terms, steps, to, stride);
+      else if (two_rows) multiply_registers<2, 1, kAccumulate>(left, a_terms, right, b_terms, steps, to, stride);
+      else if (two_columns) multiply_registers<1, 2, kAccumulate>(left, a_terms, right, b_terms, steps, to, stride);
+      else multiply_registers<1, 1, kAccumulate>(left, a_terms, right, b_terms, steps, to, stride);
+    }
+  }
+}
+
+}  // namespace KVASIR_ISA
+}  // namespace kvasir
