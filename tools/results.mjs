@@ -41,6 +41,7 @@ const commands = {
   attention: [
     'bench attention --phase decode --kv-dtype f16 --lengths 2048,32768 --plot docs/results/decode.svg',
     'bench attention --phase prefill --kv-dtype f32 --heads 32 --lengths 512,2048 --candidates native,wasm,ort-node-gqa,ort-node-mha,ort-node-attention --plot docs/results/prefill.svg',
+    'bench attention --phase prefill --kv-dtype f32 --heads 32 --lengths 256 --candidates native,wasm,ort-web-gqa,ort-web-mha,ort-web-attention --repeat 3',
     'bench attention --phase prefill --kv-dtype f16,bf16 --heads 32 --lengths 512,2048 --candidates native,ort-node-gqa',
     'bench attention --phase prefill --kv-dtype f32 --lengths 16384 --window 1024 --candidates native --repeat 3',
     'bench attention --phase memory --plot docs/results/scratch.svg',

@@ -1,7 +1,7 @@
 /** From options to calls of attention, and what each of these must do at least. */
 import { availableParallelism } from 'node:os'
-import { attentionFlops, attentionPairs } from '../../src/attention/index.ts'
-import { type FloatType, rowBytes, type StorageType } from '../../src/kernels/index.ts'
+import { type AttendShape, cases } from '../../src/kernels/cases.ts'
+import type { FloatType, StorageType } from '../../src/kernels/index.ts'
 import { storageTypes } from '../../src/kernels/storage.ts'
 import { checkChoice, checkInteger } from '../../src/tensor/check.ts'
 import { invalidArgument } from '../../src/tensor/error.ts'
@@ -78,23 +78,19 @@ export function numQueries({ phase, length }: AttentionCase): number {
   return phase === 'decode' ? 1 : length
 }
 
-/** Query-key pairs of one head. */
-export function countPairs(attentionCase: AttentionCase): number {
-  const { length, window } = attentionCase
-  return attentionPairs({
-    ...{ numTokens: numQueries(attentionCase), numKeys: length, causal: true, window: window ?? undefined },
-  })
+/** The same for the case object of the kernels' tests, which counts. */
+function shapeOf(attentionCase: AttentionCase): AttendShape {
+  const { heads, kvHeads, headDim, kvDtype, queryDtype, length, window } = attentionCase
+  return {
+    ...{ name: describeCase(attentionCase), numTokens: numQueries(attentionCase), segments: [length] },
+    ...{ numHeads: heads, numKvHeads: kvHeads, headDim, storage: kvDtype, queryStorage: queryDtype },
+    ...{ positions: 'consecutive', right: 0, left: window === null ? undefined : window - 1 },
+  }
 }
 
 export function countWork(attentionCase: AttentionCase): Work {
-  const { phase, kvDtype, queryDtype, heads, kvHeads, headDim, length, window } = attentionCase
-  const numTokens = numQueries(attentionCase)
-  const rows = phase === 'decode' ? Math.min(length, window ?? length) : length
-  const { total } = attentionFlops({
-    ...{ numTokens, numKeys: length, causal: true, window: window ?? undefined, numHeads: heads, headDim },
-  })
-  const stored = 2 * kvHeads * rows * rowBytes(headDim, kvDtype)
-  return { bytes: stored + 2 * numTokens * heads * rowBytes(headDim, queryDtype), flops: total.flops }
+  const shape = shapeOf(attentionCase)
+  return { bytes: cases.attend.bytes(shape), flops: cases.attend.flops(shape) }
 }
 
 /** For people: `decode, f16, H=32 K=8 D=128, S=2048`. */

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { attentionCases, countPairs, countWork } from './cases.ts'
+import { attentionCases, countWork } from './cases.ts'
 import type { AttentionReport, CandidateName } from './contract.ts'
 import { plotAttention } from './plot.ts'
 import { type Round, roofline, summarise } from './report.ts'
@@ -19,7 +19,8 @@ test('work of a decode step and of a prefill', () => {
 
 test('a window leaves a share of the pairs, and of the rows that a decode step reads', () => {
   const [windowed] = attentionCases({ phase: 'prefill', lengths: [16_384], window: 1024 })
-  expect(countPairs(windowed!)).toBe((1024 * 1025) / 2 + (16_384 - 1024) * 1024)
+  const pairs = (1024 * 1025) / 2 + (16_384 - 1024) * 1024
+  expect(countWork(windowed!).flops).toBe(4 * 32 * 128 * pairs)
   const [step] = attentionCases({ kvDtypes: ['f32'], heads: [8], lengths: [4096], window: 1024 })
   expect(countWork(step!).bytes).toBe(2 * 8 * 1024 * 128 * 4 + 2 * 8 * 128 * 4)
   expect(attentionCases({ lengths: [512], window: 1024 })[0]?.window).toBe(null)

@@ -1,7 +1,7 @@
 /** From what was measured in rounds to medians, shares and ratios. */
 import { type Limits, median, type Spread, spreadOf } from '../measure.ts'
 import { candidates } from './candidates.ts'
-import { countPairs, countWork } from './cases.ts'
+import { countWork } from './cases.ts'
 import type { AttentionCase, CandidateName, CandidateResult, CaseLimit, MemoryResult, Work } from './contract.ts'
 import type { Measurement, SessionFacts } from './session.ts'
 
@@ -68,7 +68,7 @@ function limitsOf(name: string, rounds: readonly Round[]): Limits | undefined {
 /** Time with the window over the time without it times the share of query-key pairs that the window leaves. */
 function idealShare(attentionCase: AttentionCase, name: string, rounds: readonly Round[]): number | undefined {
   if (!rounds.some((round) => round.get(name)?.withoutWindowMs)) return undefined
-  const share = countPairs(attentionCase) / countPairs({ ...attentionCase, window: null })
+  const share = countWork(attentionCase).flops / countWork({ ...attentionCase, window: null }).flops
   return middle(rounds, (round) => msOf(round, name) / ((round.get(name)?.withoutWindowMs ?? Number.NaN) * share))
 }
 

@@ -85,8 +85,10 @@ export const attendCase: OpCase<AttendShape, AttendArgs> = {
       keyStorage = storage,
       valueStorage = storage,
     } = shape
-    const queries = numTokens * numHeads * ((headDim + valueDim) * storageCodecs[queryStorage].bytes + 4)
-    return queries + countRows(shape) * numKvHeads * (rowBytes(headDim, keyStorage) + rowBytes(valueDim, valueStorage))
+    const queries = numTokens * numHeads * (headDim + valueDim) * storageCodecs[queryStorage].bytes
+    return (
+      queries + countSeenRows(shape) * numKvHeads * (rowBytes(headDim, keyStorage) + rowBytes(valueDim, valueStorage))
+    )
   },
 }
 
@@ -100,9 +102,24 @@ function countRows({ segments }: AttendShape): number {
   return segments.reduce((a, b) => a + b, 0)
 }
 
-/** Pairs of a query and a stored row. Lifetimes and windows hide some of them, and whole blocks of those cost nothing. */
+/** Rows that some query sees by its position. */
+function countSeenRows(shape: AttendShape): number {
+  const total = countRows(shape)
+  if (shape.positions !== 'consecutive' || shape.left === undefined) return total
+  return Math.min(total, shape.numTokens + shape.left)
+}
+
+/** Pairs of a query and a row that it sees by its position. Lifetimes hide more, and whole blocks of those cost nothing. */
 function countPairs(shape: AttendShape): number {
-  return shape.numTokens * shape.numHeads * countRows(shape)
+  const { numTokens, numHeads, left = Number.POSITIVE_INFINITY, right = Number.POSITIVE_INFINITY } = shape
+  const total = countRows(shape)
+  if (shape.positions !== 'consecutive') return numTokens * numHeads * total
+  let pairs = 0
+  for (let t = 0; t < numTokens; t++) {
+    const own = total - numTokens + t // the row at the position of the query
+    pairs += Math.max(0, Math.min(total - 1, own + right) - Math.max(0, own - left) + 1)
+  }
+  return numHeads * pairs
 }
 
 function resultsOf({ output, lse, queryStorage }: AttendArgs): Results {

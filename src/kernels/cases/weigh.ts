@@ -32,5 +32,7 @@ export const weighCase: OpCase<AttendShape, WeighArgs> = {
   flops: (shape) => 2 * shape.numTokens * shape.numHeads * shape.segments.reduce((a, b) => a + b, 0) * shape.headDim,
   // As attention that has no values to read, and each mass read and written.
   bytes: (shape) =>
-    attendCase.bytes({ ...shape, valueDim: 0 }) + 8 * shape.numKvHeads * shape.segments.reduce((a, b) => a + b, 0),
+    attendCase.bytes({ ...shape, valueDim: 0 }) +
+    4 * shape.numTokens * shape.numHeads +
+    8 * shape.numKvHeads * shape.segments.reduce((a, b) => a + b, 0),
 }
