@@ -7,9 +7,13 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { CacheOptions } from '../cache/contract.ts'
 import { startRedis, withoutRedis } from '../cache/tiers/testing/redis-server.ts'
 import { writeDogeCheckpoint } from '../onnx/testing/doge-checkpoint.ts'
+import { hybridAttention } from '../onnx/testing/published/hybrid.ts'
+import { plainDecoder } from '../onnx/testing/published/scaffold.ts'
+import { createCustom } from '../onnx/testing/published/styles.ts'
 import type { CausalLM, LoadOptions } from './contract.ts'
 import { loadModel as loadHere } from './load-model.ts'
 import { loadModel } from './open-model.ts'
+import { tokensOf, writeFolder } from './testing/published-folder.ts'
 
 let scratch = ''
 let model = ''
@@ -80,6 +84,28 @@ describe.each(choices)('%j', (choice) => {
       expect(difference).toBeLessThanOrEqual(isRanked ? 0 : 1e-4)
     }
     expect(result.tokens).toEqual(alone.tokens)
+  })
+})
+
+describe('models whose graphs have states besides keys and values', () => {
+  it.each(['full', 'window', 'h2o'] as const)('%s: share them with the rest, at the same places', async (policy) => {
+    const graph = createCustom((w) => plainDecoder(w, hybridAttention(w, { attention: [1, 2] })), { layers: 4 })
+    const { folder } = await writeFolder(scratch, graph)
+    const prompt = tokensOf(100)
+    const settings = { threads: 1, chunkSize: 16, policy, ...(policy !== 'full' && { window: 24 }) }
+    const plain = await loadHere(folder, settings)
+    const sharing = await loadHere(folder, { ...settings, prefixCache: { blockTokens: 16, checkpointTokens: 32 } })
+    opened.push(plain, sharing)
+    const last = async (model: CausalLM, text: readonly number[]) => {
+      const result = await model.generate(text, { ...written, maxNewTokens: 4 })
+      return { reusedTokens: result.reusedTokens, tokens: result.tokens, logprobs: result.logprobs }
+    }
+    const alone = await last(plain, prompt)
+    expect(await last(sharing, prompt)).toEqual({ ...alone, reusedTokens: 0 })
+    // 100 tokens: whole states after 32, 64 and 96.
+    expect(await last(sharing, prompt)).toEqual({ ...alone, reusedTokens: 96 })
+    const other = [...prompt.slice(0, 70), ...prompt.slice(0, 20)]
+    expect(await last(sharing, other)).toEqual({ ...(await last(plain, other)), reusedTokens: 64 })
   })
 })
 
