@@ -1,7 +1,7 @@
 import { mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { backendNames, backends } from '../kernels/index.ts'
 import {
   type DogeCheckpoint,
@@ -130,5 +130,42 @@ describe('logits equal the f64 reference', () => {
     const model = await loadModel(checkpoint.folder, { threads: 1 })
     opened.push({ model, folder: checkpoint.folder })
     expect(await worstError(model, checkpoint)).toBeLessThan(1e-4)
+  })
+})
+
+describe('what is refused', () => {
+  let checkpoint: DogeCheckpoint
+  beforeAll(async () => {
+    ;({ checkpoint } = await load())
+  })
+
+  const options: [object, string][] = [
+    [{ windw: 3 }, 'unknown option "windw" for loadModel (did you mean "window"?)'],
+    [{ window: 0 }, 'for window, got 0'],
+    [{ chunkSize: 0 }, 'for chunkSize, got 0'],
+    [{ threads: 0.5 }, 'for threads, got 0.5'],
+    [{ quantize: 'int3' }, 'for quantize, got "int3"'],
+    [{ policy: 'linaer' }, 'for policy, got "linaer"'],
+    [{ backend: 'cuda' }, '"cuda"'],
+  ]
+  for (const [option, message] of options) {
+    it(`refuses ${JSON.stringify(option)}`, async () => {
+      await expect(loadModel(checkpoint.folder, option as LoadOptions)).rejects.toThrow(message)
+    })
+  }
+
+  it('refuses a path that is no folder', async () => {
+    await expect(loadModel('/nowhere/at/all')).rejects.toMatchObject({ code: 'not-found' })
+    await expect(loadModel(import.meta.filename)).rejects.toThrow('expected a model folder, got a file at')
+    await expect(loadModel('')).rejects.toThrow('expected the path of a model folder, got ""')
+  })
+
+  it('refuses calls after dispose, which waits for those before', async () => {
+    const other = await loadModel(checkpoint.folder, { threads: 1 })
+    const cache = other.createCache()
+    const last = other.forward([{ cache, tokens: [1] }])
+    await Promise.all([other.dispose(), other.dispose()])
+    expect((await last).dims).toEqual([1, 260])
+    await expect(other.forward([{ cache, tokens: [1] }])).rejects.toThrow('got one that was disposed')
   })
 })

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { KvCache, LayerCache } from '../cache/contract.ts'
 import { type DogeCheckpoint, endToken, writeDogeCheckpoint } from '../onnx/testing/doge-checkpoint.ts'
 import { dogeLogits } from '../onnx/testing/doge-reference.ts'
-import type { BatchEntry, CausalLM, GenerateOptions, LoadOptions } from './contract.ts'
+import type { BatchEntry, CausalLM, GenerateOptions } from './contract.ts'
 import { loadModel } from './load-model.ts'
 
 let checkpoint: DogeCheckpoint
@@ -225,36 +225,4 @@ describe('a loaded model', () => {
       expect(cache.seenTokens).toBe(0)
     })
   }
-})
-
-describe('loading', () => {
-  const options: [object, string][] = [
-    [{ windw: 3 }, 'unknown option "windw" for loadModel (did you mean "window"?)'],
-    [{ window: 0 }, 'for window, got 0'],
-    [{ chunkSize: 0 }, 'for chunkSize, got 0'],
-    [{ threads: 0.5 }, 'for threads, got 0.5'],
-    [{ quantize: 'int3' }, 'for quantize, got "int3"'],
-    [{ policy: 'linaer' }, 'for policy, got "linaer"'],
-    [{ backend: 'cuda' }, '"cuda"'],
-  ]
-  for (const [option, message] of options) {
-    it(`refuses ${JSON.stringify(option)}`, async () => {
-      await expect(loadModel(checkpoint.folder, option as LoadOptions)).rejects.toThrow(message)
-    })
-  }
-
-  it('refuses a path that is no folder', async () => {
-    await expect(loadModel('/nowhere/at/all')).rejects.toMatchObject({ code: 'not-found' })
-    await expect(loadModel(import.meta.filename)).rejects.toThrow('expected a model folder, got a file at')
-    await expect(loadModel('')).rejects.toThrow('expected the path of a model folder, got ""')
-  })
-
-  it('refuses calls after dispose, which waits for those before', async () => {
-    const other = await loadModel(checkpoint.folder, { threads: 1 })
-    const cache = other.createCache()
-    const last = other.forward([{ cache, tokens: [1] }])
-    await Promise.all([other.dispose(), other.dispose()])
-    expect((await last).dims).toEqual([1, 260])
-    await expect(other.forward([{ cache, tokens: [1] }])).rejects.toThrow('got one that was disposed')
-  })
 })

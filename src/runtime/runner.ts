@@ -8,10 +8,11 @@ import type { Kernels } from '../kernels/contract.ts'
 import type { AttentionNode, CutModel, GraphEnds, ModelSpec } from '../onnx/index.ts'
 import type { Step } from './batch.ts'
 import { BufferPool } from './buffer-pool.ts'
-import { fillRotation, isInterleaved, layerRotary, type RotarySource } from './rotation.ts'
+import { layerRotary, type RotarySource } from './rotation.ts'
 import { type Declared, declaredValues, rowAxis, selectRows, shapeOfRows, sliceRows } from './rows.ts'
 import { cacheIndices, lastUses, runsOf } from './runner-plan.ts'
 import type { SegmentSession, Values } from './session.ts'
+import { type Rotation, rotateHeads, stepRotations } from './step-rotation.ts'
 import { StepStates } from './step-states.ts'
 
 /** TensorProto.DataType */
@@ -61,7 +62,7 @@ export class Runner {
   async run(step: Step, logits: Float32Array): Promise<void> {
     const { cut, sessions } = this.#parts
     const numTokens = step.tokens.length
-    const rotations = this.#rotations(step)
+    const rotations = stepRotations(this.#parts.rotary, step, this.#pool)
     const values = this.#inputs(step)
     try {
       for (const [layer, attention] of cut.attention.entries()) {
@@ -127,11 +128,12 @@ export class Runner {
   }
 
   #attend(node: AttentionNode, layer: number, step: Step, values: Values, rotation: Rotation | undefined): void {
+    const { kernels } = this.#parts
     const { numHeads, numKvHeads, headDim, valueDim = headDim } = node
     const numTokens = step.tokens.length
     const turn = (name: string, heads: number): Float32Array => {
       const vectors = this.#dataToChange(values, name, layer, rotation !== undefined)
-      if (rotation) this.#rotate(step, this.#caches[layer]!, rotation, { vectors, headDim, numHeads: heads })
+      if (rotation) rotateHeads(kernels, step, this.#caches[layer]!, rotation, { vectors, headDim, numHeads: heads })
       return vectors
     }
     const data = (name: string): Float32Array => values.get(name)!.data as Float32Array
@@ -162,48 +164,10 @@ export class Runner {
     }
   }
 
-  /** Rotates the tokens of all sequences but those whose caches do it themselves. */
-  #rotate({ tokens, slices }: Step, cacheIndex: number, rotation: Rotation, heads: Heads): void {
-    const { kernels } = this.#parts
-    if (slices.every(({ cache }) => !cache.layer(cacheIndex).rotates)) {
-      kernels.rotate({ ...rotation, ...heads, numTokens: tokens.length })
-      return
-    }
-    for (const { cache, start, end } of slices) {
-      if (cache.layer(cacheIndex).rotates) continue
-      const rows = (data: Float32Array, size: number): Float32Array => data.subarray(start * size, end * size)
-      const { cos, sin, rotaryPairs } = rotation
-      const table = { ...rotation, cos: rows(cos, rotaryPairs), sin: rows(sin, rotaryPairs) }
-      const vectors = rows(heads.vectors, heads.numHeads * heads.headDim)
-      kernels.rotate({ ...table, ...heads, vectors, numTokens: end - start })
-    }
-  }
-
   /** Rotation works in place, so a value that later nodes read too is copied. */
   #dataToChange(values: Values, name: string, layer: number, isChanged: boolean): Float32Array {
     const data = values.get(name)!.data as Float32Array
     return isChanged && this.#lastUse.get(name)! > 2 * layer + 1 ? data.slice() : data
-  }
-
-  /** cos and sin of every token's position: the number of tokens its sequence had before. */
-  #rotations(step: Step): (Rotation | undefined)[] {
-    const known = new Map<RotarySource, Rotation>()
-    return this.#parts.rotary.map((source) => {
-      const rotation = source && (known.get(source) ?? this.#table(source, step))
-      if (source && rotation) known.set(source, rotation)
-      return rotation
-    })
-  }
-
-  #table(source: RotarySource, { tokens, slices }: Step): Rotation {
-    const { pairs } = source
-    const size = tokens.length * pairs
-    const [cos, sin] = [this.#pool.take(size), this.#pool.take(size)]
-    for (const { cache, start, end, length } of slices) {
-      const rows = (data: Float32Array): Float32Array => data.subarray(start * pairs, end * pairs)
-      fillRotation(source, cache.seenTokens, length, rows(cos), rows(sin))
-    }
-    return { cos, sin, rotaryPairs: pairs, isInterleaved: isInterleaved(source) }
   }
 
   /** Gives back the memory of values that nothing after `point` reads. */
@@ -235,20 +199,4 @@ export class Runner {
   #axis(name: string): number | undefined {
     return rowAxis(this.#declared.get(name)?.shape)
   }
-}
-
-interface Heads {
-  /** `[T, heads, D]` */
-  readonly vectors: Float32Array
-  readonly numHeads: number
-  readonly headDim: number
-}
-
-interface Rotation {
-  /** `[T, R]` */
-  readonly cos: Float32Array
-  /** `[T, R]` */
-  readonly sin: Float32Array
-  readonly rotaryPairs: number
-  readonly isInterleaved: boolean
 }
