@@ -15,7 +15,8 @@ const toBuilt = (path: string): string => join(built, path.replace(/^\.\/dist\//
 
 beforeAll(async () => {
   const tsc = join(root, 'node_modules/typescript/bin/tsc')
-  await run(process.execPath, [tsc, '-p', 'tsconfig.build.json', '--outDir', built], { cwd: root })
+  // Types are checked by `npm run types`; here they are written, which takes a fraction of the time.
+  await run(process.execPath, [tsc, '-p', 'tsconfig.build.json', '--outDir', built, '--noCheck'], { cwd: root })
 })
 afterAll(() => rmSync(built, { recursive: true, force: true }))
 

@@ -5,8 +5,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { loadModel } from '../runtime/index.ts'
 import { picture, rangesOf } from './cache-report.ts'
-import type { CliContext } from './context.ts'
-import { runCli } from './program.ts'
+import { runCaptured } from './testing/captured.ts'
 
 let folder = ''
 beforeAll(async () => {
@@ -14,27 +13,14 @@ beforeAll(async () => {
 })
 afterAll(() => rm(folder, { recursive: true }))
 
-async function kvasir(args: readonly string[], lines: readonly string[] = []) {
-  const output = { stdout: '', stderr: '' }
-  const stream = (name: keyof typeof output) => ({
-    columns: 100,
-    write: (text: string) => {
-      output[name] += text
-      return true
-    },
-  })
-  const context: CliContext = {
+/** In this thread: a thread of the model's own compiles everything again, and `saved-caches.test.ts` has one. */
+const kvasir = (words: readonly string[], lines: readonly string[] = []) =>
+  runCaptured(words, {
     stdin: (async function* () {
       yield lines.map((line) => `${line}\n`).join('')
     })(),
-    stdout: stream('stdout'),
-    stderr: stream('stderr'),
-    env: {},
-    signal: new AbortController().signal,
-    loadModel: (path, options) => loadModel(path, { threads: 1, ...options }),
-  }
-  return { code: await runCli(args, context), ...output }
-}
+    loadModel: (path, options) => loadModel(path, { worker: false, threads: 1, ...options }),
+  })
 
 const story = 'Mara put the brass key in the blue drawer. The sky was grey over the hills.'
 const question = '\nWhere is the brass key?'
