@@ -23,26 +23,19 @@ import { PositionAxis } from './position-axis.ts'
 import { QueryRing, QuerySampler } from './query-ring.ts'
 import { RankedRows } from './ranked-rows.ts'
 import type { KeptRows, Retention } from './retention.ts'
+import { type RowLimitOptions, RowLimits } from './row-limits.ts'
 import { RowProducts } from './row-products.ts'
 import { type RowList, type RowStore, weighRows } from './row-store.ts'
 import { RowsView } from './rows-view.ts'
 import { ScratchFloats } from './scratch-floats.ts'
-import { type DynamicWindow, massBudgets, type SelectionRules, selectRows } from './selection.ts'
+import { selectRows } from './selection.ts'
 import type { StateVisitor } from './snapshot/state.ts'
 
-export interface RankedCacheOptions extends LayerConfig {
+export interface RankedCacheOptions extends LayerConfig, RowLimitOptions {
   readonly retention: Retention
-  /** W: rows a head after each call, or the mean of all heads with `safeguard`. */
-  readonly window: number
-  readonly sinks: number
-  readonly recent: number
-  /** Rows that leave at once, so that ranking happens once in so many single steps. */
-  readonly interval: number
-  readonly safeguard?: number
-  readonly dynamic?: DynamicWindow
+  readonly layer: number
   /** Evicted tokens come back by page; not with positions by rank. */
   readonly archive?: ArchiveOptions
-  readonly layer: number
 }
 
 /** Queries whose attention decides how large a dynamic window is, where the policy asks for none itself. */
@@ -60,8 +53,7 @@ export class RankedCache implements LayerCache {
   readonly #sampler: QuerySampler | undefined
   readonly #log: EvictionLog
   readonly #archive: PageArchive | undefined
-  /** Rows that each head may have before it is ranked, with a dynamic window. */
-  readonly #limits: Int32Array
+  readonly #limits: RowLimits
   /** The single-token step reuses these. */
   readonly #single: Append & { readonly lse: Float32Array }
   /** `[K]`: rows to make room for. */
@@ -96,7 +88,7 @@ export class RankedCache implements LayerCache {
     this.#ring = queries > 0 ? new QueryRing(queries, shape.numHeads * shape.headDim) : undefined
     this.#sampler = needs.queries ? new QuerySampler(needs.queries, shape.numHeads * shape.headDim) : undefined
     this.#log = new EvictionLog(options.evictionLog ?? 0)
-    this.#limits = new Int32Array(K).fill(dynamic ? dynamic.least : window)
+    this.#limits = new RowLimits(options, K)
     this.#massQueries = queries
     this.#single = { ...createAppend(K, 1), lse: new Float32Array(shape.numHeads) }
     this.#needed = new Int32Array(K)
@@ -165,7 +157,7 @@ export class RankedCache implements LayerCache {
   /** Returns the arguments of the attention that has just been. */
   #attendChunk(input: LayerInput, output: Float32Array): () => AttendArgs {
     const { numTokens, query } = input
-    const stepsLeft = this.#tally ? this.#stepsLeft() : 0
+    const stepsLeft = this.#tally ? this.#limits.stepsLeft(this.#rows.lengths) : 0
     const firsts = this.#append(input)
     if (numTokens > 1) this.#tally?.clear()
     const isTallied = numTokens === 1 && this.#tally?.counts(stepsLeft, this.#store.capacity)
@@ -307,42 +299,16 @@ export class RankedCache implements LayerCache {
     for (const [k, length] of this.#rows.lengths.entries()) for (let row = 0; row < length; row++) visit(k, row)
   }
 
-  /** Whether some head, or all together where they share, have more rows than they may. */
-  #isDue(): boolean {
-    const { window, safeguard, dynamic } = this.#options
-    const { lengths } = this.#rows
-    let [total, isOver] = [0, false]
-    for (let k = 0; k < lengths.length; k++) {
-      total += lengths[k] as number
-      isOver ||= (lengths[k] as number) > (dynamic ? (this.#limits[k] as number) : window)
-    }
-    return safeguard === undefined ? isOver : total > lengths.length * window
-  }
-
-  /** Single steps until rows are ranked, the next one included, if every head takes every token. */
-  #stepsLeft(): number {
-    const { window, safeguard, dynamic } = this.#options
-    const { lengths } = this.#rows
-    let [total, left] = [0, Number.POSITIVE_INFINITY]
-    for (let k = 0; k < lengths.length; k++) {
-      total += lengths[k] as number
-      left = Math.min(left, (dynamic ? (this.#limits[k] as number) : window) + 1 - (lengths[k] as number))
-    }
-    return safeguard === undefined ? left : Math.floor((lengths.length * window - total) / lengths.length) + 1
-  }
-
   /** Ranks and evicts where there are too many rows. `last`: the attention that has just been. */
   #compress(last?: () => AttendArgs): void {
-    if (!this.#isDue()) return
-    const { window, safeguard, sinks, recent, interval, dynamic } = this.#options
+    const { window, safeguard, dynamic } = this.#options
     const { lengths } = this.#rows
+    if (!this.#limits.isDue(lengths)) return
     const mass = this.#ring && this.#recentMass(last)
     const view = this.#view(mass?.values, mass?.count ?? 0)
     const ranked = this.#rank(view)
-    const budget = Math.max(window - interval + 1, sinks + recent, 1)
-    const rules: SelectionRules = { budget, sinks, recent, safeguard }
-    const budgets = dynamic && this.#dynamicBudgets(ranked, view, mass?.values, rules, dynamic)
-    const kept = selectRows(ranked, { ...rules, budgets })
+    const massesOf = () => ranked.map((_, k) => view.inOrder(k, mass?.values as Float32Array))
+    const kept = selectRows(ranked, this.#limits.adapt(ranked, massesOf))
     for (const [k, flags] of kept.entries()) {
       const isKeptWhole = safeguard === undefined && !dynamic && (lengths[k] as number) <= window
       if (!isKeptWhole) this.#evict(k, flags)
@@ -351,20 +317,6 @@ export class RankedCache implements LayerCache {
     this.#store.release(lengths)
     this.#resize()
     this.#axis?.apply(this.#store, lengths)
-  }
-
-  #dynamicBudgets(
-    ranked: { positions: Float64Array; scores: Float64Array }[],
-    view: RowsView,
-    mass: Float32Array | undefined,
-    rules: SelectionRules,
-    dynamic: DynamicWindow,
-  ): number[] {
-    const { interval, window } = this.#options
-    const masses = ranked.map((_, k) => view.inOrder(k, mass as Float32Array))
-    const budgets = massBudgets(ranked, masses, dynamic, rules, rules.budget)
-    for (const [k, budget] of budgets.entries()) this.#limits[k] = Math.min(window, budget + interval - 1)
-    return budgets
   }
 
   #rank(view: RowsView): { positions: Float64Array; scores: Float64Array }[] {
@@ -474,7 +426,7 @@ export class RankedCache implements LayerCache {
     this.#store.visitRows(visitor, lengths)
     this.#resize()
     this.#rows.visitState(visitor, lengths, this.#seen)
-    visitor.integers('limits', this.#limits, 0, window)
+    this.#limits.visitState(visitor)
     this.#axis?.visitState(visitor, lengths)
     this.#ring?.visitState(visitor)
     this.#tally?.visitState(visitor, lengths, this.#store.capacity)
@@ -499,7 +451,7 @@ export class RankedCache implements LayerCache {
     this.#sampler?.clear()
     this.#log.clear()
     this.#archive?.reset()
-    this.#limits.fill(this.#options.dynamic?.least ?? this.#options.window)
+    this.#limits.reset()
     this.#seen = 0
   }
 
@@ -513,7 +465,7 @@ export class RankedCache implements LayerCache {
     if (this.#tally) copy.#tally?.copyFrom(this.#tally)
     if (this.#sampler) copy.#sampler?.copyFrom(this.#sampler)
     copy.#log.copyFrom(this.#log)
-    copy.#limits.set(this.#limits)
+    copy.#limits.copyFrom(this.#limits)
     copy.#seen = this.#seen
     return copy
   }
