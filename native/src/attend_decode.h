@@ -27,7 +27,7 @@ struct Decode {
   int64_t begin, end;  // of the head's entries, all segments end to end
   float* q;            // [G, padded D], turned and scaled
   PackedQueries packed;
-  float* scores;       // [4, 64]
+  float* scores;       // [kMostHeads, 64]
   float* row;          // [padded E]
   Partial state;
 
@@ -46,7 +46,7 @@ struct Decode {
     Arena arena{base};
     float* q = arena.take<float>((int64_t)(args.num_heads / args.num_kv_heads) * padded(args.head_dim));
     char* packed = arena.take<char>(PackedQueries::bytes(args.num_heads / args.num_kv_heads, args.head_dim));
-    float* scores = arena.take<float>(4 * kBlockRows);
+    float* scores = arena.take<float>(kMostHeads * kBlockRows);
     float* row = arena.take<float>(padded(args.value_dim));
     if (decode) {
       decode->q = q;
@@ -174,13 +174,13 @@ static void attend_heads(Decode& decode, const DecodeRows& rows, const char* con
   else of_values.add[log_count][asks](rows, next_keys, decode.scores, out, args.value_dim);
 }
 
-// All G query heads, four, two and one at a time; after the first the rows come from cache.
+// All G query heads, as many as go together at a time; after the first the rows come from cache.
 static void attend_block(Decode& decode, const DecodeRows& rows, const DecodeRows& next) {
   const char* const* next_keys = next.count >= rows.count ? next.keys : rows.keys;
-  int first = 0;
-  for (; decode.group - first >= 4; first += 4) attend_heads(decode, rows, next_keys, first, 2);
-  for (; decode.group - first >= 2; first += 2) attend_heads(decode, rows, next_keys, first, 1);
-  for (; decode.group - first >= 1; first += 1) attend_heads(decode, rows, next_keys, first, 0);
+  for (int first = 0, log; first < decode.group; first += 1 << log) {
+    log = log_heads(decode.group - first);
+    attend_heads(decode, rows, next_keys, first, log);
+  }
 }
 
 static void decode_task(const AttendArgs& args, const AttendPlan& plan, int number, char* partials, char* workspace) {

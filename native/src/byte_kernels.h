@@ -1,5 +1,6 @@
-// The inner loops over rows of int4 and of 8-bit floats on AVX-512 with dot products and table look-ups of bytes (VNNI,
-// VBMI). (int8 is faster widened: with three terms a dot product does no more than two multiply-adds of f32.)
+// The inner loops over rows of int4, and over V of e4m3, on AVX-512 with dot products and table look-ups of bytes (VNNI,
+// VBMI). (int8 is faster widened: with three terms a dot product does no more than two multiply-adds of f32. So is e5m2,
+// which is the upper half of f16.)
 //
 // int4 meets queries and weights as integers: a query is a sum of three bytes with one scale, 24 bits, as many as f32 has,
 // and so are the weights of a block of rows. Sums of products are exact; only their scales are f32.
@@ -7,8 +8,7 @@
 //   K: 16 rows are turned so that a lane is a row and a register holds four dims; the query is broadcast.
 //   V: the bytes of four rows are interleaved, so that a lane is a dim and sums four rows; weights are broadcast.
 //
-// 8-bit floats are looked up, 64 at once: two tables of 128 bytes hold the halves of a bf16, which is the upper half of an
-// f32.
+// e4m3 is looked up, 64 at once: two tables of 128 bytes hold the halves of a bf16, which is the upper half of an f32.
 #pragma once
 #include "rows.h"
 
@@ -266,49 +266,39 @@ static bool add_int4(const VisibleRows<kBlockRows, false>& rows, const char* con
   return true;
 }
 
-// The halves of bf16 that the magnitudes of 8-bit floats are.
+// The halves of bf16 that the magnitudes of e4m3 are.
 struct FloatTables {
   alignas(64) uint8_t low[128], high[128];
 };
-template <typename X>
-struct Tables;
-constexpr uint16_t brain_of(int code, int fraction, int bias, int largest) {
-  // Multiples of the least number are normalised; codes past the largest are infinity (e5m2) or NaN.
-  if (code > largest) return fraction == 2 && code == largest + 1 ? 0x7f80 : 0x7fc0;
-  int exponent = code >> fraction, rest = code & ((1 << fraction) - 1);
+constexpr uint16_t brain_of_e4m3(int code) {
+  constexpr int kFraction = 3, kBias = 7, kNan = 0x7f;
+  if (code == kNan) return 0x7fc0;
+  int exponent = code >> kFraction, rest = code & ((1 << kFraction) - 1);
   if (exponent == 0) {
+    // Multiples of the least number are normalised.
     if (rest == 0) return 0;
     exponent = 1;
-    while (rest < 1 << fraction) {
+    while (rest < 1 << kFraction) {
       rest *= 2;
       exponent--;
     }
-    rest -= 1 << fraction;
+    rest -= 1 << kFraction;
   }
-  return (uint16_t)(((exponent - bias + 127) << 7) | (rest << (7 - fraction)));
+  return (uint16_t)(((exponent - kBias + 127) << 7) | (rest << (7 - kFraction)));
 }
-constexpr FloatTables tables_of(int fraction, int bias, int largest) {
+constexpr FloatTables tables_of_e4m3() {
   FloatTables tables{};
   for (int code = 0; code < 128; code++) {
-    const uint16_t bits = brain_of(code, fraction, bias, largest);
-    tables.low[code] = (uint8_t)bits;
-    tables.high[code] = (uint8_t)(bits >> 8);
+    tables.low[code] = (uint8_t)brain_of_e4m3(code);
+    tables.high[code] = (uint8_t)(brain_of_e4m3(code) >> 8);
   }
   return tables;
 }
-template <>
-struct Tables<E4m3> {
-  static constexpr FloatTables kTables = tables_of(3, 7, 0x7e);
-};
-template <>
-struct Tables<E5m2> {
-  static constexpr FloatTables kTables = tables_of(2, 15, 0x7b);
-};
+constexpr FloatTables kE4m3Tables = tables_of_e4m3();
 
 // 64 codes as four vectors: of each 16 codes the even and the odd ones of the first eight, then those of the last eight.
-template <typename X>
 static inline __attribute__((always_inline)) void look_up(Bytes codes, F* out) {
-  const FloatTables& tables = Tables<X>::kTables;
+  const FloatTables& tables = kE4m3Tables;
   const Bytes low = _mm512_permutex2var_epi8(_mm512_load_si512(tables.low), codes, _mm512_load_si512(tables.low + 64));
   const Bytes size = _mm512_permutex2var_epi8(_mm512_load_si512(tables.high), codes, _mm512_load_si512(tables.high + 64));
   // size | (codes & 0x80)
@@ -321,55 +311,11 @@ static inline __attribute__((always_inline)) void look_up(Bytes codes, F* out) {
   out[3] = _mm512_castsi512_ps(_mm512_and_si512(b, upper));
 }
 
-// A query in the order of `look_up`: [chunks, 4, 16] floats.
-static void pack_floats(const float* q, int dim, char* packed) {
-  float* out = (float*)packed;
-  for (int c = 0; c < chunks_of(dim); c++) {
-    for (int i = 0; i < kChunk; i++) {
-      const int lane = i / 16, within = i % 16, vector = within / 8 * 2 + within % 2;
-      const int d = c * kChunk + i;
-      out[c * kChunk + vector * 16 + lane * 4 + within % 8 / 2] = d < dim ? q[d] : 0.0f;
-    }
-  }
-}
-
-template <typename X, int kGroup, bool kAhead>
-static void score_floats(const VisibleRows<kBlockRows, false>& rows, const PackedQuery& query, int dim, float* scores) {
-  constexpr int kRows = 16 / kGroup;
-  for (int j = 0; j < rows.count; j += kRows) {
-    F sums[kGroup * kRows];
-    KVASIR_UNROLL
-    for (int i = 0; i < kGroup * kRows; i++) sums[i] = zero();
-    for (int at = 0; at < dim; at += kChunk) {
-      KVASIR_UNROLL
-      for (int i = 0; i < kRows; i++) {
-        F k[4];
-        look_up<X>(load_chunk(rows.keys[j + i], at, dim), k);
-        KVASIR_UNROLL
-        for (int g = 0; g < kGroup; g++) {
-          const float* q = (const float*)(query.at + g * query.stride) + at;
-          KVASIR_UNROLL
-          for (int n = 0; n < 4; n++) sums[g * kRows + i] = fma(k[n], load(q + n * kLanes), sums[g * kRows + i]);
-        }
-      }
-    }
-    for (int i = 0; kAhead && i < kRows; i++) prefetch_row<X>(rows.values[j + i], dim);
-    float total[16];
-    store(total, reduce_each(sums));
-    for (int g = 0; g < kGroup; g++) __builtin_memcpy(scores + g * kBlockRows + j, total + g * kRows, kRows * 4);
-  }
-  float scales[kBlockRows];
-  load_scales<X>(rows.keys, rows.count, dim, scales);
-  for (int at = 0; at < kGroup * kBlockRows; at += kLanes) {
-    store(scores + at, mul(load(scores + at), load(scales + at % kBlockRows)));
-  }
-}
-
-template <typename X, int kGroup, bool kAhead>
-static void add_floats(const VisibleRows<kBlockRows, false>& rows, const char* const* ahead, const float* weights, float* out,
-                       int dim) {
+template <int kGroup, bool kAhead>
+static void add_e4m3(const VisibleRows<kBlockRows, false>& rows, const char* const* ahead, const float* weights, float* out,
+                     int dim) {
   float scales[kBlockRows], scaled[kGroup * kBlockRows];
-  load_scales<X>(rows.values, rows.count, dim, scales);
+  load_scales<E4m3>(rows.values, rows.count, dim, scales);
   for (int at = 0; at < kGroup * kBlockRows; at += kLanes) {
     store(scaled + at, mul(load(weights + at), load(scales + at % kBlockRows)));
   }
@@ -382,8 +328,8 @@ static void add_floats(const VisibleRows<kBlockRows, false>& rows, const char* c
     }
     for (int j = 0; j < rows.count; j++) {
       F v[4];
-      if (kAhead && at == 0) prefetch_row<X>(ahead[j], dim);
-      look_up<X>(load_chunk(rows.values[j], at, dim), v);
+      if (kAhead && at == 0) prefetch_row<E4m3>(ahead[j], dim);
+      look_up(load_chunk(rows.values[j], at, dim), v);
       KVASIR_UNROLL
       for (int g = 0; g < kGroup; g++) {
         const F weight = broadcast(scaled[g * kBlockRows + j]);

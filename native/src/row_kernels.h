@@ -55,7 +55,8 @@ static inline __attribute__((always_inline)) void multiply_rows(const char* cons
   }
   const auto add_products = [&](const F(&k)[kRows], int n) {
     for (int g = 0; g < kGroup; g++) {
-      const F query = load(q + g * q_stride + n * kLanes);
+      // In a register: read anew for each row, queries would take as many loads as there are products.
+      const F query = rounded(load(q + g * q_stride + n * kLanes));
       for (int i = 0; i < kRows; i++) sum[g][i] = fma(k[i], query, sum[g][i]);
     }
   };
@@ -181,10 +182,15 @@ static void widen_any_row(float* to, const char* from, int dim) {
 using ScoreRows = void (*)(const DecodeRows&, const PackedQuery& query, int head_dim, float* scores);
 using AddRows = void (*)(const DecodeRows&, const char* const* ahead, const float* weights, float* out, int value_dim);
 
-// `score` and `add` for 1, 2 and 4 query heads at once (by log2), without and with asking ahead.
+// Query heads that meet a block together at most: widening a row costs less, the more heads share it.
+constexpr int kMostHeads = 8;
+// The power of two of them that `count` heads begin with.
+static inline int log_heads(int64_t count) { return count >= 8 ? 3 : count >= 4 ? 2 : count >= 2 ? 1 : 0; }
+
+// `score` and `add` for 1, 2, 4 and 8 query heads at once (by log2), without and with asking ahead.
 struct RowKernels {
-  ScoreRows score[3][2];
-  AddRows add[3][2];
+  ScoreRows score[4][2];
+  AddRows add[4][2];
   void (*widen)(float* to, const char* from, int dim);
   float (*widen_codes)(float* to, const char* from, int dim);
   void (*pack)(const float* q, int head_dim, char* packed);  // null: queries are taken as floats
@@ -195,10 +201,12 @@ constexpr RowKernels row_kernels_of() {
   return {
       {{score_rows<X, 1, false>, score_rows<X, 1, true>},
        {score_rows<X, 2, false>, score_rows<X, 2, true>},
-       {score_rows<X, 4, false>, score_rows<X, 4, true>}},
+       {score_rows<X, 4, false>, score_rows<X, 4, true>},
+       {score_rows<X, 8, false>, score_rows<X, 8, true>}},
       {{add_rows<X, 1, false>, add_rows<X, 1, true>},
        {add_rows<X, 2, false>, add_rows<X, 2, true>},
-       {add_rows<X, 4, false>, add_rows<X, 4, true>}},
+       {add_rows<X, 4, false>, add_rows<X, 4, true>},
+       {add_rows<X, 8, false>, add_rows<X, 8, true>}},
       widen_any_row<X>,
       widen_codes<X>,
       nullptr,
@@ -206,6 +214,13 @@ constexpr RowKernels row_kernels_of() {
 }
 
 #if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
+
+// More than four heads at once do not fit in registers.
+template <bool kAhead>
+static void score_int4_twice(const DecodeRows& rows, const PackedQuery& query, int dim, float* scores) {
+  score_int4<4, kAhead>(rows, query, dim, scores);
+  score_int4<4, false>(rows, {query.at + 4 * query.stride, query.stride}, dim, scores + 4 * kBlockRows);
+}
 
 template <int kGroup, bool kAhead>
 static void add_int4_or_floats(const DecodeRows& rows, const char* const* ahead, const float* weights, float* out, int dim) {
@@ -218,45 +233,41 @@ constexpr RowKernels int4_kernels() {
   return {
       {{score_int4<1, false>, score_int4<1, true>},
        {score_int4<2, false>, score_int4<2, true>},
-       {score_int4<4, false>, score_int4<4, true>}},
+       {score_int4<4, false>, score_int4<4, true>},
+       {score_int4_twice<false>, score_int4_twice<true>}},
       {{add_int4_or_floats<1, false>, add_int4_or_floats<1, true>},
        {add_int4_or_floats<2, false>, add_int4_or_floats<2, true>},
-       {add_int4_or_floats<4, false>, add_int4_or_floats<4, true>}},
+       {add_int4_or_floats<4, false>, add_int4_or_floats<4, true>},
+       {add_int4_or_floats<8, false>, add_int4_or_floats<8, true>}},
       widen_any_row<Int4>,
       widen_codes<Int4>,
       pack_int4,
   };
 }
 
-template <typename X>
-constexpr RowKernels float8_kernels_of() {
-  return {
-      {{score_floats<X, 1, false>, score_floats<X, 1, true>},
-       {score_floats<X, 2, false>, score_floats<X, 2, true>},
-       {score_floats<X, 4, false>, score_floats<X, 4, true>}},
-      {{add_floats<X, 1, false>, add_floats<X, 1, true>},
-       {add_floats<X, 2, false>, add_floats<X, 2, true>},
-       {add_floats<X, 4, false>, add_floats<X, 4, true>}},
-      widen_any_row<X>,
-      widen_codes<X>,
-      pack_floats,
-  };
+constexpr RowKernels e4m3_kernels() {
+  RowKernels kernels = row_kernels_of<E4m3>();
+  const AddRows add[4][2] = {{add_e4m3<1, false>, add_e4m3<1, true>},
+                             {add_e4m3<2, false>, add_e4m3<2, true>},
+                             {add_e4m3<4, false>, add_e4m3<4, true>},
+                             {add_e4m3<8, false>, add_e4m3<8, true>}};
+  for (int log = 0; log < 4; log++) {
+    for (int ahead = 0; ahead < 2; ahead++) kernels.add[log][ahead] = add[log][ahead];
+  }
+  return kernels;
 }
 
 #else
 
 constexpr RowKernels int4_kernels() { return row_kernels_of<Int4>(); }
-template <typename X>
-constexpr RowKernels float8_kernels_of() {
-  return row_kernels_of<X>();
-}
+constexpr RowKernels e4m3_kernels() { return row_kernels_of<E4m3>(); }
 
 #endif
 
 // By storage.
 static const RowKernels kRowKernels[] = {
     row_kernels_of<float>(), row_kernels_of<Half>(), row_kernels_of<Brain>(), row_kernels_of<Int8>(),
-    float8_kernels_of<E4m3>(), float8_kernels_of<E5m2>(), int4_kernels(),
+    e4m3_kernels(), row_kernels_of<E5m2>(), int4_kernels(),
 };
 
 }  // namespace KVASIR_ISA

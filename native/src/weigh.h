@@ -15,14 +15,14 @@ constexpr int64_t kWeighRows = 512;  // entries a task: loading the queries anew
 struct Weigh {
   float* q;       // [G, padded D], turned and scaled
   PackedQueries packed;
-  float* scores;  // [4, 64]
+  float* scores;  // [kMostHeads, 64]
 
   static int64_t place(const AttendArgs& args, char* base, Weigh* weigh) {
     Arena arena{base};
     float* q = arena.take<float>((int64_t)(args.num_heads / args.num_kv_heads) * padded(args.head_dim));
     const int group = args.num_heads / args.num_kv_heads;
     char* packed = arena.take<char>(PackedQueries::bytes(group, args.head_dim));
-    float* scores = arena.take<float>(4 * kBlockRows);
+    float* scores = arena.take<float>(kMostHeads * kBlockRows);
     if (weigh) *weigh = Weigh{q, PackedQueries::over(q, packed, group, args.head_dim), scores};
     return arena.used;
   }
@@ -96,10 +96,10 @@ static void weigh_block(const WeighArgs& args, Weigh& weigh, int s, int head, in
   rows.gather(segment, head, begin, end, sight);
   if (rows.count == 0) return;
   float weights[kBlockRows] = {0};
-  int first = 0;
-  for (; group - first >= 4; first += 4) weigh_heads(args, weigh, rows, token, head, first, 2, weights);
-  for (; group - first >= 2; first += 2) weigh_heads(args, weigh, rows, token, head, first, 1, weights);
-  for (; group - first >= 1; first += 1) weigh_heads(args, weigh, rows, token, head, first, 0, weights);
+  for (int first = 0, log; first < group; first += 1 << log) {
+    log = log_heads(group - first);
+    weigh_heads(args, weigh, rows, token, head, first, log, weights);
+  }
   add_masses(segment, head, rows, weights, args.masses[s]);
 }
 
