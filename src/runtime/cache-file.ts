@@ -74,12 +74,17 @@ function savedShape({ numLayers, hasImportance, layers }: CacheShape): SavedShap
   return { numLayers, hasImportance, layers: saved }
 }
 
+type CreateCache = (options: CacheOptions, index: number) => KvCache
+
 /** An open file whose `about` is understood. */
 export interface CacheFile {
   readonly about: AboutCaches
   readonly size: number
-  /** Makes the caches anew. `create` gives an empty one; when anything is wrong all of them are disposed of. */
-  read(create: (options: CacheOptions, index: number) => KvCache): Promise<KvCache[]>
+  /**
+   * Makes the caches anew. `create` gives an empty one; when anything is wrong all of them are disposed of.
+   * @param asked what the reader itself wants, however large
+   */
+  read(create: CreateCache, asked?: Partial<CacheOptions>): Promise<KvCache[]>
 }
 
 /**
@@ -91,7 +96,7 @@ export async function withCacheFile<T>(path: string, use: (file: CacheFile) => P
     const file = await SectionFile.open(path)
     try {
       const about = checkAbout(parse(await file.read('about')))
-      return await use({ about, size: file.size, read: (create) => readCaches(file, about, create) })
+      return await use({ about, size: file.size, read: (...args) => readCaches(file, about, ...args) })
     } finally {
       await file.close()
     }
@@ -105,10 +110,14 @@ export async function withCacheFile<T>(path: string, use: (file: CacheFile) => P
 
 async function readCaches(
   file: SectionFile,
-  { caches: saved }: AboutCaches,
-  create: (options: CacheOptions, index: number) => KvCache,
+  { caches: saved, shape }: AboutCaches,
+  create: CreateCache,
+  asked: Partial<CacheOptions> = {},
 ): Promise<KvCache[]> {
   const caches: KvCache[] = []
+  for (const [n, cache] of saved.entries()) {
+    checkSizes(cache, { asked, numLayers: shape.numLayers, idBytes: file.lengthOf(sectionName(n, 0)), size: file.size })
+  }
   try {
     for (const [n, { options, seenTokens, parts: numParts }] of saved.entries()) {
       const cache = create(explicitOptions(options), n)
@@ -124,6 +133,37 @@ async function readCaches(
   } catch (error) {
     for (const cache of caches) cache.dispose()
     throw error
+  }
+}
+
+/** Windows and budgets up to these are made room for whatever a file holds. */
+const usualWindow = 65536
+const usualBudget = 2 ** 30
+
+/**
+ * What would be made room for before a single row is read must be in proportion to the file: a few bytes that somebody
+ * made up must not take all memory. A reader who asks for as much by itself gets it.
+ * @throws KvasirError `invalid-file`
+ */
+function checkSizes(
+  { options, seenTokens, parts }: AboutCaches['caches'][number],
+  file: { asked: Partial<CacheOptions>; numLayers: number; idBytes: number; size: number },
+): void {
+  if (8 + 4 * seenTokens !== file.idBytes) {
+    throw invalidFile(`expected ids of ${describe(seenTokens)} tokens, got a section of ${file.idBytes} bytes`)
+  }
+  if (!(parts > file.numLayers)) throw invalidFile(`expected a part for each layer, got ${describe(parts)}`)
+  const limits = {
+    window: Math.max(usualWindow, seenTokens),
+    kvBudget: Math.max(usualBudget, 64 * file.size),
+    pageSize: usualWindow,
+    evictionLog: 1 << 20,
+  }
+  for (const name of ['window', 'kvBudget', 'pageSize', 'evictionLog'] as const) {
+    const value = options[name]
+    if (value === undefined || (value as number) <= limits[name] || value === file.asked[name]) continue
+    const message = `expected ${name} of at most ${limits[name]} in a file of ${seenTokens} tokens`
+    throw invalidFile(`${message}, got ${describe(value)}; where that is right, ask for it`)
   }
 }
 
@@ -148,9 +188,9 @@ function checkAbout(value: unknown): AboutCaches {
 /** Sizes beyond these are of no model, and would be taken for room to make. */
 function isLayer(layer: Partial<LayerShape> | null): boolean {
   const { numHeads, numKvHeads, headDim, valueDim } = layer ?? {}
-  return [numHeads, numKvHeads, headDim, valueDim].every(
-    (size) => Number.isInteger(size) && size! > 0 && size! <= 65536,
-  )
+  const sizes = [numHeads, numKvHeads, headDim, valueDim]
+  const isSizes = sizes.every((size) => Number.isInteger(size) && size! > 0 && size! <= 65536)
+  return isSizes && numHeads! * Math.max(headDim!, valueDim!) <= 2 ** 20 && numKvHeads! <= numHeads!
 }
 
 function invalidFile(message: string): KvasirError {

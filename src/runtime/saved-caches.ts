@@ -41,7 +41,7 @@ export class SavedCaches {
       const asked = { ...this.#parts.chosen, ...options }
       const resolve = (importance: ImportanceSource) => this.#parts.scorers.resolveImportance(importance)
       const agreed = saved.map((cache) => agreedOptions(cache.options, asked, resolve))
-      const caches = await read((_, index) => this.#create(agreed[index]!))
+      const caches = await read((_, index) => this.#create(agreed[index]!), asked)
       const { vocabSize } = this.#parts.spec
       const tokens = caches.map((cache) => Int32Array.from(cache.tokens!))
       if (tokens.every((ids) => ids.every((id) => id < vocabSize))) return { caches, tokens, note }

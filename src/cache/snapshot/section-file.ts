@@ -139,6 +139,11 @@ export class SectionFile {
     return [...this.#entries.keys()]
   }
 
+  /** Bytes of a section; 0 where there is none. */
+  lengthOf(name: string): number {
+    return this.#entries.get(name)?.length ?? 0
+  }
+
   /** @throws KvasirError `invalid-file` where there is no such section, or its checksum is wrong */
   async read(name: string): Promise<Buffer> {
     const entry = this.#entries.get(name)
