@@ -22,6 +22,8 @@ export interface LayerSizes {
 export interface CacheCase extends LayerSizes {
   readonly policy: PolicyChoice
   readonly kvDtype: CacheType
+  /** Pages that come back, of policies that evict. */
+  readonly recall?: number | undefined
 }
 
 /** The same stretch of steps, once a round: each figure is of one round. */

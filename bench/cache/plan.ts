@@ -18,6 +18,8 @@ export interface CacheBenchOptions {
   readonly kvHeads?: number
   readonly headDim?: number
   readonly threads?: number
+  /** Pages of evicted tokens that come back for each token (default: none). */
+  readonly recall?: number
   /** Rounds (default 5, quick 2). */
   readonly repeat?: number
   /** Few steps of a small layer: to see that all works. */
@@ -40,7 +42,7 @@ export interface Plan extends LayerSizes {
 
 const optionNames = [
   ...['policies', 'kvDtypes', 'lengths', 'window', 'heads', 'kvHeads', 'headDim', 'threads', 'repeat', 'isQuick'],
-  ...['signal', 'onProgress'],
+  ...['recall', 'signal', 'onProgress'],
 ]
 const longest = 2 ** 24
 /** What is left of a wide range: 1K to 1M. */
@@ -56,8 +58,10 @@ export function planBench(options: CacheBenchOptions): Plan {
   for (const name of policies) readPolicy(name)
   for (const name of kvDtypes) checkChoice('bench', 'kvDtype', name, storageTypes)
   for (const value of lengths) checkInteger('bench', 'length', value, 2, longest)
+  const { recall } = options
+  if (recall !== undefined) checkInteger('bench', 'recall', recall, 1, 4096)
   for (const [name, value] of Object.entries({ ...sizes, repeat })) checkInteger('bench', name, value, 1, longest)
-  const cases = policies.flatMap((policy) => kvDtypes.map((kvDtype) => ({ ...sizes, policy, kvDtype })))
+  const cases = policies.flatMap((policy) => kvDtypes.map((kvDtype) => ({ ...sizes, policy, kvDtype, recall })))
   const ascending = [...new Set(lengths)].sort((a, b) => a - b)
   return { ...sizes, cases, lengths: ascending, repeat, steps: isQuick ? 64 : 512, budgetMs: isQuick ? 500 : 2000 }
 }

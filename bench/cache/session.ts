@@ -80,9 +80,12 @@ export class CacheSession {
   }
 
   #createCache(): KvCache {
-    const { policy, kvDtype, window } = this.#case
+    const { policy, kvDtype, window, recall } = this.#case
     const shape = { numLayers: 1, layers: [this.#shape], hasImportance: this.#hasImportance }
-    return createKvCache(this.#kernels, shape, { policy, kvDtype, ...(policy !== 'full' && { window }) })
+    return createKvCache(this.#kernels, shape, {
+      ...{ policy, kvDtype },
+      ...(policy !== 'full' && { window, ...(recall !== undefined && { recall }) }),
+    })
   }
 
   #randomTokens(numTokens: number, queryHeads: number): LayerInput {

@@ -1,5 +1,6 @@
 /** Spoils arguments: one property of an object, or one value of a list, becomes something that does not belong there. */
 import { pickFrom } from '../../src/kernels/cases/random.ts'
+import { storageTypes } from '../../src/kernels/index.ts'
 import type { TypedArray } from './homes.ts'
 
 type Random = () => number
@@ -9,6 +10,8 @@ const numbers = [
   ...[-1, -2, -0, 0.5, 1.5, -(2 ** 31), 2 ** 53, 1e18, 9.3e18, 1e300, -1e300, 1e-300],
   ...[Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY],
 ]
+/** Names that are right elsewhere, and such as are right nowhere. */
+const names = [...storageTypes, 'head-major', 'token-major', 'shared', 'f64', 'fp8', 'int2', 'INT8', '']
 const integers = [0, 1, 2, 7, 31, 32, -1, -2, 1000, 1 << 20, 0x7ffffffe, 0x7fffffff, -0x7fffffff, -0x80000000]
 
 /** The paths to all numbers, booleans, arrays and absent options within an object. */
@@ -35,7 +38,7 @@ function spoiled(value: unknown, random: Random): unknown {
     return random() < 0.3 ? value + pickFrom(random, [-1, 1, 0.5]) : pickFrom(random, numbers)
   }
   if (ArrayBuffer.isView(value)) return spoiledArray(value as TypedArray, random)
-  if (typeof value === 'string') return pickFrom(random, ['f32', 'f16', 'bf16', 'shared', 'head-major', 'f64', ''])
+  if (typeof value === 'string') return pickFrom(random, names)
   if (typeof value === 'boolean') return !value
   return pickFrom<unknown>(random, [undefined, 0, 1, new Float32Array(4), new Int32Array(4), new Int32Array(0)])
 }

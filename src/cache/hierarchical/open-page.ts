@@ -2,7 +2,7 @@
 import type { KeyValueSegment, Rotation } from '../../kernels/index.ts'
 import type { LayerInput } from '../contract.ts'
 import { createStore, type LayerConfig } from '../layout.ts'
-import { appendedRows, type RowStore } from '../row-store.ts'
+import { appendedRows, type RowList, type RowStore } from '../row-store.ts'
 import type { StateVisitor } from '../snapshot/state.ts'
 import { factsOf } from './page.ts'
 import { pageOf, pageTokens } from './page-bytes.ts'
@@ -18,6 +18,8 @@ export class OpenPage {
   /** `[K]`: a bit for each token that the head holds. */
   readonly #kept: Uint16Array
   #length = 0
+  /** Of a single token, so that a step makes no lists. */
+  readonly #single: RowList
 
   constructor(config: LayerConfig, hasBias: boolean, rows?: RowStore) {
     const { numKvHeads } = config.shape
@@ -25,6 +27,7 @@ export class OpenPage {
     this.#rows = rows ?? createStore(config, pageTokens)
     this.#bias = hasBias ? new Float32Array(numKvHeads * pageTokens) : undefined
     this.#kept = new Uint16Array(numKvHeads)
+    this.#single = appendedRows(new Int32Array(numKvHeads), 1)
   }
 
   get bytes(): number {
@@ -48,7 +51,8 @@ export class OpenPage {
     const rows = { key: part(key, K * D), value: part(value, K * E), numTokens: count }
     const pairs = turn?.rotaryPairs ?? 0
     const turned = turn && { ...turn, cos: part(turn.cos, pairs), sin: part(turn.sin, pairs) }
-    this.#rows.write(rows, appendedRows(this.#lengths, count), turned)
+    if (count === 1) this.#single.slots.fill(this.#length)
+    this.#rows.write(rows, count === 1 ? this.#single : appendedRows(this.#lengths, count), turned)
     for (let n = 0; n < count; n++) {
       for (let k = 0; k < K; k++) {
         const place = this.#length + n

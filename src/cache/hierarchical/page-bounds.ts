@@ -32,6 +32,8 @@ export class PageBounds {
   /** `[K, C]`: added to the bounds; -Infinity: there is nothing to come back. */
   #bias: Memory
   #capacity: number
+  /** Slots in use: those from 0 on. */
+  #used = 0
   readonly #query: Float32Array
   readonly #output: Float32Array
   readonly #logits: ScratchFloats
@@ -82,12 +84,16 @@ export class PageBounds {
     this.free()
     this.#bounds = bounds
     this.#bias = bias
+    for (let number = first; number < first + this.#capacity; number++) {
+      this.#used = Math.max(this.#used, (number % capacity) + 1)
+    }
     this.#capacity = capacity
   }
 
   /** @param keys `[P, D]` of a page of a head, as attention reads them */
   set(number: number, head: number, keys: Float32Array): void {
     const D = this.#shape.headDim
+    this.#use(number)
     const at = (head * this.#capacity + (number % this.#capacity)) * 2 * D
     const into = this.#bounds.u16.subarray(at, at + 2 * D)
     for (let d = 0; d < D; d++) {
@@ -100,6 +106,15 @@ export class PageBounds {
       into[d] = f32ToF16(Math.min(greatest, largestHalf))
       into[D + d] = f32ToF16(Math.max(least, -largestHalf))
     }
+  }
+
+  #use(number: number): void {
+    this.#used = Math.max(this.#used, (number % this.#capacity) + 1)
+  }
+
+  /** Slots that scores are to be looked at of. */
+  get used(): number {
+    return this.#used
   }
 
   /** @param bias the most that is added to the logits of any of its tokens that may come back; -Infinity: there is none */
@@ -126,12 +141,13 @@ export class PageBounds {
     this.#kernels.attend({
       ...{ query: this.#query, output: this.#output, logits, numTokens: 1, numHeads: H, numKvHeads: K },
       ...{ headDim: 2 * D, valueDim, scale, firstPosition: 0 },
-      segments: [{ ...rows, capacity: C, lengths: new Int32Array(K).fill(C) }],
+      segments: [{ ...rows, capacity: C, lengths: new Int32Array(K).fill(this.#used) }],
     })
-    return mostOfGroups(this.#logits.reserve(H * C), K, H / K, C) // the call may have moved the memory
+    return mostOfGroups(this.#logits.reserve(H * C), { K, G: H / K, C, used: this.#used }) // the call may have moved the memory
   }
 
   visitPage(visitor: StateVisitor, number: number, head: number): void {
+    this.#use(number)
     const at = (head * this.#capacity + (number % this.#capacity)) * 4 * this.#shape.headDim
     visitor.bytes(this.#bounds.u8.subarray(at, at + 4 * this.#shape.headDim))
     const halves = this.#bounds.u16.subarray(at / 2, at / 2 + 2 * this.#shape.headDim)
@@ -142,6 +158,7 @@ export class PageBounds {
   }
 
   clear(): void {
+    this.#used = 0
     this.#bounds.u16.fill(0)
     this.#bias.f32.fill(Number.NEGATIVE_INFINITY)
   }
@@ -151,6 +168,7 @@ export class PageBounds {
     this.reserve(other.#capacity, 0)
     this.#bounds.u16.set(other.#bounds.u16)
     this.#bias.f32.set(other.#bias.f32)
+    this.#used = other.#used
   }
 
   free(): void {
@@ -164,13 +182,24 @@ export class PageBounds {
   }
 }
 
+interface Groups {
+  readonly K: number
+  readonly G: number
+  readonly C: number
+  /** Entries of each list that count. */
+  readonly used: number
+}
+
 /** The most of G lists, `[K, G, C]` to `[K, C]` at the beginning of the same memory. */
-function mostOfGroups(values: Float32Array, K: number, G: number, C: number): Float32Array {
+function mostOfGroups(values: Float32Array, { K, G, C, used }: Groups): Float32Array {
   for (let k = 0; k < K; k++) {
-    for (let c = 0; c < C; c++) {
-      let most = Number.NEGATIVE_INFINITY
-      for (let g = 0; g < G; g++) most = Math.max(most, values[(k * G + g) * C + c] as number)
-      values[k * C + c] = most
+    const to = k * C
+    for (let g = 0; g < G; g++) {
+      const from = (k * G + g) * C
+      for (let c = 0; c < used; c++) {
+        const value = values[from + c] as number
+        if (g === 0 || value > (values[to + c] as number)) values[to + c] = value
+      }
     }
   }
   return values.subarray(0, K * C)

@@ -105,7 +105,7 @@ export class PageList {
     const { capacity } = this.#bounds
     const rows = new Int32Array(this.#numKvHeads * capacity)
     const lengths = new Int32Array(this.#numKvHeads)
-    const sizes = { numKvHeads: this.#numKvHeads, capacity, numRows: capacity, window: most }
+    const sizes = { numKvHeads: this.#numKvHeads, capacity, numRows: this.#bounds.used, window: most }
     this.#kernels.select({ ...sizes, scores, rows, lengths })
     const start = this.#first % capacity
     return Array.from(lengths, (length, k) => {

@@ -16,6 +16,7 @@ interface CacheFlags extends RoundFlags {
   readonly heads?: number
   readonly kvHeads?: number
   readonly headDim?: number
+  readonly recall?: number
 }
 
 export function benchCacheCommand(context: CliContext): Command {
@@ -30,6 +31,9 @@ export function benchCacheCommand(context: CliContext): Command {
     .addOption(new Option('--heads <number>', 'H').argParser(integer(1)))
     .addOption(new Option('--kv-heads <number>', 'K').argParser(integer(1)))
     .addOption(new Option('--head-dim <number>', 'D').argParser(integer(1)))
+    .addOption(
+      new Option('--recall <pages>', 'evicted pages that come back for each token').argParser(integer(1, 4096)),
+    )
   const text = {
     repeat: 'rounds of the same steps',
     quick: 'few steps of a small layer: to see that all works',
