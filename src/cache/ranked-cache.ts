@@ -8,26 +8,24 @@ import type { CacheInfo, LayerCache, LayerExplanation, LayerInput } from './cont
 import { EvictionLog, scoreOf } from './eviction-log.ts'
 import { type ArchiveOptions, PageArchive, recallingTokens } from './hierarchical/page-archive.ts'
 import {
-  attentionOf,
   bytesOfTokens,
   checkInput,
-  checkScores,
   createStore,
   type LayerConfig,
   type Queries,
   tokenOf,
   visitConfig,
 } from './layout.ts'
-import { MassTally } from './mass-tally.ts'
 import { PositionAxis } from './position-axis.ts'
-import { QueryRing, QuerySampler } from './query-ring.ts'
+import { QueryRecord } from './query-record.ts'
+import { RankedAttention } from './ranked-attention.ts'
 import { RankedRows } from './ranked-rows.ts'
 import type { KeptRows, Retention } from './retention.ts'
+import { RowIntake } from './row-intake.ts'
 import { type RowLimitOptions, RowLimits } from './row-limits.ts'
 import { RowProducts } from './row-products.ts'
-import { type RowList, type RowStore, weighRows } from './row-store.ts'
+import type { RowStore } from './row-store.ts'
 import { RowsView } from './rows-view.ts'
-import { ScratchFloats } from './scratch-floats.ts'
 import { selectRows } from './selection.ts'
 import type { StateVisitor } from './snapshot/state.ts'
 
@@ -49,22 +47,15 @@ export class RankedCache implements LayerCache {
   readonly #store: RowStore
   readonly #rows: RankedRows
   readonly #axis: PositionAxis | undefined
-  readonly #ring: QueryRing | undefined
-  readonly #sampler: QuerySampler | undefined
+  readonly #attention: RankedAttention
+  readonly #queries: QueryRecord
   readonly #log: EvictionLog
   readonly #archive: PageArchive | undefined
   readonly #limits: RowLimits
-  /** The single-token step reuses these. */
-  readonly #single: Append & { readonly lse: Float32Array }
-  /** `[K]`: rows to make room for. */
-  readonly #needed: Int32Array
-  /** The last queries before a ranking, where policies look at them. */
-  readonly #tally: MassTally | undefined
-  /** `[H, C]` of a single step. */
-  readonly #logits: ScratchFloats
+  readonly #intake: RowIntake
+  /** `[H]` of a single step. */
+  readonly #lse: Float32Array
   #seen = 0
-  /** How many queries are behind what `mass` holds. */
-  readonly #massQueries: number
 
   constructor(
     options: RankedCacheOptions,
@@ -76,7 +67,7 @@ export class RankedCache implements LayerCache {
     const { kernels, shape, retention, window, rotates = false, isRanked = false, dynamic } = options
     const K = shape.numKvHeads
     const needs = retention.kind === 'rescoring' ? retention.needs : {}
-    const queries = typeof needs.mass === 'number' ? needs.mass : dynamic ? dynamicQueries : 0
+    const latest = typeof needs.mass === 'number' ? needs.mass : dynamic ? dynamicQueries : 0
     this.#options = options
     this.#hasImportance = hasImportance
     this.rotates = rotates
@@ -85,19 +76,18 @@ export class RankedCache implements LayerCache {
     const columns = { bias: hasImportance, mass: needs.mass === 'all' }
     this.#rows = rows ?? new RankedRows(kernels, K, this.#store.capacity, columns)
     this.#axis = rotates ? new PositionAxis(K, this.#store.capacity, isRanked, window) : undefined
-    this.#ring = queries > 0 ? new QueryRing(queries, shape.numHeads * shape.headDim) : undefined
-    this.#sampler = needs.queries ? new QuerySampler(needs.queries, shape.numHeads * shape.headDim) : undefined
-    this.#log = new EvictionLog(options.evictionLog ?? 0)
-    this.#limits = new RowLimits(options, K)
-    this.#massQueries = queries
-    this.#single = { ...createAppend(K, 1), lse: new Float32Array(shape.numHeads) }
-    this.#needed = new Int32Array(K)
+    this.#attention = new RankedAttention(options, this.#rows, this.#store, this.#axis)
     // Layers that share keys and values have queries of other layers between two tokens; a token that is passed over
     // moves the ranks that earlier queries saw.
     const isSteady = !shape.isShared && !(isRanked && hasImportance)
-    this.#tally = queries > 0 && isSteady ? new MassTally(kernels, K, queries) : undefined
-    this.#logits = new ScratchFloats(kernels)
+    const remembered = { config: options, store: this.#store, rows: this.#rows, attention: this.#attention }
+    this.#queries = new QueryRecord(remembered, { latest, sampled: needs.queries ?? 0, isSteady })
+    this.#log = new EvictionLog(options.evictionLog ?? 0)
+    this.#limits = new RowLimits(options, K)
+    this.#lse = new Float32Array(shape.numHeads)
     this.#archive = archive ?? (options.archive && new PageArchive(options, hasImportance, options.archive))
+    const places = { store: this.#store, rows: this.#rows, axis: this.#axis, archive: this.#archive }
+    this.#intake = new RowIntake(options, hasImportance, places)
   }
 
   attend(input: LayerInput, output: Float32Array): void {
@@ -135,8 +125,8 @@ export class RankedCache implements LayerCache {
     checkInput(this.#options, this.#hasImportance, input)
     this.#axis?.use(input.rotary)
     if (input.numTokens === 0) return
-    this.#append(input)
-    this.#tally?.clear()
+    this.#take(input)
+    this.#queries.interrupt()
     this.#compress()
   }
 
@@ -156,26 +146,26 @@ export class RankedCache implements LayerCache {
 
   /** Returns the arguments of the attention that has just been. */
   #attendChunk(input: LayerInput, output: Float32Array): () => AttendArgs {
-    const { numTokens, query } = input
-    const stepsLeft = this.#tally ? this.#limits.stepsLeft(this.#rows.lengths) : 0
-    const firsts = this.#append(input)
-    if (numTokens > 1) this.#tally?.clear()
-    const isTallied = numTokens === 1 && this.#tally?.counts(stepsLeft, this.#store.capacity)
-    this.#ring?.add(query, numTokens)
-    this.#sampler?.add(query, numTokens, this.#seen - numTokens)
-    const lse = numTokens === 1 ? this.#single.lse : new Float32Array(numTokens * this.#options.shape.numHeads)
-    // Arguments are made for each call: one call may move the memory that the views of the next one are of.
-    const args = (): AttendArgs => this.#attendArgs(input, output, firsts, lse)
-    const { kernels } = this.#options
-    const { mass } = this.#rows
-    // First, since it may move the memory that arguments are views of.
+    const { numTokens } = input
+    const stepsLeft = this.#limits.stepsLeft(this.#rows.lengths)
+    const firsts = this.#take(input)
+    this.#queries.add(input, this.#seen - numTokens, stepsLeft)
+    const lse = numTokens === 1 ? this.#lse : new Float32Array(numTokens * this.#options.shape.numHeads)
+    // First, since it may move the memory that arguments are views of, as each call may.
     const recalled = this.#recalled(input)
-    const leavesLogits = numTokens === 1 && recalled.length === 0 && (mass || isTallied)
-    const kept = () => (leavesLogits ? this.#withLogits(args()) : args())
-    kernels.attend(seeingToo(kept(), recalled))
-    if (mass) weighRows(kernels, this.#store, kept(), mass.values)
-    if (this.#tally && isTallied) weighRows(kernels, this.#store, kept(), this.#tally.values)
+    const args = (): AttendArgs => this.#attention.args(input, output, { firsts, seen: this.#seen, lse })
+    const leavesLogits = numTokens === 1 && recalled.length === 0
+    const kept = leavesLogits ? () => this.#queries.withLogits(args()) : args
+    this.#options.kernels.attend(seeingToo(kept(), recalled))
+    this.#queries.weigh(kept)
     return args
+  }
+
+  /** Returns the lengths of heads before. */
+  #take(input: Omit<LayerInput, 'query'>): Int32Array {
+    const firsts = this.#intake.take(input, this.#seen)
+    this.#seen += input.numTokens
+    return firsts
   }
 
   /** What the query of a single token sees besides the kept rows. */
@@ -183,120 +173,13 @@ export class RankedCache implements LayerCache {
     return numTokens === 1 && this.#archive ? this.#archive.recall(query, this.#axis?.forLast(1)) : []
   }
 
-  /** A query that leaves its logits is weighed without products of its own. */
-  #withLogits(args: AttendArgs): AttendArgs {
-    if (args.segments.length !== 1) return args
-    return { ...args, logits: this.#logits.reserve(args.numHeads * this.#store.capacity) }
-  }
-
   attendAgain(input: Queries, output: Float32Array): void {
     checkInput(this.#options, false, input, output, true)
     this.#axis?.use(input.rotary)
-    const firsts = Int32Array.from(this.#rows.lengths, (length, k) => length - this.#newRows(k, input.numTokens))
+    const firsts = this.#attention.rowsBefore(input.numTokens, this.#seen)
     const recalled = this.#recalled(input)
-    this.#options.kernels.attend(seeingToo(this.#attendArgs(input, output, firsts), recalled))
-  }
-
-  /** Rows of a head that the last T tokens took. */
-  #newRows(head: number, numTokens: number): number {
-    const order = this.#rows.order(head)
-    let count = 0
-    while (count < order.length && this.#positionAt(head, order.length - 1 - count) >= this.#seen - numTokens) count++
-    return count
-  }
-
-  #positionAt(head: number, n: number): number {
-    return this.#rows.position(head, this.#rows.order(head)[n] as number)
-  }
-
-  /** Stores new tokens behind what is there; those of importance -Infinity are passed over. Returns the old lengths. */
-  #append(input: Omit<LayerInput, 'query'>): Int32Array {
-    const { importance, numTokens } = input
-    const { shape } = this.#options
-    const K = shape.numKvHeads
-    const scores = this.#staticScores(input)
-    const { firsts, list } = numTokens === 1 ? this.#single : createAppend(K, numTokens)
-    firsts.set(this.#rows.lengths)
-    for (let k = 0; k < K; k++) this.#needed[k] = (firsts[k] as number) + numTokens
-    this.#store.reserve(this.#needed, numTokens)
-    this.#resize()
-    list.counts.fill(0)
-    const turn = this.#axis?.forNext(numTokens)
-    this.#axis?.advance(numTokens)
-    this.#archive?.add(input, turn)
-    for (let k = 0; k < K; k++) {
-      for (let t = 0; t < numTokens; t++) {
-        const bias = importance?.[t * K + k] ?? 0
-        if (bias === Number.NEGATIVE_INFINITY && this.#hasImportance) {
-          this.#archive?.leave(k, this.#seen + t)
-          continue
-        }
-        const n = k * numTokens + (list.counts[k] as number)
-        list.tokens[n] = t
-        list.slots[n] = this.#rows.lengths[k] as number
-        this.#axis?.place(k, list.slots[n] as number, numTokens - t)
-        this.#rows.add(k, this.#seen + t, scores ? (scores[t * K + k] as number) : Number.NaN, bias)
-        list.counts[k] = (list.counts[k] as number) + 1
-      }
-    }
-    this.#store.write(input, list, turn)
-    this.#seen += numTokens
-    if (this.#hasImportance) for (let k = 0; k < K; k++) this.#axis?.renumber(k, this.#rows.order(k))
-    this.#axis?.apply(this.#store, this.#rows.lengths)
-    return firsts
-  }
-
-  #staticScores({ key, value, importance, numTokens }: Omit<LayerInput, 'query'>): Float32Array | undefined {
-    const { retention, shape, layer } = this.#options
-    if (retention.kind !== 'static') return undefined
-    if (retention.rankBy === 'importance') return importance
-    const { numKvHeads, headDim, valueDim } = shape
-    const scores = new Float32Array(numTokens * numKvHeads)
-    if (retention.rankBy === 'recency') return scores
-    const sizes = { layer, numTokens, numKvHeads, headDim, valueDim, firstPosition: this.#seen }
-    retention.rankBy({ ...sizes, key, value, importance }, scores)
-    checkScores(scores)
-    return scores
-  }
-
-  #resize(): void {
-    this.#rows.resize(this.#store.capacity)
-    this.#axis?.resize(this.#store.capacity, this.#rows.lengths)
-  }
-
-  /** The last T tokens over all rows: those from firsts[k] on are seen from their own token on. */
-  #attendArgs({ query, numTokens }: Queries, output: Float32Array, firsts: Int32Array, lse?: Float32Array): AttendArgs {
-    const births = numTokens > 1 ? this.#births(firsts, numTokens, this.#store.capacity) : undefined
-    const segments = this.#segments(this.#seen - numTokens, births)
-    const common = { query, output, lse, numTokens, ...attentionOf(this.#options), firstPosition: 0 }
-    return { ...common, rotation: this.#axis?.forLast(numTokens), segments }
-  }
-
-  /** @param first position of the first query, for ALiBi's distances */
-  #segments(first: number, births: Int32Array | undefined): KeyValueSegment[] {
-    const facts = { origin: first, births, bias: this.#rows.bias?.values }
-    if (!this.#options.shape.alibiSlopes) return this.#store.segments(this.#rows.lengths, facts)
-    const { capacity } = this.#store
-    const positions = new Int32Array(this.#rows.lengths.length * capacity)
-    this.#each((k, row) => {
-      positions[k * capacity + row] = this.#rows.position(k, row) - first
-    })
-    return this.#store.segments(this.#rows.lengths, { ...facts, positions })
-  }
-
-  #births(firsts: Int32Array, numTokens: number, capacity: number): Int32Array {
-    const births = new Int32Array(firsts.length * capacity)
-    const first = this.#seen - numTokens
-    for (const [k, from] of firsts.entries()) {
-      for (let row = from; row < (this.#rows.lengths[k] as number); row++) {
-        births[k * capacity + row] = this.#rows.position(k, row) - first
-      }
-    }
-    return births
-  }
-
-  #each(visit: (head: number, row: number) => void): void {
-    for (const [k, length] of this.#rows.lengths.entries()) for (let row = 0; row < length; row++) visit(k, row)
+    const args = this.#attention.args(input, output, { firsts, seen: this.#seen })
+    this.#options.kernels.attend(seeingToo(args, recalled))
   }
 
   /** Ranks and evicts where there are too many rows. `last`: the attention that has just been. */
@@ -304,7 +187,7 @@ export class RankedCache implements LayerCache {
     const { window, safeguard, dynamic } = this.#options
     const { lengths } = this.#rows
     if (!this.#limits.isDue(lengths)) return
-    const mass = this.#ring && this.#recentMass(last)
+    const mass = this.#queries.recentMass(this.#seen, last)
     const view = this.#view(mass?.values, mass?.count ?? 0)
     const ranked = this.#rank(view)
     const massesOf = () => ranked.map((_, k) => view.inOrder(k, mass?.values as Float32Array))
@@ -313,9 +196,9 @@ export class RankedCache implements LayerCache {
       const isKeptWhole = safeguard === undefined && !dynamic && (lengths[k] as number) <= window
       if (!isKeptWhole) this.#evict(k, flags)
     }
-    this.#tally?.clear()
+    this.#queries.interrupt()
     this.#store.release(lengths)
-    this.#resize()
+    this.#intake.fit()
     this.#axis?.apply(this.#store, lengths)
   }
 
@@ -335,41 +218,11 @@ export class RankedCache implements LayerCache {
     const { shape, sinks, recent } = this.#options
     const { numHeads, numKvHeads, headDim, valueDim } = shape
     const sizes = { numKvHeads, group: numHeads / numKvHeads, headDim, valueDim, sinks, recent, massQueries }
-    const sample = this.#sampler?.sample((length) => this.#axis?.meanRotation(length))
+    const sample = this.#queries.sample((length) => this.#axis?.meanRotation(length))
     const facts: Omit<KeptRows, 'positions' | 'keys' | 'values' | 'mass' | 'earlier'> = {
       ...{ ...sizes, seenTokens: this.#seen, sample, dense: new RowProducts(this.#options.kernels) },
     }
     return new RowsView(facts, this.#rows, this.#store, this.#rows.mass?.values ?? recentMass)
-  }
-
-  /** What attention each row got from the last queries, `[K, C]`. */
-  #recentMass(last: (() => AttendArgs) | undefined): { values: Float32Array; count: number } {
-    const { kernels, shape } = this.#options
-    const ring = this.#ring as QueryRing
-    if (this.#tally?.isComplete) return { values: this.#tally.values, count: this.#massQueries }
-    const values = new Float32Array(this.#rows.lengths.length * this.#store.capacity)
-    const args = last?.()
-    if (args && args.numTokens >= this.#massQueries) {
-      const firstToken = args.numTokens - this.#massQueries
-      weighRows(kernels, this.#store, { ...args, firstToken }, values)
-      return { values, count: this.#massQueries }
-    }
-    const numTokens = ring.count
-    if (numTokens === 0) return { values, count: 0 }
-    const first = this.#seen - numTokens
-    const capacity = this.#store.capacity
-    const births = new Int32Array(values.length)
-    this.#each((k, row) => {
-      births[k * capacity + row] = Math.max(0, this.#rows.position(k, row) - first)
-    })
-    const scratch = {
-      ...{ query: ring.latest(), output: new Float32Array(numTokens * shape.numHeads * shape.valueDim), numTokens },
-      ...{ lse: new Float32Array(numTokens * shape.numHeads), ...attentionOf(this.#options), firstPosition: 0 },
-      rotation: this.#axis?.forLast(numTokens),
-    }
-    kernels.attend({ ...scratch, segments: this.#segments(first, births) })
-    weighRows(kernels, this.#store, { ...scratch, segments: this.#segments(first, births) }, values)
-    return { values, count: numTokens }
   }
 
   #evict(head: number, flags: Uint8Array): void {
@@ -424,13 +277,11 @@ export class RankedCache implements LayerCache {
     const lengths = this.#rows.lengths.slice()
     visitor.integers('rows', lengths, 0, Math.min(this.#seen, 2 ** 31 - 1))
     this.#store.visitRows(visitor, lengths)
-    this.#resize()
+    this.#intake.fit()
     this.#rows.visitState(visitor, lengths, this.#seen)
     this.#limits.visitState(visitor)
     this.#axis?.visitState(visitor, lengths)
-    this.#ring?.visitState(visitor)
-    this.#tally?.visitState(visitor, lengths, this.#store.capacity)
-    this.#sampler?.visitState(visitor)
+    this.#queries.visitState(visitor)
     this.#log.visitState(visitor)
     visitor.fixed('recalls', this.#archive !== undefined)
     this.#archive?.visitState(visitor, (head) => this.positions(head))
@@ -444,11 +295,9 @@ export class RankedCache implements LayerCache {
     this.#rows.clear()
     this.#store.release(this.#rows.lengths)
     this.#store.rewind(0)
-    this.#resize()
+    this.#intake.fit()
     this.#axis?.reset()
-    this.#ring?.clear()
-    this.#tally?.clear()
-    this.#sampler?.clear()
+    this.#queries.clear()
     this.#log.clear()
     this.#archive?.reset()
     this.#limits.reset()
@@ -461,9 +310,7 @@ export class RankedCache implements LayerCache {
     const copy = new RankedCache(this.#options, this.#hasImportance, store, rows, archive)
     if (this.#axis) copy.#axis?.copyFrom(this.#axis)
     copy.#axis?.resize(store.capacity, this.#rows.lengths)
-    if (this.#ring) copy.#ring?.copyFrom(this.#ring)
-    if (this.#tally) copy.#tally?.copyFrom(this.#tally)
-    if (this.#sampler) copy.#sampler?.copyFrom(this.#sampler)
+    copy.#queries.copyFrom(this.#queries)
     copy.#log.copyFrom(this.#log)
     copy.#limits.copyFrom(this.#limits)
     copy.#seen = this.#seen
@@ -473,25 +320,11 @@ export class RankedCache implements LayerCache {
   dispose(): void {
     this.#store.free()
     this.#rows.free()
-    this.#tally?.free()
-    this.#logits.free()
+    this.#queries.free()
     this.#archive?.dispose()
   }
 }
 
 function seeingToo(args: AttendArgs, others: readonly KeyValueSegment[]): AttendArgs {
   return others.length === 0 ? args : { ...args, segments: [...args.segments, ...others] }
-}
-
-/** Where new tokens go: the lengths of heads before them, and their rows. */
-interface Append {
-  /** `[K]` */
-  readonly firsts: Int32Array
-  readonly list: RowList
-}
-
-function createAppend(numKvHeads: number, numTokens: number): Append {
-  const size = numKvHeads * numTokens
-  const list = { counts: new Int32Array(numKvHeads), tokens: new Int32Array(size), slots: new Int32Array(size) }
-  return { firsts: new Int32Array(numKvHeads), list: { ...list, stride: numTokens } }
 }

@@ -1,0 +1,125 @@
+/** How new tokens come into a layer whose rows are ranked: behind those that are there, to be ranked later. */
+import type { LayerInput } from './contract.ts'
+import type { PageArchive } from './hierarchical/page-archive.ts'
+import { checkScores, type LayerConfig } from './layout.ts'
+import type { PositionAxis } from './position-axis.ts'
+import type { RankedRows } from './ranked-rows.ts'
+import type { Retention } from './retention.ts'
+import type { RowList, RowStore } from './row-store.ts'
+
+type NewInput = Omit<LayerInput, 'query'>
+
+/** Where tokens go to. */
+export interface Places {
+  readonly store: RowStore
+  readonly rows: RankedRows
+  readonly axis: PositionAxis | undefined
+  readonly archive: PageArchive | undefined
+}
+
+export class RowIntake {
+  readonly #config: LayerConfig & { readonly retention: Retention; readonly layer: number }
+  readonly #hasImportance: boolean
+  readonly #places: Places
+  /** The single-token step reuses these. */
+  readonly #single: Append
+  /** `[K]`: rows to make room for. */
+  readonly #needed: Int32Array
+
+  constructor(
+    config: LayerConfig & { readonly retention: Retention; readonly layer: number },
+    hasImportance: boolean,
+    places: Places,
+  ) {
+    this.#config = config
+    this.#hasImportance = hasImportance
+    this.#places = places
+    this.#single = createAppend(config.shape.numKvHeads, 1)
+    this.#needed = new Int32Array(config.shape.numKvHeads)
+  }
+
+  /**
+   * Stores new tokens behind what is there; those of importance -Infinity are passed over.
+   * @param seen tokens before
+   * @returns the lengths of heads before
+   */
+  take(input: NewInput, seen: number): Int32Array {
+    const { numTokens } = input
+    const { store, rows, axis, archive } = this.#places
+    const scores = this.#staticScores(input, seen)
+    const { firsts, list } = numTokens === 1 ? this.#single : createAppend(rows.lengths.length, numTokens)
+    firsts.set(rows.lengths)
+    this.#reserve(firsts, numTokens)
+    const turn = axis?.forNext(numTokens)
+    axis?.advance(numTokens)
+    archive?.add(input, turn)
+    this.#place(input, seen, scores, list)
+    store.write(input, list, turn)
+    if (this.#hasImportance) for (let k = 0; k < firsts.length; k++) axis?.renumber(k, rows.order(k))
+    axis?.apply(store, rows.lengths)
+    return firsts
+  }
+
+  /** What can run out of memory comes before what changes anything. */
+  #reserve(firsts: Int32Array, numTokens: number): void {
+    for (let k = 0; k < firsts.length; k++) this.#needed[k] = (firsts[k] as number) + numTokens
+    this.#places.store.reserve(this.#needed, numTokens)
+    this.fit()
+  }
+
+  /** Gives each token a row in each head. */
+  #place({ importance, numTokens }: NewInput, seen: number, scores: Float32Array | undefined, list: RowList): void {
+    const { rows, axis, archive } = this.#places
+    const { counts, tokens, slots } = list
+    const K = counts.length
+    for (let k = 0; k < K; k++) {
+      let count = 0
+      for (let t = 0; t < numTokens; t++) {
+        const bias = importance?.[t * K + k] ?? 0
+        if (bias === Number.NEGATIVE_INFINITY && this.#hasImportance) {
+          archive?.leave(k, seen + t)
+          continue
+        }
+        const row = rows.lengths[k] as number
+        tokens[k * numTokens + count] = t
+        slots[k * numTokens + count++] = row
+        axis?.place(k, row, numTokens - t)
+        rows.add(k, seen + t, scores ? (scores[t * K + k] as number) : Number.NaN, bias)
+      }
+      counts[k] = count
+    }
+  }
+
+  #staticScores({ key, value, importance, numTokens }: NewInput, seen: number): Float32Array | undefined {
+    const { retention, shape, layer } = this.#config
+    if (retention.kind !== 'static') return undefined
+    if (retention.rankBy === 'importance') return importance
+    const { numKvHeads, headDim, valueDim } = shape
+    const scores = new Float32Array(numTokens * numKvHeads)
+    if (retention.rankBy === 'recency') return scores
+    const sizes = { layer, numTokens, numKvHeads, headDim, valueDim, firstPosition: seen }
+    retention.rankBy({ ...sizes, key, value, importance }, scores)
+    checkScores(scores)
+    return scores
+  }
+
+  /** What is known of rows has room for as many as the store. */
+  fit(): void {
+    const { store, rows, axis } = this.#places
+    rows.resize(store.capacity)
+    axis?.resize(store.capacity, rows.lengths)
+  }
+}
+
+/** Where new tokens go: the lengths of heads before them, and their rows. */
+interface Append {
+  /** `[K]` */
+  readonly firsts: Int32Array
+  readonly list: RowList
+}
+
+function createAppend(numKvHeads: number, numTokens: number): Append {
+  const size = numKvHeads * numTokens
+  const list = { counts: new Int32Array(numKvHeads), tokens: new Int32Array(size), slots: new Int32Array(size) }
+  return { firsts: new Int32Array(numKvHeads), list: { ...list, stride: numTokens } }
+}
