@@ -5,7 +5,7 @@
  * Pages 0 and 1 begin with a header, then `magic u32, version u32, address u64, map size u64, two tables of 48 bytes,
  * last page u64, transaction u64` (MDB_meta of lmdb's mdb.c); the one of the later transaction counts.
  */
-import { open } from 'node:fs/promises'
+import { appendFile, open } from 'node:fs/promises'
 import { KvasirError } from '../../tensor/error.ts'
 
 const magic = 0xbeefc0de
@@ -38,7 +38,8 @@ export async function checkDiskFile(file: string): Promise<void> {
     const { leastBytes, share, mostBytes } = neverWritten
     const missing = Math.min(mostBytes, Math.max(leastBytes, share * needed))
     if (size < needed - missing) throw broken(file, `expected a file of at least ${needed} bytes, got ${size}`)
-    if (size < needed) await handle.truncate(needed)
+    // Behind what is there: another process may write at the same time, and nothing of that may be lost.
+    if (size < needed) await appendFile(file, Buffer.alloc(needed - size))
   } finally {
     await handle.close()
   }

@@ -10,6 +10,7 @@ import type { Database, RootDatabase } from 'lmdb'
 import { KvasirError } from '../../tensor/error.ts'
 import type { BlobTier, DiskOptions, SealedEntry, TierStats } from './contract.ts'
 import { Counts } from './counts.ts'
+import { withDeadline } from './deadline.ts'
 import { checkDiskFile } from './disk-check.ts'
 import { DiskUsage, inBatch } from './disk-usage.ts'
 import { WriteQueue } from './write-queue.ts'
@@ -30,6 +31,9 @@ export class DiskTier implements BlobTier {
   /** As of the last count, and what this process has written since. */
   #bytes = 0
   #isClosed = false
+  /** A write got no answer in time: LMDB will not answer later ones either. */
+  #isStuck = false
+  readonly #timeoutMs: number
 
   /**
    * @throws KvasirError `invalid-file` for a broken file; `denied` where the folder can't be read and written;
@@ -41,29 +45,26 @@ export class DiskTier implements BlobTier {
       await mkdir(path, { recursive: true })
       await checkDiskFile(join(path, 'data.mdb'))
       const { open } = await import('lmdb')
-      const environment = open<Buffer, string>({
-        path,
-        encoding: 'binary',
-        maxDbs: 2,
-        noMemInit: false,
-        eventTurnBatching: false,
-      })
-      return new DiskTier(environment, options)
+      const common = { encoding: 'binary', maxDbs: 2, noMemInit: false, eventTurnBatching: false } as const
+      const environment = open<Buffer, string>({ path, ...common })
+      try {
+        return new DiskTier(environment, options)
+      } catch (error) {
+        await environment.close()
+        throw error
+      }
     } catch (cause) {
-      if (cause instanceof KvasirError) throw cause
-      const { code, message } = cause as NodeJS.ErrnoException
-      const isDenied = code === 'EACCES' || code === 'EPERM' || code === 'EROFS' || /denied|read-only/i.test(message)
-      const expected = `expected a folder that can be read and written for the disk tier, got ${path}: ${message}`
-      throw new KvasirError(isDenied ? 'denied' : 'unreachable', 'cache', expected, { cause })
+      throw cause instanceof KvasirError ? cause : notOpened(path, cause as NodeJS.ErrnoException)
     }
   }
 
   private constructor(environment: RootDatabase<Buffer, string>, options: DiskOptions) {
-    const { maxBytes = 2 ** 30, maxQueuedBytes = 256 * 2 ** 20 } = options
+    const { maxBytes = 2 ** 30, maxQueuedBytes = 256 * 2 ** 20, timeoutMs = 10_000 } = options
     this.#environment = environment
     this.#entries = environment.openDB<Buffer, string>('entries', { encoding: 'binary' })
     this.#usage = new DiskUsage(environment.openDB<Buffer, string>('uses', { encoding: 'binary' }))
     this.#maxBytes = maxBytes
+    this.#timeoutMs = timeoutMs
     this.#count()
     this.#queue = new WriteQueue({
       maxBytes: maxQueuedBytes,
@@ -152,9 +153,23 @@ export class DiskTier implements BlobTier {
 
   /**
    * All or nothing, and on disk when it is over. LMDB's own thread writes: a transaction of this thread would hold it up,
-   * and when the thread is ended within one (`process.exit`), lmdb 3.5.6 waits for ever for the lock that it holds.
+   * and when the thread is ended within one (`process.exit`), lmdb 3.5.6 waits for ever for the lock that it holds. Where
+   * a page of the file is broken, it may never answer: then nothing is written any more.
    */
   async #batch(operations: () => void): Promise<void> {
+    if (this.#isStuck) throw new Error('an earlier write got no answer')
+    let isAnswered = false
+    const answered = this.#transact(operations).finally(() => {
+      isAnswered = true
+    })
+    try {
+      await withDeadline(answered, this.#timeoutMs)
+    } finally {
+      this.#isStuck = !isAnswered
+    }
+  }
+
+  async #transact(operations: () => void): Promise<void> {
     try {
       await this.#environment.batch(operations)
       await this.#environment.flushed
@@ -209,6 +224,21 @@ export class DiskTier implements BlobTier {
     if (this.#isClosed) return
     await this.flush()
     this.#isClosed = true
-    await this.#environment.close()
+    const closed = Promise.resolve(this.#environment.close())
+    await withDeadline(closed, this.#timeoutMs).catch(() => undefined)
   }
+}
+
+/** Numbers with which LMDB names a file that is not, or no longer, what it wrote. */
+const broken = { corrupted: -30796, invalid: -30793, pageNotFound: -30797 }
+
+function notOpened(path: string, cause: NodeJS.ErrnoException): KvasirError {
+  const { code, message } = cause
+  if (Object.values(broken).includes(code as unknown as number)) {
+    const expected = `expected a whole file of lmdb in ${path}, got ${message}; delete it, and its entries are made anew`
+    return new KvasirError('invalid-file', 'cache', expected, { cause })
+  }
+  const isDenied = code === 'EACCES' || code === 'EPERM' || code === 'EROFS' || /denied|read-only/i.test(message)
+  const expected = `expected a folder that can be read and written for the disk tier, got ${path}: ${message}`
+  return new KvasirError(isDenied ? 'denied' : 'unreachable', 'cache', expected, { cause })
 }

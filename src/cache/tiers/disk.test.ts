@@ -170,6 +170,37 @@ describe('a folder that is not right', () => {
     await expect(openDisk(path)).rejects.toThrow(path)
   })
 
+  it('but for some pages at its end is refused, or costs what was in these', async () => {
+    const answers = new Set<string>()
+    for (const pages of [1, 2, 4]) {
+      const path = fresh()
+      const store = await openDisk(path)
+      const keys = Array.from({ length: 12 }, (_, i) => `k${i}`)
+      store.put(keys.map((key) => blobOf(key, 10_000)))
+      await store.close()
+      const file = join(path, 'data.mdb')
+      const { size } = await stat(file)
+      await truncate(file, size - pages * 4096)
+      const again = await openTiers([{ kind: 'disk', path, timeoutMs: 500 }]).catch((error: unknown) => error)
+      expect((await stat(file)).size).toBe(size)
+      answers.add(again instanceof Error ? 'refused' : 'opened')
+      if (again instanceof Error) expect(again).toMatchObject({ code: 'invalid-file' })
+      else await useOf(again as Awaited<ReturnType<typeof openTiers>>, keys)
+    }
+    expect(answers).toEqual(new Set(['opened', 'refused']))
+  })
+
+  /** What is read is right or missing, what is written is written or named as lost, and it can be closed. */
+  async function useOf(store: Awaited<ReturnType<typeof openTiers>>, keys: readonly string[]): Promise<void> {
+    for (const [i, body] of (await store.get(keys)).entries()) {
+      if (body) expect(Buffer.compare(body, bodyOf(keys[i] as string, 10_000))).toBe(0)
+    }
+    store.put([blobOf('new', 10_000)])
+    const lost = await store.flush()
+    expect(store.stats()[0]).toMatchObject({ dropped: lost.length, written: 1 - lost.length })
+    await store.close()
+  }
+
   it('because it is a file, or below one, is refused', async () => {
     const path = fresh()
     await writeFile(path, '')

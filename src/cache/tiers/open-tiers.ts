@@ -15,7 +15,7 @@ const integers = {
 
 const known = {
   ram: ['kind', 'maxBytes'],
-  disk: ['kind', 'path', 'maxBytes', 'maxQueuedBytes'],
+  disk: ['kind', 'path', 'maxBytes', 'maxQueuedBytes', 'timeoutMs'],
   redis: [
     ...['kind', 'url', 'prefix', 'ttlSeconds', 'timeoutMs', 'leastBytesPerSecond', 'retryMs', 'maxRetryMs'],
     'maxQueuedBytes',
