@@ -56,7 +56,7 @@ const commands = {
   ],
   generate: [
     'bench generate --peers --shape smollm2-135m --weights int8,int4 --plot docs/results/smollm2-135m.svg',
-    'bench generate --peers --shape qwen3-0.6b --weights int8,int4 --plot docs/results/qwen3-0.6b.svg',
+    'bench generate --peers --shape qwen3-0.6b --weights int4 --repeat 1 --plot docs/results/qwen3-0.6b.svg',
   ],
   cache: [
     'bench cache --policies window,streaming,linear --lengths 2048,65536,1048576 --plot docs/results/cache.svg',
