@@ -37,7 +37,7 @@ describe('LongRoPE that is written out, chosen by a Where', () => {
       for (const chunkSize of [64, 16]) {
         await withModel(folder, { chunkSize }, async (model) => {
           expect(deviation(await cutLogits(model, tokens, prompt), expected)).toBeLessThanOrEqual(1e-4)
-          expect(model.describe().warnings).toEqual(['its rotation goes by the length of the text'])
+          expect(model.describe().warnings).toEqual(['the choice of its rotation, which goes by the length of the text'])
         })
       }
     }

@@ -83,7 +83,7 @@ function aloneEnds(graph: OnnxGraph, facts: Facts, pairs: readonly StatePair[]):
   const chooser = graph.node.find((node) => valuesRead(node).includes(textLengthName))
   const reason = states.length === 0 ? mixingReason(graph, facts) : undefined
   const reader = reads && `${reads.opType} "${reads.name}" reads the attention mask`
-  const choice = chooser && 'its rotation goes by the length of the text'
+  const choice = chooser && 'the choice of its rotation, which goes by the length of the text'
   if (states.length === 0 && reason === undefined && !reader && !choice) return undefined
   const why = reason ?? (states.length === 0 ? (choice ?? reader) : undefined)
   return {
