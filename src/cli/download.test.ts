@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
 import { type HubServer, startHub } from '../runtime/hub/testing/hub-server.ts'
 import { createDownloadBar } from './download-progress.ts'
-import { runCli } from './program.ts'
+import { runCaptured } from './testing/captured.ts'
 
 const commit = 'c'.repeat(40)
 let home = ''
@@ -29,19 +29,7 @@ afterEach(async () => {
   await rm(home, { recursive: true })
 })
 
-async function kvasir(args: string) {
-  const output = { stdout: '', stderr: '' }
-  const stream = (name: keyof typeof output) => ({
-    write: (text: string) => {
-      output[name] += text
-      return true
-    },
-  })
-  const loadModel = () => Promise.reject(new Error('no model is loaded'))
-  const unused = { stdin: (async function* () {})(), env: {}, signal: new AbortController().signal, loadModel }
-  const code = await runCli(args.split(' '), { ...unused, stdout: stream('stdout'), stderr: stream('stderr') })
-  return { code, ...output }
-}
+const kvasir = (args: string) => runCaptured(args.split(' '))
 
 it('brings one variant, says where it is, and shows how far it is', async () => {
   const { code, stdout, stderr } = await kvasir('download org/name --dtype q4 --json')

@@ -6,7 +6,7 @@ import { attentionBytes, attentionFlops, type CountedKvDtype } from '../attentio
 import { plan } from './plan-figures.ts'
 import { byteCount, tokenCount } from './plan-options.ts'
 import type { PlanShape } from './plan-shape.ts'
-import { runCli } from './program.ts'
+import { runCaptured } from './testing/captured.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'kvasir-plan-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
@@ -15,21 +15,8 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }))
 async function kvasirPlan(args: string, config?: unknown) {
   const file = join(folder, 'config.json')
   if (config !== undefined) writeFileSync(file, typeof config === 'string' ? config : JSON.stringify(config))
-  const written = { stdout: '', stderr: '' }
-  const stream = (name: keyof typeof written) => ({
-    columns: 100,
-    write: (text: string) => {
-      written[name] += text
-      return true
-    },
-  })
   const words = ['plan', ...(config === undefined ? [] : ['--config', file]), ...args.split(' ').filter(Boolean)]
-  const code = await runCli(words, {
-    ...{ stdin: (async function* () {})(), stdout: stream('stdout'), stderr: stream('stderr'), env: {} },
-    signal: new AbortController().signal,
-    loadModel: () => Promise.reject(new Error('expected no model to be loaded')),
-  })
-  return { code, ...written }
+  return await runCaptured(words)
 }
 
 const json = async (args: string, config?: unknown) => JSON.parse((await kvasirPlan(`${args} --json`, config)).stdout)

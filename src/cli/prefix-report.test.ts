@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest'
 import { loadModel } from '../runtime/load-model.ts'
 import { prefixLine } from './prefix-report.ts'
-import { runCli } from './program.ts'
+import { runCaptured } from './testing/captured.ts'
 
 const counts = { hits: 1, misses: 2, written: 3, corrupt: 0, dropped: 0, failures: 0, skipped: 0, queuedBytes: 0 }
 
@@ -21,27 +21,10 @@ test('a line says what was reused, where it lies and what went', () => {
   expect(prefixLine(undefined)).toBe('')
 })
 
-async function generate(...args: readonly string[]) {
-  const text = { stdout: '', stderr: '' }
-  const output = (name: 'stdout' | 'stderr') => ({
-    columns: 200,
-    write: (part: string) => {
-      text[name] += part
-      return true
-    },
+const generate = (...args: readonly string[]) =>
+  runCaptured(['generate', '--prompt', 'Mara put the key away. '.repeat(30), '--max-tokens', '1', ...args], {
+    loadModel,
   })
-  const code = await runCli(
-    ['generate', '--prompt', 'Mara put the key away. '.repeat(30), '--max-tokens', '1', ...args],
-    {
-      ...{ stdin: (async function* () {})(), stdout: output('stdout'), stderr: output('stderr'), env: {} },
-      ...{
-        signal: new AbortController().signal,
-        loadModel: (path: string, options?: object) => loadModel(path, options),
-      },
-    },
-  )
-  return { code, ...text }
-}
 
 test('generate says it, as a line and in JSON, where prefixes are shared', async () => {
   const sharing = await generate('--prefix-cache')

@@ -1,35 +1,14 @@
 /** What an exported folder consists of, and that none is left by half. */
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { type ExportOptions, exportOnnx } from '../onnx/export/index.ts'
-import {
-  type DecoderCheckpoint,
-  type DecoderCheckpointOptions,
-  writeDecoderCheckpoint,
-} from '../onnx/testing/decoder-checkpoint.ts'
+import type { DecoderCheckpointOptions } from '../onnx/testing/decoder-checkpoint.ts'
 import { writeDogeCheckpoint } from '../onnx/testing/doge-checkpoint.ts'
+import { exportFolders } from './testing/exported-folder.ts'
 
-let root = ''
-const folders: string[] = []
-beforeAll(async () => {
-  root = await mkdtemp(join(tmpdir(), 'kvasir-export-'))
-})
-afterAll(async () => {
-  for (const folder of [root, ...folders]) await rm(folder, { recursive: true })
-})
-
-async function write(type: 'llama', options: DecoderCheckpointOptions = {}): Promise<DecoderCheckpoint> {
-  const checkpoint = await writeDecoderCheckpoint(type, options)
-  folders.push(checkpoint.folder)
-  return checkpoint
-}
-
-let count = 0
-async function exported({ folder }: { folder: string }, options: ExportOptions = {}) {
-  return exportOnnx(folder, join(root, `export-${count++}`), options)
-}
+const made = exportFolders()
+const { write, exported, folders } = made
 
 describe('the written folder', () => {
   it('has the files of the tokenizer as they were', async () => {
@@ -50,15 +29,15 @@ describe('the written folder', () => {
 
   it('replaces nothing', async () => {
     const checkpoint = await write('llama')
-    const output = join(root, 'taken')
+    const output = join(made.root, 'taken')
     await writeFile(output, 'mine')
     await expect(exportOnnx(checkpoint.folder, output)).rejects.toMatchObject({ code: 'invalid-argument' })
     expect(await readFile(output, 'utf8')).toBe('mine')
   })
 
   it('is not there at all after an interrupt or a failure', async () => {
-    const before = await readdir(root)
-    const output = join(root, 'interrupted')
+    const before = await readdir(made.root)
+    const output = join(made.root, 'interrupted')
     const checkpoint = await write('llama')
     const stop = new AbortController()
     const onProgress = () => stop.abort()
@@ -69,7 +48,7 @@ describe('the written folder', () => {
     await expect(exportOnnx(large.folder, output, { dtype: 'f16' })).rejects.toThrow(
       'expected numbers within 65504 for f16, got 1000000 in "lm_head.weight.f16.transposed"',
     )
-    expect(await readdir(root)).toEqual(before)
+    expect(await readdir(made.root)).toEqual(before)
   })
 
   const refused: Readonly<Record<string, readonly [DecoderCheckpointOptions, ExportOptions, string]>> = {

@@ -1,31 +1,27 @@
 /** Exported folders, run by onnxruntime-node alone: beside our own runtime and the f64 references. */
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { InferenceSession, Tensor } from 'onnxruntime-node'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
-import { type ExportOptions, exportOnnx } from '../onnx/export/index.ts'
 import { decodeModel, openCheckpoint } from '../onnx/index.ts'
 import {
   type DecoderCheckpoint,
   type DecoderCheckpointOptions,
   type DecoderType,
   decoderTypes,
-  writeDecoderCheckpoint,
 } from '../onnx/testing/decoder-checkpoint.ts'
 import { decoderLogits } from '../onnx/testing/decoder-reference.ts'
 import type { LoadOptions } from './contract.ts'
 import { loadModel } from './load-model.ts'
+import { exportFolders } from './testing/exported-folder.ts'
 
-let root = ''
-const folders: string[] = []
-beforeAll(async () => {
-  root = await mkdtemp(join(tmpdir(), 'kvasir-export-'))
-  vi.stubEnv('KVASIR_CACHE', join(root, 'cache'))
+const made = exportFolders()
+const { write, exported } = made
+beforeAll(() => {
+  vi.stubEnv('KVASIR_CACHE', join(made.root, 'cache'))
 })
-afterAll(async () => {
+afterAll(() => {
   vi.unstubAllEnvs()
-  for (const folder of [root, ...folders]) await rm(folder, { recursive: true })
 })
 
 const text = Array.from({ length: 90 }, (_, i) => (i * 89 + 7) % 256)
@@ -41,17 +37,6 @@ const longRope = (original: number): DecoderCheckpointOptions => ({
   },
 })
 const promptLength = text.length - 64
-
-async function write(type: DecoderType, options: DecoderCheckpointOptions = {}): Promise<DecoderCheckpoint> {
-  const checkpoint = await writeDecoderCheckpoint(type, options)
-  folders.push(checkpoint.folder)
-  return checkpoint
-}
-
-let count = 0
-async function exported({ folder }: { folder: string }, options: ExportOptions = {}) {
-  return exportOnnx(folder, join(root, `export-${count++}`), options)
-}
 
 /** Runs a written folder as any user of onnxruntime would: a prompt of several rows, then token by token. */
 async function stockLogits(file: string, { config }: DecoderCheckpoint, rows: readonly (readonly number[])[] = [text]) {

@@ -1,30 +1,22 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { plainDecoder } from '../onnx/testing/published/scaffold.ts'
 import { createCustom } from '../onnx/testing/published/styles.ts'
 import { llamaAttention } from '../onnx/testing/published/written.ts'
 import { loadModel } from './load-model.ts'
-import { cutLogits, deviation, tokensOf, uncutLogits, withModel, writeFolder } from './testing/published-folder.ts'
+import { cutLogits, deviation, temporaryFolders, tokensOf, uncutLogits, withModel } from './testing/published-folder.ts'
 
-let root = ''
-beforeAll(async () => {
-  root = await mkdtemp(join(tmpdir(), 'kvasir-long-'))
+const writeFolder = temporaryFolders()
+beforeAll(() => {
   vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined)
 })
-afterAll(async () => {
+afterAll(() => {
   vi.restoreAllMocks()
-  await rm(root, { recursive: true })
 })
 
 const tokens = tokensOf(85)
 
 const written = (long: { length: number; factor: number; by?: 'mask' }) =>
-  writeFolder(
-    root,
-    createCustom((w) => plainDecoder(w, llamaAttention(w, { kind: 'eager', long }))),
-  )
+  writeFolder(createCustom((w) => plainDecoder(w, llamaAttention(w, { kind: 'eager', long }))))
 
 describe('LongRoPE that is written out, chosen by a Where', () => {
   it.each([
@@ -37,7 +29,9 @@ describe('LongRoPE that is written out, chosen by a Where', () => {
       for (const chunkSize of [64, 16]) {
         await withModel(folder, { chunkSize }, async (model) => {
           expect(deviation(await cutLogits(model, tokens, prompt), expected)).toBeLessThanOrEqual(1e-4)
-          expect(model.describe().warnings).toEqual(['the choice of its rotation, which goes by the length of the text'])
+          expect(model.describe().warnings).toEqual([
+            'the choice of its rotation, which goes by the length of the text',
+          ])
         })
       }
     }

@@ -17,8 +17,9 @@ export class PrefixPools {
     if (!hasSharedPages(options)) return options
     const { kvDtype, kvDtypeK, kvDtypeV, residual, pageSize } = options
     const kind = { kvDtype, kvDtypeK, kvDtypeV, residual, pageSize }
-    const pool = this.#pools.get(JSON.stringify(kind)) ?? createKvPool(this.#kernels, kind)
-    this.#pools.set(JSON.stringify(kind), pool)
+    const name = JSON.stringify(kind)
+    const pool = this.#pools.get(name) ?? createKvPool(this.#kernels, kind)
+    this.#pools.set(name, pool)
     return { ...options, storage: 'paged', pool }
   }
 }

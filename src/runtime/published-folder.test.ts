@@ -1,29 +1,15 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { rm, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { encodeModel, type OnnxModel } from '../onnx/index.ts'
+import { describe, expect, it } from 'vitest'
+import { encodeModel } from '../onnx/index.ts'
 import { writeSettings } from '../onnx/testing/checkpoint-files.ts'
 import { createDecoder } from '../onnx/testing/published/styles.ts'
 import { smallDecoder } from '../onnx/testing/published/writer.ts'
 import type { LoadOptions } from './contract.ts'
 import { loadModel } from './load-model.ts'
-import {
-  cutLogits,
-  deviation,
-  tokensOf,
-  uncutLogits,
-  withModel,
-  writeFolder as writeIn,
-} from './testing/published-folder.ts'
+import { cutLogits, deviation, temporaryFolders, tokensOf, uncutLogits, withModel } from './testing/published-folder.ts'
 
-let root = ''
-beforeAll(async () => {
-  root = await mkdtemp(join(tmpdir(), 'kvasir-published-'))
-})
-afterAll(() => rm(root, { recursive: true }))
-
-const writeFolder = (model: OnnxModel, name?: string) => writeIn(root, model, name)
+const writeFolder = temporaryFolders()
 
 const prompt = 21
 const tokens = tokensOf(prompt + 64)

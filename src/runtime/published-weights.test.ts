@@ -1,26 +1,12 @@
-import { mkdtemp, open, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { open, rm, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { encodeModel, make, type OnnxModel, type OnnxTensor } from '../onnx/index.ts'
 import { createDecoder, type StyleName } from '../onnx/testing/published/styles.ts'
 import { loadModel } from './load-model.ts'
-import {
-  cutLogits,
-  deviation,
-  tokensOf,
-  uncutLogits,
-  withModel,
-  writeFolder as writeIn,
-} from './testing/published-folder.ts'
+import { cutLogits, deviation, temporaryFolders, tokensOf, uncutLogits, withModel } from './testing/published-folder.ts'
 
-let root = ''
-beforeAll(async () => {
-  root = await mkdtemp(join(tmpdir(), 'kvasir-published-'))
-})
-afterAll(() => rm(root, { recursive: true }))
-
-const writeFolder = (model: OnnxModel, name?: string) => writeIn(root, model, name)
+const writeFolder = temporaryFolders()
 
 const prompt = 21
 const tokens = tokensOf(prompt + 64)

@@ -1,25 +1,8 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import type { OnnxModel } from '../onnx/index.ts'
+import { describe, expect, it } from 'vitest'
 import { createDecoder, styleNames } from '../onnx/testing/published/styles.ts'
-import {
-  cutLogits,
-  deviation,
-  tokensOf,
-  uncutLogits,
-  withModel,
-  writeFolder as writeIn,
-} from './testing/published-folder.ts'
+import { cutLogits, deviation, temporaryFolders, tokensOf, uncutLogits, withModel } from './testing/published-folder.ts'
 
-let root = ''
-beforeAll(async () => {
-  root = await mkdtemp(join(tmpdir(), 'kvasir-published-'))
-})
-afterAll(() => rm(root, { recursive: true }))
-
-const writeFolder = (model: OnnxModel, name?: string) => writeIn(root, model, name)
+const writeFolder = temporaryFolders()
 
 const prompt = 21
 const tokens = tokensOf(prompt + 64)

@@ -1,7 +1,6 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import type { OnnxModel } from '../onnx/index.ts'
 import { groupQuery } from '../onnx/testing/published/fused.ts'
 import { type HybridOptions, hybridAttention } from '../onnx/testing/published/hybrid.ts'
@@ -10,13 +9,9 @@ import { createCustom } from '../onnx/testing/published/styles.ts'
 import type { DecoderSettings, PublishedWriter } from '../onnx/testing/published/writer.ts'
 import type { CausalLM } from './contract.ts'
 import { loadModel } from './load-model.ts'
-import { cutLogits, deviation, tokensOf, uncutLogits, withModel, writeFolder } from './testing/published-folder.ts'
+import { cutLogits, deviation, temporaryFolders, tokensOf, uncutLogits, withModel } from './testing/published-folder.ts'
 
-let root = ''
-beforeAll(async () => {
-  root = await mkdtemp(join(tmpdir(), 'kvasir-states-'))
-})
-afterAll(() => rm(root, { recursive: true }))
+const writeFolder = temporaryFolders()
 
 const settings = { layers: 4 }
 const hybrid = (options: HybridOptions, other: Partial<DecoderSettings> = {}): OnnxModel =>
@@ -40,7 +35,7 @@ describe('a decoder with states of convolutions', () => {
     ['fp16', { attention: [1] }, { weights: 'fp16' }],
     ['q4', { attention: [1] }, { weights: 'q4' }],
   ] as const)('gives the logits of the uncut graph, token by token: %s', async (_, options, other) => {
-    const { folder, file } = await writeFolder(root, hybrid(options, other))
+    const { folder, file } = await writeFolder(hybrid(options, other))
     const expected = await uncutLogits(file, tokens, prompt)
     const limit = 'weights' in other && other.weights === 'fp16' ? 1e-2 : 1e-4
     await withModel(folder, {}, async (model) => {
@@ -50,7 +45,7 @@ describe('a decoder with states of convolutions', () => {
   })
 
   it('reads many sequences at once as it reads each alone, in pieces and whole', async () => {
-    const { folder } = await writeFolder(root, hybrid({ attention: [1], masks: true }))
+    const { folder } = await writeFolder(hybrid({ attention: [1], masks: true }))
     await withModel(folder, { chunkSize: 8 }, async (model) => {
       const texts = [5, 1, 40, 17].map((length, i) => tokensOf(length, i))
       const caches = texts.map(() => model.createCache())
@@ -73,7 +68,7 @@ describe('a decoder with states of convolutions', () => {
   })
 
   it('forks and resets the states with the cache, which can not go back', async () => {
-    const { folder } = await writeFolder(root, hybrid({ attention: [1] }))
+    const { folder } = await writeFolder(hybrid({ attention: [1] }))
     await withModel(folder, {}, async (model) => {
       const cache = model.createCache()
       const fresh = await lastLogits(model, cache, tokens.slice(0, 4))
@@ -95,7 +90,7 @@ describe('a decoder with states of convolutions', () => {
   })
 
   it('answers the same with a draft, in beams and in a conversation as from nothing', async () => {
-    const { folder } = await writeFolder(root, hybrid({ attention: [1] }))
+    const { folder } = await writeFolder(hybrid({ attention: [1] }))
     await writeFile(join(folder, 'chat_template.jinja'), '{% for m in messages %}{{ m.content }}{% endfor %}')
     await withModel(folder, {}, async (model) => {
       const text = tokens.slice(0, 30)
@@ -116,7 +111,7 @@ describe('a decoder with states of convolutions', () => {
   })
 
   it('bounds what attention keeps, and not the states', async () => {
-    const { folder } = await writeFolder(root, hybrid({ attention: [1] }))
+    const { folder } = await writeFolder(hybrid({ attention: [1] }))
     await withModel(folder, {}, async (model) => {
       const full = await cutLogits(model, tokens, prompt)
       expect(
@@ -130,7 +125,7 @@ describe('a decoder with states of convolutions', () => {
 
   it('refuses caches that know no states', async () => {
     const [a, b] = [hybrid({ attention: [1] }), createCustom((w) => fusedDecoder(w, groupQuery(w, {})), { layers: 1 })]
-    const folders = [await writeFolder(root, a), await writeFolder(root, b)]
+    const folders = [await writeFolder(a), await writeFolder(b)]
     await withModel(folders[0]!.folder, {}, (first) =>
       withModel(folders[1]!.folder, {}, async (second) => {
         const error = first.forward([{ cache: second.createCache(), tokens: [1] }])
@@ -141,7 +136,7 @@ describe('a decoder with states of convolutions', () => {
 
   it('goes on token by token where several at once would begin anew, and says so', async () => {
     const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined)
-    const { folder, file } = await writeFolder(root, hybrid({ attention: [1], startsAnew: true }))
+    const { folder, file } = await writeFolder(hybrid({ attention: [1], startsAnew: true }))
     const expected = await uncutLogits(file, tokens, prompt)
     await withModel(folder, {}, async (model) => {
       expect(warn.mock.calls.map(([text]) => String(text)).join()).toContain('one token at a time')
@@ -161,7 +156,7 @@ describe('a decoder with states of convolutions', () => {
 describe('an attention that can not be taken over beside one that can', () => {
   it('stays with ONNX Runtime, with a warning that says so', async () => {
     const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined)
-    const { folder, file } = await writeFolder(root, oddFirstLayer())
+    const { folder, file } = await writeFolder(oddFirstLayer())
     const expected = await uncutLogits(file, tokens, prompt)
     await withModel(folder, {}, async (model) => {
       const said = warn.mock.calls.map(([text]) => String(text)).join()
@@ -195,7 +190,7 @@ describe('a node that brings tokens together', () => {
       const mask = w.node('Cast', ['attention_mask'], undefined, { attributes: { to: { int: w.float } } })
       return w.node('Mul', [rows, w.node('ReduceMean', [mask])])
     }
-    const { folder, file } = await writeFolder(root, beforeHead(mean))
+    const { folder, file } = await writeFolder(beforeHead(mean))
     const expected = await uncutLogits(file, tokens, prompt)
     await withModel(folder, {}, async (model) => {
       expect(String(warn.mock.calls[0]?.[0])).toContain('it depends on the number of earlier tokens')
@@ -206,7 +201,7 @@ describe('a node that brings tokens together', () => {
 
   it('is refused when a text read at once is not its tokens one by one', async () => {
     const sum = (w: PublishedWriter, rows: string): string => w.node('CumSum', [rows, w.scalar(1)])
-    const { folder } = await writeFolder(root, beforeHead(sum))
+    const { folder } = await writeFolder(beforeHead(sum))
     const error = loadModel(folder, { threads: 1 })
     await expect(error).rejects.toMatchObject({ code: 'unsupported' })
     await expect(error).rejects.toThrow('the logits of its tokens one by one')
@@ -215,7 +210,7 @@ describe('a node that brings tokens together', () => {
 
 describe('the description', () => {
   it('says where weights lie, which states pass through, what stays and which policy suits', async () => {
-    const { folder, file } = await writeFolder(root, hybrid({ attention: [1] }))
+    const { folder, file } = await writeFolder(hybrid({ attention: [1] }))
     await withModel(folder, {}, async (model) => {
       const { states, warnings, weightFiles, weightBytes, policies } = model.describe()
       expect(states).toEqual([0, 2, 3].map((layer) => ({ name: `past_conv.${layer}`, bytes: 64 * 3 * 4 })))
@@ -224,7 +219,7 @@ describe('the description', () => {
       expect(policies.map(({ policy }) => policy)).toEqual(['full', 'streaming', 'snapkv'])
     })
     vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined)
-    const odd = await writeFolder(root, oddFirstLayer())
+    const odd = await writeFolder(oddFirstLayer())
     await withModel(odd.folder, {}, async (model) => {
       const { states, warnings } = model.describe()
       expect(states).toEqual(['key', 'value'].map((part) => ({ name: `past_key_values.0.${part}` })))

@@ -1,12 +1,13 @@
 /** A token outside of the window that comes back, and what a page that is lost or damaged costs. */
 import { describe, expect, test } from 'vitest'
 import { createRandom } from '../../kernels/cases.ts'
-import { create, sizes, tokens } from '../../policies/testing/recall-layers.ts'
+import { create, tokens } from '../../policies/testing/recall-layers.ts'
 import type { CacheOptions, KvCache, LayerInput } from '../contract.ts'
+import { smallLayer } from '../testing/small-layer.ts'
 import { MemoryTier } from '../tiers/memory-tier.ts'
 import { TieredStore } from '../tiers/tiered-store.ts'
 
-const { numHeads: H, numKvHeads: K, headDim: D, valueDim: E } = sizes
+const { numHeads: H, numKvHeads: K, headDim: D, valueDim: E } = smallLayer
 
 /** Without rotation, so that a query finds what points in its direction. */
 function attend(cache: KvCache, input: LayerInput): Float32Array {

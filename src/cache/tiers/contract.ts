@@ -24,7 +24,7 @@ export interface DiskOptions {
   readonly maxBytes?: number
   /** Bytes that may wait to be written (default 256 MiB); what comes beyond is dropped and counted. */
   readonly maxQueuedBytes?: number
-  /** Milliseconds that a write may take (default 10,000); after one that takes longer nothing more is written. */
+  /** Milliseconds that a write may take (default 10,000); while one takes longer, others are lost. */
   readonly timeoutMs?: number
 }
 

@@ -31,7 +31,7 @@ export class DiskTier implements BlobTier {
   /** As of the last count, and what this process has written since. */
   #bytes = 0
   #isClosed = false
-  /** A write got no answer in time: LMDB will not answer later ones either. */
+  /** A write has had no answer in time, nor since: LMDB would not answer others either. */
   #isStuck = false
   readonly #timeoutMs: number
 
@@ -154,18 +154,21 @@ export class DiskTier implements BlobTier {
   /**
    * All or nothing, and on disk when it is over. LMDB's own thread writes: a transaction of this thread would hold it up,
    * and when the thread is ended within one (`process.exit`), lmdb 3.5.6 waits for ever for the lock that it holds. Where
-   * a page of the file is broken, it may never answer: then nothing is written any more.
+   * another process holds that lock, or a page of the file is broken, there is no answer: until one comes, nothing more is
+   * written.
    */
   async #batch(operations: () => void): Promise<void> {
     if (this.#isStuck) throw new Error('an earlier write got no answer')
     let isAnswered = false
     const answered = this.#transact(operations).finally(() => {
       isAnswered = true
+      this.#isStuck = false
     })
     try {
       await withDeadline(answered, this.#timeoutMs)
-    } finally {
-      this.#isStuck = !isAnswered
+    } catch (error) {
+      if (!isAnswered) this.#isStuck = true
+      throw error
     }
   }
 

@@ -138,6 +138,31 @@ describe('blobs on disk', () => {
     expect(total).toBeGreaterThan(4)
   })
 
+  it('cost a time-out while another process stands still in a write, and are written when it goes on', async () => {
+    const path = fresh()
+    const store = await openTiers([{ kind: 'disk', path, timeoutMs: 100 }])
+    const other = spawn(process.execPath, ['--import', 'tsx', script, 'hold', path, '1500'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    const ended = new Promise((resolve) => other.once('close', resolve))
+    await new Promise((resolve) => other.stdout.once('data', resolve))
+    const began = performance.now()
+    for (const key of ['late', 'refused']) {
+      store.put([blobOf(key, 1000)])
+      expect(await store.flush()).toEqual([key])
+    }
+    expect(performance.now() - began).toBeLessThan(1400)
+    expect(store.stats()[0]).toMatchObject({ dropped: 2, failures: 2, written: 0 })
+    await ended
+    const written = async () => {
+      store.put([blobOf('then', 1000)])
+      return await store.flush()
+    }
+    await expect.poll(written, { timeout: 10_000 }).toEqual([])
+    expect(await store.has(['then', 'refused'])).toEqual([true, false])
+    await store.close()
+  })
+
   it('that wait beyond the bound are dropped, counted, and named by flush', async () => {
     const store = await openTiers([{ kind: 'disk', path: fresh(), maxQueuedBytes: 25_000 }])
     store.put(['a', 'b', 'c', 'd'].map((key) => blobOf(key, 10_000)))

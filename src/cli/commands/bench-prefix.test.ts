@@ -5,26 +5,13 @@ import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
 import type { PrefixRow } from '../../../bench/prefix.ts'
 import { startRedis, withoutRedis } from '../../cache/tiers/testing/redis-server.ts'
-import { runCli } from '../program.ts'
+import { runCaptured } from '../testing/captured.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'kvasir-bench-test-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
-async function bench(args: string, signal = new AbortController().signal) {
-  const text = { stdout: '', stderr: '' }
-  const output = (name: 'stdout' | 'stderr') => ({
-    columns: 200,
-    write: (part: string) => {
-      text[name] += part
-      return true
-    },
-  })
-  const code = await runCli(['bench', 'prefix', '--threads', '1', '--rounds', '1', ...args.split(' ')], {
-    ...{ stdin: (async function* () {})(), stdout: output('stdout'), stderr: output('stderr'), env: {}, signal },
-    loadModel: () => Promise.reject(new Error('the bench loads its own models')),
-  })
-  return { code, ...text }
-}
+const bench = (args: string, signal = new AbortController().signal) =>
+  runCaptured(['bench', 'prefix', '--threads', '1', '--rounds', '1', ...args.split(' ')], { signal })
 
 test('times of prompts whose beginning is computed, in RAM and on disk, and a picture', {
   timeout: 120_000,

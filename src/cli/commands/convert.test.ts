@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { writeDecoderCheckpoint } from '../../onnx/testing/decoder-checkpoint.ts'
 import { writeDogeCheckpoint } from '../../onnx/testing/doge-checkpoint.ts'
-import { runCli } from '../program.ts'
+import { runCaptured } from '../testing/captured.ts'
 
 let root = ''
 let model = ''
@@ -16,15 +16,8 @@ afterAll(async () => {
   for (const folder of [root, model]) await rm(folder, { recursive: true })
 })
 
-async function convert(args: readonly string[], signal = new AbortController().signal) {
-  const [stdout, stderr]: [string[], string[]] = [[], []]
-  const output = (parts: string[]) => ({ columns: 100, write: (text: string) => parts.push(text) > 0 })
-  const loadModel = () => Promise.reject(new Error('no model is loaded to convert one'))
-  const stdin = (async function* () {})()
-  const streams = { stdin, stdout: output(stdout), stderr: output(stderr) }
-  const code = await runCli(['convert', ...args], { ...streams, env: {}, signal, loadModel })
-  return { code, stdout: stdout.join(''), stderr: stderr.join('') }
-}
+const convert = (args: readonly string[], signal = new AbortController().signal) =>
+  runCaptured(['convert', ...args], { signal })
 
 it('writes a folder, shows progress and lists the files', async () => {
   const output = join(root, 'plain')

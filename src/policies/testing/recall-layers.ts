@@ -1,17 +1,17 @@
 /** Layers, tokens and comparisons for tests of tokens that come back. */
 
-import type { CacheOptions, CacheShape, KvCache, LayerInput, LayerRotary } from '../../cache/contract.ts'
+import type { CacheOptions, CacheShape, KvCache, LayerInput } from '../../cache/contract.ts'
 import type { SequenceCache } from '../../cache/sequence-cache.ts'
+import { smallRotary as rotary, smallLayer } from '../../cache/testing/small-layer.ts'
 import { createRandom, normal } from '../../kernels/cases.ts'
 import { type Kernels, openKernels } from '../../kernels/index.ts'
 import { rotateVectors } from '../../positions/index.ts'
 import { createKvCache } from '../index.ts'
 
-export const sizes = { numHeads: 4, numKvHeads: 2, headDim: 8, valueDim: 6 } as const
-const { numHeads: H, numKvHeads: K, headDim: D, valueDim: E } = sizes
+const { numHeads: H, numKvHeads: K, headDim: D, valueDim: E } = smallLayer
 
 export function shape(hasImportance = false, rest = {}): CacheShape {
-  return { numLayers: 1, layers: [{ ...sizes, ...rest }], hasImportance }
+  return { numLayers: 1, layers: [{ ...smallLayer, ...rest }], hasImportance }
 }
 
 const usual = openKernels({ threads: 1 })
@@ -28,20 +28,6 @@ export function tokens(random: () => number, numTokens: number): LayerInput {
   }
 }
 
-const angles = Float64Array.from({ length: D / 2 }, (_, pair) => 0.3 ** pair)
-const rotary: LayerRotary = {
-  pairs: angles.length,
-  isInterleaved: false,
-  fill(positions, _, cos, sin) {
-    for (let t = 0; t < positions.length; t++) {
-      for (const [pair, angle] of angles.entries()) {
-        cos[t * angles.length + pair] = Math.cos((positions[t] as number) * angle)
-        sin[t * angles.length + pair] = Math.sin((positions[t] as number) * angle)
-      }
-    }
-  },
-}
-
 /** Caches that rotate by themselves do; for the others the tokens are rotated as a model does it. */
 export function attend(cache: KvCache, input: LayerInput): Float32Array {
   const { numTokens } = input
@@ -50,7 +36,7 @@ export function attend(cache: KvCache, input: LayerInput): Float32Array {
   else {
     const [query, key] = [input.query.slice(), input.key.slice()]
     const positions = Array.from({ length: numTokens }, (_, t) => cache.seenTokens + t)
-    const [cos, sin] = [new Float32Array(numTokens * angles.length), new Float32Array(numTokens * angles.length)]
+    const [cos, sin] = [new Float32Array(numTokens * rotary.pairs), new Float32Array(numTokens * rotary.pairs)]
     rotary.fill(positions, numTokens, cos, sin)
     rotateVectors(query, { cos, sin, numTokens, numHeads: H, headDim: D })
     rotateVectors(key, { cos, sin, numTokens, numHeads: K, headDim: D })

@@ -1,6 +1,8 @@
 /** Folders of published decoders for tests, and how far logits are from others. */
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { afterAll, beforeAll } from 'vitest'
 import { encodeModel, type OnnxModel } from '../../onnx/index.ts'
 import { writeSettings } from '../../onnx/testing/checkpoint-files.ts'
 import { smallDecoder } from '../../onnx/testing/published/writer.ts'
@@ -22,6 +24,16 @@ export async function writeFolder(
   await writeFile(file, encodeModel(model))
   await writeSettings(folder, { model_type: 'test', rope_theta: smallDecoder.theta })
   return { folder, file }
+}
+
+/** `writeFolder` into a folder that is there while the tests of a file run. */
+export function temporaryFolders(): (model: OnnxModel, name?: string) => ReturnType<typeof writeFolder> {
+  let root = ''
+  beforeAll(async () => {
+    root = await mkdtemp(join(tmpdir(), 'kvasir-published-'))
+  })
+  afterAll(() => rm(root, { recursive: true }))
+  return (model, name) => writeFolder(root, model, name)
 }
 
 export const tokensOf = (length: number, seed = 7): number[] =>
