@@ -3,10 +3,11 @@ import { mkdir, mkdtemp, open, readFile, rm, stat, truncate, writeFile } from 'n
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { Worker } from 'node:worker_threads'
+import type { Worker } from 'node:worker_threads'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { openTiers } from './open-tiers.ts'
 import { blobOf, bodyOf } from './testing/blobs.ts'
+import { startThread } from './testing/disk-thread.ts'
 
 const script = fileURLToPath(new URL('./testing/disk-process.ts', import.meta.url))
 let folder = ''
@@ -30,12 +31,6 @@ async function run(args: readonly string[], ms?: number): Promise<string[]> {
   })
   await new Promise((resolve) => child.once('close', resolve))
   return printed.split('\n').slice(0, -1)
-}
-
-/** The same script in a thread. */
-function startThread(args: readonly string[]): Worker {
-  const start = `import('tsx/esm/api').then(({ register }) => { register(); return import(${JSON.stringify(script)}) })`
-  return new Worker(start, { eval: true, execArgv: [], workerData: args })
 }
 
 function firstMessage(thread: Worker): Promise<unknown> {
@@ -105,18 +100,24 @@ describe('blobs on disk', () => {
     store.put([blobOf('ours', 3000)])
     await store.flush()
     const thread = startThread(['read', path, 'ours', '3000'])
+    const ended = new Promise((resolve) => thread.once('exit', resolve))
     expect(await firstMessage(thread)).toBe('right')
-    await thread.terminate()
+    expect(await ended).toBe(0)
     expect((await store.get(['ours']))[0]?.length).toBe(3000)
     await store.close()
   })
 
-  it('are no reason to wait for a thread that is ended while it writes', async () => {
-    const threads = Array.from({ length: 4 }, () => startThread(['write', fresh(), 'a', '100000', '100', '400']))
-    await Promise.all(threads.map(firstMessage))
-    for (const thread of threads) {
-      await new Promise((resolve) => setTimeout(resolve, 20 * Math.random()))
-      await thread.terminate()
+  it('that were acknowledged survive a process that ends itself while its threads write, which ends at once', async () => {
+    for (let round = 0; round < 3; round++) {
+      const folders = Array.from({ length: 4 }, fresh)
+      const acknowledged = await run(['exit', ...folders])
+      expect(acknowledged.length).toBeGreaterThan(0)
+      for (const path of folders) {
+        const store = await openDisk(path)
+        const [first] = await store.get([acknowledged[0]!])
+        expect(first && Buffer.compare(first, bodyOf(acknowledged[0]!, 100))).toBe(0)
+        await store.close()
+      }
     }
   })
 
