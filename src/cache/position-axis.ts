@@ -11,6 +11,7 @@ import type { Rotation } from '../kernels/index.ts'
 import { describe } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
 import type { LayerRotary } from './contract.ts'
+import { fillRanks } from './rank-rotations.ts'
 import type { RowStore } from './row-store.ts'
 import type { StateVisitor } from './snapshot/state.ts'
 
@@ -69,7 +70,8 @@ export class PositionAxis {
     const { pairs, isInterleaved, textLength = 0 } = this.#rotary
     const [cos, sin] = [new Float32Array(positions.length * pairs), new Float32Array(positions.length * pairs)]
     const reached = (positions.at(-1) as number) + 1
-    this.#rotary.fill(positions, this.#isRank ? this.#span : Math.max(reached, textLength), cos, sin)
+    if (this.#isRank) fillRanks(this.#rotary, positions, this.#span, cos, sin)
+    else this.#rotary.fill(positions, Math.max(reached, textLength), cos, sin)
     return { cos, sin, rotaryPairs: pairs, isInterleaved }
   }
 

@@ -49,7 +49,9 @@ export class Runner {
     this.#lastUse = lastUses(parts.cut, parts.ends)
     this.#declared = declaredValues(parts.cut)
     this.#caches = cacheIndices(parts.cut.attention)
-    this.#rotary = parts.rotary.map((source) => (source ? layerRotary(source) : null))
+    // One for all layers that are turned alike: caches remember what it gives.
+    const made = new Map(parts.rotary.map((source) => [source, source ? layerRotary(source) : null]))
+    this.#rotary = parts.rotary.map((source) => made.get(source) ?? null)
     this.states = parts.ends.alone && new StepStates(parts.ends.alone)
     const last = parts.cut.segments.at(-1)!.inputs
     this.#canSelect = !this.states && last.every((name) => this.#axis(name) !== undefined)
