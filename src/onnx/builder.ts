@@ -6,7 +6,14 @@ import { KvasirError } from '../tensor/error.ts'
 import { make } from './codec.ts'
 import { externalInitializer } from './external.ts'
 import type { TensorEntry } from './safetensors.ts'
-import { attributeTypes, dataTypes, type OnnxAttribute, type OnnxModel, type OnnxValueInfo } from './schema.ts'
+import {
+  attributeTypes,
+  dataTypes,
+  type OnnxAttribute,
+  type OnnxGraph,
+  type OnnxModel,
+  type OnnxValueInfo,
+} from './schema.ts'
 import type { Weights } from './weights.ts'
 
 export type Dims = readonly (number | 'T')[]
@@ -33,6 +40,7 @@ export type AttributeValue =
   | { readonly float: number }
   | { readonly string: string }
   | { readonly ints: readonly number[] }
+  | { readonly graph: OnnxGraph }
 
 /** TensorProto types of the dtypes that can be weights. */
 const weightTypes: Readonly<Record<string, number>> = {
@@ -210,5 +218,6 @@ export function toAttribute(name: string, value: AttributeValue): OnnxAttribute 
   if ('string' in value) {
     return make('Attribute', { name, type: attributeTypes.string, s: new TextEncoder().encode(value.string) })
   }
+  if ('graph' in value) return make('Attribute', { name, type: attributeTypes.graph, g: value.graph })
   return make('Attribute', { name, type: attributeTypes.ints, ints: [...value.ints] })
 }

@@ -1,9 +1,10 @@
 /** What is known of a graph's values before it runs: element type, shape, and the contents of small integer tensors. */
 import { readNumbers } from '../constants.ts'
-import { valuesWritten } from '../graph-walk.ts'
+import { valuesRead, valuesWritten } from '../graph-walk.ts'
 import { dataTypes, type OnnxGraph, type OnnxNode, type OnnxTensor, type OnnxValueInfo } from '../schema.ts'
 import { allTokens, constant, type Dim, newTokens, pastTokens } from './linear.ts'
 import { operators } from './operators.ts'
+import { bodyInputs, subgraphFacts } from './subgraphs.ts'
 
 export interface Fact {
   /** TensorProto.DataType; undefined: not known. */
@@ -26,27 +27,45 @@ const integerTypes: ReadonlySet<number> = new Set([dataTypes.int32, dataTypes.in
 /** Infers facts for all values of a graph, in order; operators that are not known leave their outputs unknown. */
 export async function inferFacts(graph: OnnxGraph): Promise<Map<string, Fact>> {
   const facts = new Map<string, Fact>()
-  const declared = new Map(graph.valueInfo.map(({ name, type }) => [name, type?.tensorType?.elemType]))
   for (const info of graph.input) facts.set(info.name ?? '', inputFact(info))
-  for (const tensor of graph.initializer) facts.set(tensor.name ?? '', await tensorFact(tensor))
-  for (const node of graph.node) {
-    const tensor = node.opType === 'Constant' ? node.attribute.find(({ name }) => name === 'value')?.t : undefined
-    inferNode(node, facts, tensor && (await tensorFact(tensor)))
-    for (const name of valuesWritten(node)) {
-      const [fact, type] = [facts.get(name)!, declared.get(name)]
-      if (fact.type === undefined && type !== undefined) facts.set(name, { ...fact, type: Number(type) })
-    }
-  }
+  await inferNodes(graph, facts)
   return facts
 }
 
-function inferNode(node: OnnxNode, facts: Map<string, Fact>, constant: Fact | undefined): void {
-  const inputs = node.input.map((name) => facts.get(name) ?? {})
-  const isConstant = node.input.every((name) => name === '' || facts.get(name)?.isConstant)
-  const inferred = constant ? [constant] : (operators[node.opType ?? '']?.infer(node, inputs) ?? [])
-  for (const name of valuesWritten(node)) {
-    facts.set(name, { isConstant, ...inferred[node.output.indexOf(name)] })
+/** @param facts those of inputs and of what surrounds the graph; the others are added */
+async function inferNodes(graph: OnnxGraph, facts: Map<string, Fact>): Promise<void> {
+  const declared = new Map(graph.valueInfo.map(({ name, type }) => [name, type?.tensorType?.elemType]))
+  for (const tensor of graph.initializer) facts.set(tensor.name ?? '', await tensorFact(tensor))
+  for (const node of graph.node) {
+    const inferred = await inferNode(node, facts)
+    // What a subgraph reads counts as what the node itself reads.
+    const isConstant = valuesRead(node).every((name) => facts.get(name)?.isConstant)
+    for (const name of valuesWritten(node)) {
+      const fact = { isConstant, ...inferred[node.output.indexOf(name)] }
+      const type = declared.get(name)
+      const isDeclared = fact.type === undefined && type !== undefined
+      facts.set(name, isDeclared ? { ...fact, type: Number(type) } : fact)
+    }
   }
+}
+
+/** Facts of a node's outputs, as far as there are any. */
+async function inferNode(node: OnnxNode, facts: Facts): Promise<readonly Fact[]> {
+  const tensor = node.opType === 'Constant' ? node.attribute.find(({ name }) => name === 'value')?.t : undefined
+  if (tensor) return [await tensorFact(tensor)]
+  const inputs = node.input.map((name) => facts.get(name) ?? {})
+  const known = operators[node.opType ?? '']
+  if (known) return known.infer(node, inputs)
+  const look = async (body: OnnxGraph, given: readonly Fact[]): Promise<readonly Fact[]> => {
+    const inner = new Map([...facts, ...bodyInputs(body, given)])
+    await inferNodes(body, inner)
+    return body.output.map(({ name = '', type }) => {
+      const declaredType = type?.tensorType?.elemType
+      const fact = inner.get(name) ?? {}
+      return { ...fact, type: fact.type ?? (declaredType === undefined ? undefined : Number(declaredType)) }
+    })
+  }
+  return (await subgraphFacts(node, inputs, look)) ?? []
 }
 
 async function tensorFact(tensor: OnnxTensor): Promise<Fact> {

@@ -7,7 +7,7 @@ import { dataTypes, type OnnxGraph, type OnnxModel, type OnnxValueInfo } from '.
 import { type Fact, type Facts, inferFacts } from './facts.ts'
 import { findHidden } from './head.ts'
 import { withStepLengths } from './lengths.ts'
-import { isConstant, isNewTokens, numberOf } from './linear.ts'
+import { constant, isConstant, isNewTokens, newTokens, numberOf } from './linear.ts'
 import { checkTokenwise } from './mixing.ts'
 import { refuse } from './refuse.ts'
 import { foldShapes } from './simplify.ts'
@@ -40,6 +40,7 @@ export async function finishGraph(
   const { nodes, states, outputs } = liveGraph(measured, logits, pairs)
   const graph: OnnxGraph = { ...measured, node: nodes }
   const facts = await inferFacts(graph)
+  facts.set(logits, rowsOfLogits(facts.get(logits)))
   const alone = aloneEnds(graph, facts, states)
   const inputs = [...fed, ...(alone ? ['attention_mask', textLengthName, ...states.map(({ past }) => past)] : [])]
   checkInputs(graph, inputs)
@@ -74,6 +75,11 @@ export async function finishGraph(
     vocabSize: sizeOf(facts, logits),
     hiddenSize: sizeOf(facts, hidden),
   }
+}
+
+/** `[1, T, V]`, also where the length was lost on the way. */
+function rowsOfLogits({ dims, ...fact }: Fact = {}): Fact {
+  return { ...fact, dims: dims?.length === 3 ? [constant(1), newTokens, dims[2]] : dims }
 }
 
 /** Why and how sequences are to be run one at a time; undefined where that is not needed. */
@@ -136,7 +142,7 @@ function checkInputs(graph: OnnxGraph, given: readonly string[]): void {
 /** A value may become the input of a segment, which must say what it is. */
 function checkTypes(graph: OnnxGraph, facts: Facts): void {
   for (const node of graph.node) {
-    const unknown = node.input.find((name) => name !== '' && !facts.get(name)?.isConstant && !facts.get(name)?.type)
+    const unknown = valuesRead(node).find((name) => !facts.get(name)?.isConstant && !facts.get(name)?.type)
     if (unknown !== undefined) throw refuse(node, `the type of its input "${unknown}" is not known`)
   }
 }

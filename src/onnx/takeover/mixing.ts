@@ -3,7 +3,7 @@
  * A node that brings tokens together, or of which that is not known, is refused.
  */
 import { isAttention } from '../attention-node.ts'
-import { valuesWritten } from '../graph-walk.ts'
+import { valuesRead, valuesWritten } from '../graph-walk.ts'
 import type { OnnxNode } from '../schema.ts'
 import type { Facts } from './facts.ts'
 import type { Dim } from './linear.ts'
@@ -17,7 +17,7 @@ export function checkTokenwise(nodes: readonly OnnxNode[], facts: Facts): void {
 
 function checkNode(node: OnnxNode, facts: Facts): void {
   const inputs = node.input.map((name) => facts.get(name) ?? {})
-  if (node.input.every((name) => facts.get(name)?.isConstant)) return
+  if (valuesRead(node).every((name) => facts.get(name)?.isConstant)) return
   const operator = operators[node.opType ?? '']
   if (!operator || node.opType === 'Attention') {
     throw refuse(node, 'nothing is known of this operator, so it may bring tokens together')

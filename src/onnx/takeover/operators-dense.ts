@@ -2,7 +2,7 @@
 import { dataTypes } from '../schema.ts'
 import { intAttribute, intsAttribute, textAttribute } from './attributes.ts'
 import type { Fact } from './facts.ts'
-import { add, broadcastDim, constant, type Dim, divide, numberOf, times } from './linear.ts'
+import { add, broadcastDim, constant, type Dim, divide, newTokens, numberOf, times } from './linear.ts'
 import type { Operator } from './operator.ts'
 
 export function broadcast(...shapes: readonly (readonly Dim[] | undefined)[]): readonly Dim[] | undefined {
@@ -141,13 +141,13 @@ export const dynamicQuantize: Operator = {
   ],
 }
 
-/** Our own node: `[1, T, H * E]`. */
+/** Our own node: `[1, T, H * E]`, also where the shape of its query is not known. */
 export const attention: Operator = {
-  infer: (node, [query]) => {
+  infer: (node) => {
     const heads = intAttribute(node, 'num_heads') ?? 0
     const valueDim = intAttribute(node, 'value_dim') ?? intAttribute(node, 'head_dim') ?? 0
     if (node.domain !== 'kvasir') return []
-    return [{ type: dataTypes.float, dims: query?.dims && [...query.dims.slice(0, 2), constant(heads * valueDim)] }]
+    return [{ type: dataTypes.float, dims: [constant(1), newTokens, constant(heads * valueDim)] }]
   },
 }
 

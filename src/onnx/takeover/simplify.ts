@@ -54,7 +54,7 @@ function isWholeTable({ opType, input }: OnnxNode, facts: Facts): boolean {
 /** Whether rows are only taken from a value by their numbers, all of which are below P + T. */
 function isLookedUp(node: OnnxNode, nodes: readonly OnnxNode[]): boolean {
   const [output = ''] = node.output
-  const readers = nodes.filter(({ input }) => input.includes(output))
+  const readers = nodes.filter((reader) => valuesRead(reader).includes(output))
   return readers.every((reader) => {
     if (reader.opType === 'Gather') return reader.input[0] === output
     return lookThrough.has(reader.opType ?? '') && isLookedUp(reader, nodes)

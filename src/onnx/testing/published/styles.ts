@@ -1,5 +1,6 @@
 /** Small decoders in every published style, by name. */
 import { make } from '../../codec.ts'
+import { valuesRead } from '../../graph-walk.ts'
 import { attributeTypes, dataTypes, type OnnxModel } from '../../schema.ts'
 import { contribAttention, groupQuery, multiHead, standard } from './fused.ts'
 import { bloomAttention, multiQueryAttention } from './fused-caches.ts'
@@ -84,7 +85,7 @@ export function createCustom(write: Style, settings: Partial<DecoderSettings> = 
 }
 
 function finish(w: PublishedWriter, operatorSet: number): OnnxModel {
-  const read = new Set(w.nodes.flatMap(({ input }) => input))
+  const read = new Set(w.nodes.flatMap(valuesRead))
   const written = new Set(w.nodes.flatMap(({ output }) => output))
   const graph = make('Graph', {
     name: 'main_graph',
