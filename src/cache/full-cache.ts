@@ -4,16 +4,9 @@
  * definition that the bounded cache must agree with.
  */
 import type { KeyValueSegment } from '../kernels/index.ts'
+import { attendArgs, attentionOf, type LayerAttention } from './attend-args.ts'
 import type { CacheInfo, LayerCache, LayerExplanation, LayerInput, SharedRows } from './contract.ts'
-import {
-  attentionOf,
-  bytesOfTokens,
-  checkInput,
-  createStore,
-  type LayerConfig,
-  type Queries,
-  visitConfig,
-} from './layout.ts'
+import { bytesOfTokens, checkInput, createStore, type LayerConfig, type Queries, visitConfig } from './layout.ts'
 import { RowColumn } from './row-column.ts'
 import { appendedRows, type RowFacts, type RowStore } from './row-store.ts'
 import type { StateVisitor } from './snapshot/state.ts'
@@ -30,6 +23,7 @@ export class FullCache implements LayerCache {
   readonly visitTokens: LayerCache['visitTokens']
   readonly shareTokens: LayerCache['shareTokens']
   readonly #options: FullCacheOptions
+  readonly #layer: LayerAttention
   readonly #hasImportance: boolean
   readonly #store: RowStore
   /** Absent for models without importance. */
@@ -39,6 +33,7 @@ export class FullCache implements LayerCache {
   constructor(options: FullCacheOptions, hasImportance: boolean, store?: RowStore) {
     const { kernels, shape } = options
     this.#options = options
+    this.#layer = attentionOf(options)
     this.#hasImportance = hasImportance
     this.#store = store ?? createStore(options, firstCapacity)
     this.#scores = hasImportance ? new RowColumn(kernels, shape.numKvHeads, this.#store.capacity) : undefined
@@ -123,8 +118,7 @@ export class FullCache implements LayerCache {
   #run({ query, numTokens }: Queries, output: Float32Array, segments: KeyValueSegment[], firstPosition: number): void {
     const { kernels, shape } = this.#options
     const left = shape.window === undefined ? undefined : shape.window - 1
-    const seen = { firstPosition, left, right: 0, segments }
-    kernels.attend({ query, output, numTokens, ...attentionOf(this.#options), ...seen })
+    kernels.attend(attendArgs(this.#layer, { query, output, numTokens, firstPosition, left, right: 0, segments }))
   }
 
   #write(input: Omit<LayerInput, 'query'>): void {

@@ -28,13 +28,6 @@ export interface LayerConfig extends RowTypes {
   readonly evictionLog?: number
 }
 
-/** What every kernel call for a layer needs: its sizes and what becomes of its logits. */
-export function attentionOf({ shape, hadamard }: Pick<LayerConfig, 'shape'> & Partial<LayerConfig>) {
-  const { numHeads, numKvHeads, headDim, valueDim, ...rest } = shape
-  const { scale = 1 / Math.sqrt(headDim), softcap, sinkLogits, alibiSlopes } = rest
-  return { numHeads, numKvHeads, headDim, valueDim, scale, softcap, sinkLogits, alibiSlopes, hadamard }
-}
-
 /**
  * A store for `capacity` rows a head.
  * @param settles whether it gives back what it had to grow by

@@ -1,5 +1,5 @@
 /** Rows in planes: all that stores do alike, however they find the place of a row. */
-import type { Kernels, KeyValueSegment, Rotation, RowTarget } from '../kernels/index.ts'
+import type { Kernels, KeyValueSegment, Rotation, RowTarget, StoreArgs } from '../kernels/index.ts'
 import { copyRows, type Plane, planeList, type RowPlanes } from './plane.ts'
 import type { NewRows, RowFacts, RowList, RowStore } from './row-store.ts'
 import { bytesOfRow, type RowShape, type RowTypes } from './row-types.ts'
@@ -58,8 +58,9 @@ export abstract class PlaneStore implements RowStore {
     // Targets are looked up for each call: one call may move the memory that views are of.
     const count = planeList(this.planes).length
     for (let n = 0; n < count; n++) {
-      const target = this.places(input, turn)[n] as RowTarget
-      kernels.store({ ...target, numTokens, numKvHeads, counts, tokens, slots, stride })
+      kernels.store(
+        storeArgs(this.places(input, turn)[n] as RowTarget, { numTokens, numKvHeads, counts, tokens, slots, stride }),
+      )
     }
   }
 
@@ -153,5 +154,25 @@ export abstract class PlaneStore implements RowStore {
       pagesStride: table?.stride,
     }
     return [segment]
+  }
+}
+
+/** Field by field, as those of attention (attend-args.ts). */
+function storeArgs(row: RowTarget, list: Omit<StoreArgs, keyof RowTarget>): StoreArgs {
+  return {
+    source: row.source,
+    target: row.target,
+    storage: row.storage,
+    layout: row.layout,
+    rotation: row.rotation,
+    hadamard: row.hadamard,
+    headDim: row.headDim,
+    capacity: row.capacity,
+    numTokens: list.numTokens,
+    numKvHeads: list.numKvHeads,
+    counts: list.counts,
+    tokens: list.tokens,
+    slots: list.slots,
+    stride: list.stride,
   }
 }

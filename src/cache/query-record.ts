@@ -68,10 +68,10 @@ export class QueryRecord {
     this.#sampler?.add(query, numTokens, firstPosition)
   }
 
-  /** Of a single query over the rows alone that will be weighed: it leaves its logits, to be weighed without products. */
-  withLogits(args: AttendArgs): AttendArgs {
-    if (args.segments.length !== 1 || !(this.#of.rows.mass || this.#isTallied)) return args
-    return { ...args, logits: this.#logits.reserve(args.numHeads * this.#of.store.capacity) }
+  /** Of a single query that will be weighed: where it leaves its logits, to be weighed without products. */
+  get logits(): Float32Array | undefined {
+    if (!(this.#of.rows.mass || this.#isTallied)) return undefined
+    return this.#logits.reserve(this.#of.config.shape.numHeads * this.#of.store.capacity)
   }
 
   /** Adds up what rows got from queries that have attended. `args` makes arguments anew: memory may have moved. */
@@ -102,7 +102,7 @@ export class QueryRecord {
     const values = new Float32Array(rows.lengths.length * store.capacity)
     const args = last?.()
     if (args && args.numTokens >= this.#size) {
-      weighRows(this.#kernels, store, { ...args, firstToken: args.numTokens - this.#size }, values)
+      weighRows(this.#kernels, store, args, values, args.numTokens - this.#size)
       return { values, count: this.#size }
     }
     if (this.#ring.count > 0) this.#weighAgain(this.#ring, seen, values)

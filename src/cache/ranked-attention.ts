@@ -1,6 +1,7 @@
 /** What queries see of a layer whose rows are ranked: the arguments of attention over them. */
 import type { AttendArgs, KeyValueSegment } from '../kernels/index.ts'
-import { attentionOf, type LayerConfig, type Queries } from './layout.ts'
+import { attendArgs, attentionOf, type LayerAttention } from './attend-args.ts'
+import type { LayerConfig, Queries } from './layout.ts'
 import type { PositionAxis } from './position-axis.ts'
 import type { RankedRows } from './ranked-rows.ts'
 import type { RowStore } from './row-store.ts'
@@ -10,6 +11,8 @@ interface Sight {
   /** Tokens so far, those of the queries included. */
   readonly seen: number
   readonly lse?: Float32Array | undefined
+  /** Where logits go, if those of all rows can. */
+  readonly logits?: Float32Array | undefined
 }
 
 export class RankedAttention {
@@ -17,20 +20,21 @@ export class RankedAttention {
   readonly #rows: RankedRows
   readonly #store: RowStore
   readonly #axis: PositionAxis | undefined
-  readonly #attention: ReturnType<typeof attentionOf>
+  readonly #layer: LayerAttention
 
   constructor(config: LayerConfig, rows: RankedRows, store: RowStore, axis: PositionAxis | undefined) {
     this.#config = config
     this.#rows = rows
     this.#store = store
     this.#axis = axis
-    this.#attention = attentionOf(config)
+    this.#layer = attentionOf(config)
   }
 
   /** The last T tokens over all rows: those from firsts[k] on are seen from their own token on. */
-  args(queries: Queries, output: Float32Array, { firsts, seen, lse }: Sight & { firsts: Int32Array }): AttendArgs {
+  args(queries: Queries, output: Float32Array, sight: Sight & { firsts: Int32Array }): AttendArgs {
+    const { firsts } = sight
     const from = queries.numTokens > 1 ? (head: number) => firsts[head] as number : undefined
-    return this.#args(queries, output, { seen, lse }, from)
+    return this.#args(queries, output, sight, from)
   }
 
   /** The last T tokens, which were seen one by one, over the rows that are left: each from its own token on. */
@@ -41,13 +45,16 @@ export class RankedAttention {
   #args(
     { query, numTokens }: Queries,
     output: Float32Array,
-    { seen, lse }: Sight,
+    { seen, lse, logits }: Sight,
     from: ((head: number) => number) | undefined,
   ): AttendArgs {
     const first = seen - numTokens
     const segments = this.#segments(first, from && this.#births(from, first))
-    const common = { query, output, lse, numTokens, ...this.#attention, firstPosition: 0 }
-    return { ...common, rotation: this.#axis?.forLast(numTokens), segments }
+    return attendArgs(this.#layer, {
+      ...{ query, output, lse, numTokens, firstPosition: 0, segments },
+      logits: segments.length === 1 ? logits : undefined,
+      rotation: this.#axis?.forLast(numTokens),
+    })
   }
 
   /** `[K]`: rows of each head before those that the last T tokens took. */

@@ -153,11 +153,13 @@ export class RankedCache implements LayerCache {
     const lse = numTokens === 1 ? this.#lse : new Float32Array(numTokens * this.#options.shape.numHeads)
     // First, since it may move the memory that arguments are views of, as each call may.
     const recalled = this.#recalled(input)
-    const args = (): AttendArgs => this.#attention.args(input, output, { firsts, seen: this.#seen, lse })
     const leavesLogits = numTokens === 1 && recalled.length === 0
-    const kept = leavesLogits ? () => this.#queries.withLogits(args()) : args
-    this.#options.kernels.attend(seeingToo(kept(), recalled))
-    this.#queries.weigh(kept)
+    const args = (): AttendArgs => {
+      const logits = leavesLogits ? this.#queries.logits : undefined
+      return this.#attention.args(input, output, { firsts, seen: this.#seen, lse, logits })
+    }
+    this.#options.kernels.attend(seeingToo(args(), recalled))
+    this.#queries.weigh(args)
     return args
   }
 

@@ -3,7 +3,8 @@
  * gaps; a store knows the memory behind each number. Everything that knows how a row is stored is here and below:
  * caches and policies see f32.
  */
-import type { AttendArgs, Kernels, KeyValueSegment, Rotation, RowTarget, WeighArgs } from '../kernels/index.ts'
+import type { AttendArgs, Kernels, KeyValueSegment, Rotation, RowTarget } from '../kernels/index.ts'
+import { weighArgs } from './attend-args.ts'
 import type { SharedRows } from './contract.ts'
 import type { StateVisitor } from './snapshot/state.ts'
 
@@ -88,11 +89,12 @@ export interface RowStore {
 export function weighRows(
   kernels: Kernels,
   store: RowStore,
-  args: AttendArgs & Pick<WeighArgs, 'firstToken'>,
+  args: AttendArgs,
   masses: Float32Array,
+  firstToken?: number,
 ): void {
   const parts = args.segments.slice(1).map(({ capacity }) => new Float32Array(args.numKvHeads * capacity))
-  kernels.weigh({ ...args, masses: [masses, ...parts] })
+  kernels.weigh(weighArgs(args, [masses, ...parts], firstToken))
   store.collect(parts, masses)
 }
 

@@ -1,0 +1,136 @@
+/** How new tokens come into a bounded layer: which of them stay, in which rows, and what follows from that. */
+import type { KeepArgs, Rotation, RowTarget } from '../kernels/index.ts'
+import type { LayerInput } from './contract.ts'
+import type { KeptConfig, KeptParts } from './kept-parts.ts'
+import { createPlan, type RetainPlan } from './kept-state.ts'
+import type { PositionAxis } from './position-axis.ts'
+
+export type NewInput = Omit<LayerInput, 'query'>
+
+export class KeptIntake {
+  readonly #config: KeptConfig
+  readonly #parts: KeptParts
+  /** The single-token step reuses these, so that it allocates nothing that lasts. */
+  readonly #step: RetainPlan
+  /** Scores of one token: where recency ranks, all the same. */
+  readonly #scores: Float32Array
+  /** `[K]`: rows to make room for. */
+  readonly #needed: Int32Array
+
+  constructor(config: KeptConfig, parts: KeptParts) {
+    const { numKvHeads } = config.shape
+    this.#config = config
+    this.#parts = parts
+    this.#step = createPlan(numKvHeads, config.window, 1)
+    this.#scores = new Float32Array(numKvHeads)
+    this.#needed = new Int32Array(numKvHeads)
+  }
+
+  /** Whether distances between kept tokens change within the chunk, so that each query sees other rotations. */
+  changesRanks({ importance, numTokens }: NewInput): boolean {
+    const { window, rankBy } = this.#config
+    const { axis, state } = this.#parts
+    if (!axis?.isRank) return false
+    if (Math.max(...state.view.lengths) + numTokens > window || typeof rankBy === 'function') return true
+    return rankBy === 'importance' && (importance as Float32Array).includes(Number.NEGATIVE_INFINITY)
+  }
+
+  /** Takes tokens in that come after `seen` others. */
+  take(input: NewInput, seen: number): void {
+    this.reserve(input.numTokens)
+    const turn = this.#parts.axis?.forNext(input.numTokens)
+    const targets = this.#parts.store.targets?.(input, turn)
+    const plan = this.#offer(input, seen, targets)
+    if (targets) this.#follow(input, seen, plan)
+    else this.settle(input, seen, plan, turn)
+  }
+
+  /** What can run out of memory comes before what changes the kept set. */
+  reserve(numTokens: number): void {
+    const { lengths, window } = this.#parts.state.view
+    for (let k = 0; k < lengths.length; k++) {
+      this.#needed[k] = Math.min(window, (lengths[k] as number) + numTokens)
+    }
+    this.#parts.store.reserve(this.#needed, numTokens)
+  }
+
+  /** Chooses what stays of a chunk, which is to be settled when nobody sees the rows any more that are given away. */
+  choose(input: NewInput, seen: number): RetainPlan {
+    return this.#offer(input, seen)
+  }
+
+  /** Stores what stays of a chunk. */
+  settle(input: NewInput, seen: number, plan: RetainPlan, turn: Rotation | undefined): void {
+    this.#parts.store.write(input, plan, turn)
+    this.#follow(input, seen, plan)
+  }
+
+  #offer(input: NewInput, seen: number, targets?: readonly RowTarget[]): RetainPlan {
+    const { kernels, shape, window } = this.#config
+    const { numTokens } = input
+    const plan = numTokens === 1 ? this.#step : createPlan(shape.numKvHeads, window, numTokens)
+    const { rowDeaths, tokenDeaths, counts, tokens, slots } = plan
+    const scores = this.#scoresOf(input, seen)
+    const args: KeepArgs = {
+      kept: this.#parts.state.view,
+      scores,
+      numTokens,
+      firstPosition: seen,
+      rowDeaths,
+      tokenDeaths,
+      counts,
+      tokens,
+      slots,
+      targets: targets ?? [],
+    }
+    if (targets) kernels.keep(args)
+    else kernels.retain(args)
+    return plan
+  }
+
+  #scoresOf({ key, value, importance, numTokens }: NewInput, firstPosition: number): Float32Array {
+    const { rankBy, shape, layer = 0 } = this.#config
+    if (rankBy === 'importance') return importance as Float32Array
+    const scores = numTokens === 1 ? this.#scores : new Float32Array(numTokens * shape.numKvHeads)
+    if (rankBy === 'recency') return scores
+    const { numKvHeads, headDim, valueDim } = shape
+    const sizes = { layer, numTokens, numKvHeads, headDim, valueDim, firstPosition }
+    rankBy({ ...sizes, key, value, importance }, scores)
+    return scores
+  }
+
+  /** What follows from what stays of new tokens, which is stored by now, and from what leaves. */
+  #follow(input: NewInput, firstPosition: number, plan: RetainPlan): void {
+    const { store, state, bias, axis, history, archive } = this.#parts
+    const { importance, numTokens } = input
+    archive?.add(input)
+    axis?.advance(numTokens)
+    const kept = state.view
+    if (bias && importance) noteBias(bias.f32, kept.window, importance, plan)
+    if (axis?.isRank) place(axis, numTokens, plan)
+    history?.record(kept, plan, { firstPosition, numTokens }, axis, archive)
+    axis?.apply(store, kept.lengths)
+    store.settle()
+  }
+}
+
+function noteBias(
+  bias: Float32Array,
+  window: number,
+  importance: Float32Array,
+  { counts, tokens, slots, stride }: RetainPlan,
+): void {
+  for (let k = 0; k < counts.length; k++) {
+    for (let n = k * stride; n < k * stride + (counts[k] as number); n++) {
+      bias[k * window + (slots[n] as number)] = importance[(tokens[n] as number) * counts.length + k] as number
+    }
+  }
+}
+
+function place(axis: PositionAxis, numTokens: number, { counts, tokens, slots, stride }: RetainPlan): void {
+  for (let k = 0; k < counts.length; k++) {
+    for (let n = k * stride; n < k * stride + (counts[k] as number); n++) {
+      axis.place(k, slots[n] as number, numTokens - (tokens[n] as number))
+    }
+  }
+}
