@@ -1,9 +1,9 @@
 /** Options that shape a text, as the commands that write texts share them. */
 import { InvalidArgumentError, Option } from 'commander'
 import { readJson } from '../onnx/index.ts'
-import type { TurnOptions } from '../runtime/contract.ts'
+import type { TextTokenizer, TurnOptions } from '../runtime/contract.ts'
 import { describe } from '../tensor/check.ts'
-import { KvasirError } from '../tensor/error.ts'
+import { invalidArgument, KvasirError } from '../tensor/error.ts'
 import { integer, integers, number, seedOption } from './options.ts'
 
 export const samplingOptions = (): Option[] => [
@@ -17,6 +17,8 @@ export const samplingOptions = (): Option[] => [
   new Option('--presence-penalty <number>', 'above 0 discourages what was written').argParser(number(-2, 2)),
   new Option('--frequency-penalty <number>', 'the same, by how often').argParser(number(-2, 2)),
   new Option('--logit-bias <token=value...>', 'added to the logits of tokens').argParser(bias),
+  new Option('--bad-words <text...>', 'never written: these words, first in the text and after a space'),
+  new Option('--bad-words-ids <ids...>', 'never written: these tokens, as in 42 or 5,7,9').argParser(badWords),
   seedOption('makes sampling repeatable'),
   new Option('--stop <text...>', 'end before any of these'),
   new Option('--stop-token <id...>', 'end at any of these tokens').argParser(integers(0)),
@@ -37,6 +39,8 @@ export interface SamplingFlags {
   readonly presencePenalty?: number
   readonly frequencyPenalty?: number
   readonly logitBias?: Readonly<Record<number, number>>
+  readonly badWords?: string[]
+  readonly badWordsIds?: number[][]
   readonly seed?: number
   readonly stop?: string[]
   readonly stopToken?: number[]
@@ -48,19 +52,28 @@ export interface SamplingFlags {
 
 /**
  * Only what was given, so that the defaults of model and library hold for the rest.
- * @throws KvasirError `not-found` or `invalid-file` for the file of a schema
+ * @throws KvasirError `not-found` or `invalid-file` for the file of a schema, `invalid-argument` for empty words
  */
-export async function toSampling(flags: SamplingFlags): Promise<TurnOptions> {
+export async function toSampling(flags: SamplingFlags, tokenizer: Pick<TextTokenizer, 'encode'>): Promise<TurnOptions> {
   const { maxTokens, minTokens, temperature, topK, topP, minP, repetitionPenalty, presencePenalty } = flags
   const { frequencyPenalty, logitBias, seed, stop, stopToken, includeStop, ignoreEos, promptLookup } = flags
   const all: TurnOptions = {
     maxNewTokens: maxTokens,
     minNewTokens: minTokens,
     ...{ temperature, topK, topP, minP, repetitionPenalty, presencePenalty, frequencyPenalty, logitBias, seed },
+    badWordsIds: bannedTokens(flags, tokenizer),
     ...{ stop, stopTokens: stopToken, includeStop, ignoreEos, promptLookupTokens: promptLookup },
     responseFormat: flags.jsonSchema === undefined ? undefined : { jsonSchema: await readSchema(flags.jsonSchema) },
   }
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined))
+}
+
+function bannedTokens({ badWords: words, badWordsIds: ids }: SamplingFlags, tokenizer: Pick<TextTokenizer, 'encode'>) {
+  if (words?.some((word) => word.trim() === '')) throw invalidArgument('cli', 'expected words for --bad-words, got ""')
+  // Most vocabularies have one token for a word at the beginning of a text and another for it behind a space.
+  const spellings = words?.flatMap((word) => [word.trim(), ` ${word.trim()}`])
+  const spelled = spellings?.map((text) => tokenizer.encode(text, { addSpecialTokens: false }))
+  return ids || spelled ? [...(ids ?? []), ...(spelled ?? [])] : undefined
 }
 
 async function readSchema(file: string): Promise<object> {
@@ -73,4 +86,8 @@ function bias(text: string, before: Record<number, number> = {}): Record<number,
   const [, token, value] = /^(\d+)=([-+]?[\d.]+)$/.exec(text) ?? []
   if (token !== undefined && Number.isFinite(Number(value))) return { ...before, [token]: Number(value) }
   throw new InvalidArgumentError('Expected a token and a number, such as 42=-5.')
+}
+
+function badWords(text: string, before: number[][] = []): number[][] {
+  return [...before, integers(0)(text, [])]
 }

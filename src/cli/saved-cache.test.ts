@@ -89,6 +89,22 @@ test('generate goes on after a saved cache, which inspect shows', async () => {
   expect((await kvasir(['inspect', '--cache', join(folder, 'none')])).stderr).toMatch(/can't read/)
 })
 
+test('generate prints what it wrote also where the cache can not be saved', async () => {
+  const file = join(folder, 'no folder', 'story.cache')
+  const { code, stdout, stderr } = await kvasir([
+    'generate',
+    '--prompt',
+    story,
+    '--max-tokens',
+    '4',
+    '--save-cache',
+    file,
+  ])
+  expect(code).not.toBe(0)
+  expect(stdout.trim()).not.toBe('')
+  expect(stderr).toMatch(/can't write .*story\.cache/)
+})
+
 test('generate takes pages that come back, which inspect counts', async () => {
   const file = join(folder, 'recall.cache')
   const back = ['--policy', 'streaming', '--window', '12', '--recall', '2', '--save-cache', file, '--max-tokens', '1']

@@ -45,7 +45,7 @@ async function chat(context: CliContext, flags: ChatFlags): Promise<void> {
   await withModel(threaded, flags, async (model) => {
     model.tokenizer.renderChat([{ role: 'user', content: 'Hello' }]) // says at once when there is no chat template
     const system = flags.system === undefined ? {} : { system: flags.system }
-    const options = { ...(await toSampling(flags)), ...system }
+    const options = { ...(await toSampling(flags, model.tokenizer)), ...system }
     const conversation = model.startConversation(options)
     const state: ChatState = { model, name: modelName(flags), conversation, options, last: undefined, isOver: false }
     const turns = await talk(context, terminal, state)

@@ -79,14 +79,15 @@ async function generate(context: CliContext, flags: GenerateFlags): Promise<void
     const { loadCache, saveCache } = flags
     const cache = loadCache === undefined ? model.createCache() : await model.restoreCache(loadCache)
     const result = await run(model, prompt, flags, context.signal, terminal, cache)
-    if (saveCache !== undefined) await model.saveCache(cache, saveCache)
-    cache.dispose()
     const prefixes = await model.prefixStats()
     if (terminal.isJson) terminal.json({ ...toJson(model, result, flags), ...(prefixes && { prefixes }) })
     else {
       report(result, flags, terminal)
       if (prefixes) terminal.note(prefixLine(prefixes))
     }
+    // After the text, which would be lost where the cache can't be written.
+    if (saveCache !== undefined) await model.saveCache(cache, saveCache)
+    cache.dispose()
     if (result.finishReason === 'aborted') throw new KvasirError('aborted', 'cli', 'interrupted')
   })
 }
@@ -100,7 +101,7 @@ async function run(
   cache: KvCache,
 ): Promise<GenerateResult> {
   const options: GenerateOptions = {
-    ...(await toSampling(flags)),
+    ...(await toSampling(flags, model.tokenizer)),
     ...toSearch(flags),
     signal,
     cache,
