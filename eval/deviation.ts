@@ -55,6 +55,11 @@ export function divergence(p: Float32Array, q: Float32Array): number {
   return Math.max(0, sum)
 }
 
+/** -log of the probability of a token, in nats. */
+export function surprise(logits: Float32Array, token: number): number {
+  return logSum(logits) - (logits[token] as number)
+}
+
 function logSum(logits: Float32Array): number {
   const most = logits[argmax(logits)] as number
   let sum = 0

@@ -34,7 +34,13 @@ test('they are those of the encoding, near and far, to the last row of a table',
 })
 
 test('encodings that go by a length keep them apart', () => {
-  const rotary: LayerRotary = { ...smallRotary, fill: (_, length, cos, sin) => void cos.fill(length) ?? sin.fill(0) }
+  const rotary: LayerRotary = {
+    ...smallRotary,
+    fill(_, length, cos, sin) {
+      cos.fill(length)
+      sin.fill(0)
+    },
+  }
   const cos = new Float32Array(pairs)
   for (const length of [10, 20, 10]) {
     fillRanks(rotary, Float64Array.of(1), length, cos, new Float32Array(pairs))

@@ -2,6 +2,7 @@
 import { Command } from 'commander'
 import type { CliContext } from '../context.ts'
 import { evalDtypesCommand } from './eval-dtypes.ts'
+import { evalLengthCommand } from './eval-length.ts'
 import { evalMemoryCommand } from './eval-memory.ts'
 import { evalPoliciesCommand } from './eval-policies.ts'
 import { evalRecallCommand } from './eval-recall.ts'
@@ -13,4 +14,5 @@ export function evalCommand(context: CliContext): Command {
     .addCommand(evalMemoryCommand(context))
     .addCommand(evalPoliciesCommand(context))
     .addCommand(evalDtypesCommand(context))
+    .addCommand(evalLengthCommand(context))
 }
