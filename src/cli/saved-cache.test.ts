@@ -94,7 +94,7 @@ test('generate prints what it wrote also where the cache can not be saved', asyn
   const { code, stdout, stderr } = await kvasir([
     'generate',
     '--prompt',
-    story,
+    'Once',
     '--max-tokens',
     '4',
     '--save-cache',
