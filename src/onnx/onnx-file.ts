@@ -5,7 +5,7 @@
 import { realpath, stat } from 'node:fs/promises'
 import { dirname, isAbsolute, join, sep } from 'node:path'
 import { describe } from '../tensor/check.ts'
-import { isKvasirError, KvasirError } from '../tensor/error.ts'
+import { isKvasirError, KvasirError, withPath } from '../tensor/error.ts'
 import { elementBits } from './element-bits.ts'
 import { externalInitializer, locationOf } from './external.ts'
 import { type ByteRange, readSparseModel } from './onnx-reader.ts'
@@ -17,11 +17,16 @@ const smallestWeight = 1024
 
 /**
  * Reads a model, but for its weights, however large they are.
- * @throws KvasirError `not-found` without the file or a file of weights, `invalid-file` naming the tensor that is wrong
+ * @throws KvasirError `not-found` without the file or a file of weights, `invalid-file` naming the file and the tensor
+ * that is wrong
  */
 export async function openOnnxFile(path: string): Promise<OnnxModel> {
-  const { model, places } = await readSparseModel(path, smallestWeight)
-  return { ...model, graph: await graphInPlace(model.graph!, places, new Files(path)) }
+  try {
+    const { model, places } = await readSparseModel(path, smallestWeight)
+    return { ...model, graph: await graphInPlace(model.graph!, places, new Files(path)) }
+  } catch (error) {
+    throw withPath(error, path)
+  }
 }
 
 /** Files that hold weights, each looked up once however many tensors it has. */

@@ -4,7 +4,7 @@
  */
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { KvasirError } from '../tensor/error.ts'
+import { KvasirError, withPath } from '../tensor/error.ts'
 import type { GraphEnds, ModelSpec } from './architectures/index.ts'
 import { openOnnxFile } from './onnx-file.ts'
 import { chooseDecoder, findDecoders, type OnnxCandidate, type OnnxDtype } from './onnx-names.ts'
@@ -44,11 +44,11 @@ export async function openOnnxFolder(
 ): Promise<PublishedModel> {
   const chosen = await chooseFile(folder, dtype, config)
   const file = join(folder, chosen.path)
-  const original = await openOnnxFile(file)
   const maxPositions = positiveInteger(config.max_position_embeddings ?? config.n_positions) ?? 1 << 17
-  const { vocabSize, hiddenSize, ...taken } = await takeOver(original, {
-    openGraph,
-    maxPositions: Math.min(Math.max(maxPositions, 1 << 13), 1 << 18),
+  const reach = Math.min(Math.max(maxPositions, 1 << 13), 1 << 18)
+  const taking = openOnnxFile(file).then((original) => takeOver(original, { openGraph, maxPositions: reach }))
+  const { vocabSize, hiddenSize, ...taken } = await taking.catch((error: unknown) => {
+    throw withPath(error, file)
   })
   const architecture = typeof config.model_type === 'string' ? config.model_type : 'onnx'
   return { file, dtype: chosen.dtype, ...taken, spec: { architecture, vocabSize, hiddenSize, hasImportance: false } }

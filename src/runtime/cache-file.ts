@@ -6,7 +6,7 @@ import type { CacheOptions, CacheShape, KvCache, LayerShape } from '../cache/con
 import { decodeState, encodeState } from '../cache/snapshot/codec.ts'
 import { SectionFile, writeSections } from '../cache/snapshot/section-file.ts'
 import { describe } from '../tensor/check.ts'
-import { invalidArgument, isKvasirError, KvasirError } from '../tensor/error.ts'
+import { invalidArgument, KvasirError, withPath } from '../tensor/error.ts'
 import { explicitOptions, type SavedOptions, savedOptions } from './saved-options.ts'
 
 /** What `about` holds. */
@@ -101,10 +101,7 @@ export async function withCacheFile<T>(path: string, use: (file: CacheFile) => P
       await file.close()
     }
   } catch (error) {
-    if (!isKvasirError(error) || error.message.includes(path)) throw error
-    throw new KvasirError(error.code, error.area, `${path}: ${error.message.replace(/^\[[^\]]*\] /, '')}`, {
-      cause: error,
-    })
+    throw withPath(error, path)
   }
 }
 

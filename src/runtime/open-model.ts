@@ -1,7 +1,7 @@
 /** `loadModel` as the package exports it: finds the folder of a model, downloads it first, chooses its thread. */
 import { stat } from 'node:fs/promises'
 import { describe } from '../tensor/check.ts'
-import { invalidArgument, isKvasirError, KvasirError } from '../tensor/error.ts'
+import { invalidArgument, isKvasirError, KvasirError, reasonOf } from '../tensor/error.ts'
 import type { CausalLM, LoadOptions } from './contract.ts'
 import { downloadModel, isModelId } from './hub/download-model.ts'
 import { loadModel as loadHere } from './load-model.ts'
@@ -31,7 +31,7 @@ async function findModel(idOrPath: string, options: Parameters<typeof downloadMo
   if (await stat(idOrPath).catch(() => undefined)) return idOrPath
   return await downloadModel(idOrPath, options).catch((error: unknown) => {
     if (!isKvasirError(error) || !['not-found', 'denied', 'unreachable'].includes(error.code)) throw error
-    const message = `${error.message.replace(/^\[kvasir:\w+\] /, '')} (nor is there a folder ${idOrPath} here)`
+    const message = `${reasonOf(error)} (nor is there a folder ${idOrPath} here)`
     throw new KvasirError(error.code, error.area, message, { cause: error })
   })
 }

@@ -79,6 +79,19 @@ describe('a folder of ONNX files', () => {
     await expect(read()).rejects.toThrow('expected positions below 256, got position 256')
   })
 
+  it('is named where its file is cut off or its graph is not in order', async () => {
+    const model = createDecoder(style)
+    const { folder, file } = await writeFolder(model)
+    const bytes = encodeModel(model)
+    await writeFile(file, bytes.subarray(0, bytes.length / 2))
+    await expect(loadModel(folder)).rejects.toThrow(`${file}: expected`)
+    const graph = { ...model.graph!, node: model.graph!.node.toReversed() }
+    await writeFile(file, encodeModel({ ...model, graph }))
+    const error = loadModel(folder)
+    await expect(error).rejects.toMatchObject({ code: 'invalid-file', area: 'onnx' })
+    await expect(error).rejects.toThrow(`${file}: expected nodes in order`)
+  })
+
   it('gives way to safetensors', async () => {
     const { folder } = await writeFolder(createDecoder(style))
     await writeFile(join(folder, 'model.safetensors'), 'not a checkpoint')

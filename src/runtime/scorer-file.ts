@@ -5,7 +5,7 @@ import type { CacheShape, ScoreTokens } from '../cache/contract.ts'
 import { parseSafetensors, type TensorEntry, type TensorPlan, writeSafetensors } from '../onnx/index.ts'
 import { featureVersion, type KeyRotation } from '../policies/scorer/features.ts'
 import { createScorer, type ScorerLayer, type ScorerLayers } from '../policies/scorer/scorer.ts'
-import { isKvasirError, KvasirError } from '../tensor/error.ts'
+import { isKvasirError, KvasirError, reasonOf } from '../tensor/error.ts'
 
 /** Beside the model, for `importance: 'learned'`. */
 export const scorerFileName = 'scorer.safetensors'
@@ -85,8 +85,7 @@ export function readScorer(file: string, { shape, identity }: ScorerModel): Scor
     const digest = createHash('sha256').update(bytes).digest('hex').slice(0, 32)
     return Object.assign((...args: Parameters<typeof score>) => score(...args), { recent, digest })
   } catch (error) {
-    if (isKvasirError(error) && error.code === 'invalid-argument')
-      throw refuse(file, error.message.replace(/^\[kvasir:\w+\] /, ''), error)
+    if (isKvasirError(error) && error.code === 'invalid-argument') throw refuse(file, reasonOf(error), error)
     throw error
   }
 }

@@ -35,6 +35,17 @@ export function isKvasirError(value: unknown): value is KvasirError {
   return typeof value === 'object' && value !== null && marker in value
 }
 
+/** The message without the layer that it begins with. */
+export function reasonOf({ message }: KvasirError): string {
+  return message.replace(/^\[kvasir:[^\]]*\] /, '')
+}
+
+/** The same error with the file that it is about, where its message doesn't have that; others as they are. */
+export function withPath(error: unknown, path: string): unknown {
+  if (!isKvasirError(error) || error.message.includes(path)) return error
+  return new KvasirError(error.code, error.area, `${path}: ${reasonOf(error)}`, { cause: error })
+}
+
 /** An `invalid-argument` error; the commonest one, hence the short form. */
 export function invalidArgument(area: string, message: string): KvasirError {
   return new KvasirError('invalid-argument', area, message)

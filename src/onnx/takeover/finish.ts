@@ -1,5 +1,5 @@
 /** The last steps of a takeover: what is left of the graph is checked, declared and given ends. */
-import { isKvasirError, KvasirError } from '../../tensor/error.ts'
+import { isKvasirError, KvasirError, reasonOf } from '../../tensor/error.ts'
 import type { AloneEnds, GraphEnds, StatePair } from '../architectures/contract.ts'
 import { make } from '../codec.ts'
 import { valuesRead, valuesWritten } from '../graph-walk.ts'
@@ -105,7 +105,7 @@ function mixingReason(graph: OnnxGraph, facts: Facts): string | undefined {
     checkTokenwise(graph.node, facts)
     return undefined
   } catch (error) {
-    if (isKvasirError(error)) return error.message.replace(/^\[kvasir:\w+\] /, '')
+    if (isKvasirError(error)) return reasonOf(error)
     throw error
   }
 }

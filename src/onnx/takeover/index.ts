@@ -2,7 +2,7 @@
  * Takes over a published decoder: attention nodes of any known form become kvasir.Attention nodes, and what only fed
  * attention (masks, lengths, positions, tables of cosines and sines) is dropped. See docs/onnx.md.
  */
-import { isKvasirError, KvasirError } from '../../tensor/error.ts'
+import { isKvasirError, KvasirError, reasonOf } from '../../tensor/error.ts'
 import type { GraphState } from '../architectures/contract.ts'
 import { producersOf } from '../graph-walk.ts'
 import type { OnnxGraph, OnnxModel } from '../schema.ts'
@@ -86,7 +86,7 @@ class Refusals {
   warnings(states: readonly GraphState[]): string[] {
     const growing = states.filter(({ grows }) => grows).map(({ past }) => past)
     if (growing.length === 0) return []
-    const reasons = this.#errors.map(({ message }) => message.replace(/^\[kvasir:\w+\] /, ''))
+    const reasons = this.#errors.map(reasonOf)
     const why = reasons.length ? reasons : ['no attention of a known form reads it']
     return [`ONNX Runtime keeps ${growing.join(', ')}, which no policy and no window bounds`, ...why]
   }
