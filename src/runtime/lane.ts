@@ -6,6 +6,7 @@
 import type { KvCache } from '../cache/contract.ts'
 import type { BatchEntry, CausalLM, StreamEvent } from './contract.ts'
 import type { GrammarState } from './grammar.ts'
+import { checkUndisturbed } from './prefill.ts'
 import { findDraft } from './prompt-lookup.ts'
 import type { Request } from './request.ts'
 import { type Sampler, startSampler } from './sampler.ts'
@@ -58,6 +59,7 @@ export class Lane {
   next(): BatchEntry {
     const { draftTokens, maxNgram, maxNewTokens } = this.#request
     const { tokens } = this.writer
+    checkUndisturbed(this.cache, this.#base + tokens.length - 1)
     const room = Math.min(draftTokens, maxNewTokens - tokens.length - 1)
     this.#draft = room > 0 ? findDraft(this.#text, maxNgram, room) : []
     this.#target = this.#draft.length > 0 && !this.cache.truncate ? this.cache.fork() : this.cache
@@ -104,6 +106,7 @@ export class Lane {
   async feedLast(model: Pick<CausalLM, 'forward'>): Promise<void> {
     const last = this.writer.tokens.at(-1)
     if (last === undefined || this.#request.endTokens.has(last)) return
+    checkUndisturbed(this.cache, this.#base + this.writer.tokens.length - 1)
     await model.forward([{ cache: this.cache, tokens: [last], logitsOf: [] }])
   }
 

@@ -15,15 +15,13 @@ import {
   openCheckpoint,
   openOnnxFolder,
   type PublishedModel,
-  readJson,
 } from '../onnx/index.ts'
 import { layerRotaryEncodings, type RotaryEncoding } from '../positions/index.ts'
 import { invalidArgument, isKvasirError } from '../tensor/error.ts'
+import { type Json, readOptionalJson } from './json-file.ts'
 import { quantizedModel } from './quantized-cache.ts'
 import { agrees, type RotarySource } from './rotation.ts'
 import { smallGraphs } from './small-graph.ts'
-
-type Json = Readonly<Record<string, unknown>>
 
 export interface ModelSource {
   readonly config: Json
@@ -70,7 +68,8 @@ async function openPublished(folder: string, { quantize, dtype }: SourceOptions)
     const instead = 'choose one of its files by dtype instead'
     throw invalidArgument('runtime', `expected no quantize for a folder of ONNX files, got "${quantize}"; ${instead}`)
   }
-  const config = await readConfig(folder)
+  // Where there is no config.json, the graph itself says what is needed.
+  const config = (await readOptionalJson(join(folder, 'config.json'))) ?? {}
   const openGraph = smallGraphs(externalRoot(folder))
   const { spec, model, ends, tables, kinds, warnings, ...file } = await openOnnxFolder(folder, config, {
     dtype,
@@ -78,17 +77,6 @@ async function openPublished(folder: string, { quantize, dtype }: SourceOptions)
   })
   const rotary = (attention: readonly AttentionNode[]) => tableSources(config, tables, attention)
   return { config, spec, model, plain: model, ends, rotary, prepack: true, published: { ...file, kinds, warnings } }
-}
-
-/** config.json, or nothing where there is none: the graph itself says what is needed. */
-async function readConfig(folder: string): Promise<Json> {
-  try {
-    const config = await readJson(join(folder, 'config.json'))
-    return typeof config === 'object' && config !== null ? (config as Json) : {}
-  } catch (error) {
-    if (isKvasirError(error) && error.code === 'not-found') return {}
-    throw error
-  }
 }
 
 /** The encoding of config.json where it gives the graph's own numbers, for then it goes on for ever; else the table. */

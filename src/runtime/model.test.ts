@@ -56,6 +56,28 @@ describe('a loaded model', () => {
     expect(tokens).toEqual(stop < 0 ? expected : expected.slice(0, stop + 1))
   })
 
+  it('refuses to mix the texts of two calls on one cache', async () => {
+    const prompt = Array.from({ length: 20 }, (_, i) => (i * 37 + 5) % 250)
+    const refused = 'expected a cache that no other call changes meanwhile'
+    const cache = model.createCache()
+    const both = await Promise.allSettled([model.prefill(cache, prompt), model.prefill(cache, prompt)])
+    for (const call of both) expect(call).toMatchObject({ reason: { message: expect.stringContaining(refused) } })
+
+    cache.reset()
+    const written = (async () => {
+      for await (const event of model.stream(prompt, { cache, maxNewTokens: 8, ignoreEos: true })) {
+        if (event.type === 'token') await model.prefill(cache, [1])
+      }
+    })()
+    await expect(written).rejects.toMatchObject({ code: 'invalid-argument', message: expect.stringContaining(refused) })
+    cache.reset()
+    const last = model.stream(prompt, { cache, maxNewTokens: 1, ignoreEos: true })[Symbol.asyncIterator]()
+    await last.next()
+    cache.reset()
+    await expect(last.next()).rejects.toThrow(refused)
+    cache.dispose()
+  })
+
   it('goes on with a cache as if the text had been one', async () => {
     const prompt = [1, 2, 3, 4, 5]
     const whole = await model.generate(prompt, { maxNewTokens: 8 })

@@ -1,7 +1,7 @@
 /** Reads many tokens into a cache, a chunk at a time, so that others get a turn and the caller can stop. */
 import type { KvCache } from '../cache/contract.ts'
 import type { SharedPrefixes } from '../cache/prefix/shared-prefixes.ts'
-import { KvasirError } from '../tensor/error.ts'
+import { invalidArgument, KvasirError } from '../tensor/error.ts'
 import type { CausalLM, PrefillOptions } from './contract.ts'
 
 export interface FeedOptions extends PrefillOptions {
@@ -21,7 +21,8 @@ export interface FedTokens {
 
 /**
  * A text that begins in a cache of shared prefixes goes on in chunks that end where they would have without.
- * @throws KvasirError `aborted` between chunks; the cache then holds the chunks that were read
+ * @throws KvasirError `aborted` between chunks; the cache then holds the chunks that were read. `invalid-argument` when
+ * somebody else changes the cache meanwhile
  */
 export async function feedTokens(
   model: Pick<CausalLM, 'forward'>,
@@ -40,6 +41,7 @@ export async function feedTokens(
       const message = `aborted after ${done} of ${tokens.length} tokens`
       throw new KvasirError('aborted', 'runtime', message, { cause: signal.reason })
     }
+    checkUndisturbed(cache, before + done)
     const stop = prefixes?.nextStop(cache, reading) ?? Number.POSITIVE_INFINITY
     const chunk = tokens.slice(done, Math.min(done + chunkSize - (done % chunkSize), stop - before))
     done += chunk.length
@@ -51,4 +53,14 @@ export async function feedTokens(
     onPrefill?.(done, tokens.length)
   }
   return { logits, reusedTokens }
+}
+
+/**
+ * Calls on one cache come one after the other: two at once would mix their texts.
+ * @throws KvasirError `invalid-argument` unless the cache holds as many tokens as one call has left in it
+ */
+export function checkUndisturbed({ seenTokens }: KvCache, expected: number): void {
+  if (seenTokens === expected) return
+  const message = `expected a cache that no other call changes meanwhile, got ${seenTokens} tokens in it, not ${expected}`
+  throw invalidArgument('runtime', message)
 }

@@ -7,6 +7,7 @@ import { createDecoder } from '../onnx/testing/published/styles.ts'
 import { smallDecoder } from '../onnx/testing/published/writer.ts'
 import type { LoadOptions } from './contract.ts'
 import { loadModel } from './load-model.ts'
+import { loadModel as loadInThread } from './open-model.ts'
 import { cutLogits, deviation, temporaryFolders, tokensOf, uncutLogits, withModel } from './testing/published-folder.ts'
 
 const writeFolder = temporaryFolders()
@@ -62,6 +63,10 @@ describe('a folder of ONNX files', () => {
     await withModel(folder, {}, async (model) => {
       expect(deviation(await cutLogits(model, tokens, prompt), expected)).toBeLessThanOrEqual(1e-4)
     })
+    // The thread of the caller reads the folder too, for its texts.
+    const there = await loadInThread(folder, { threads: 1 })
+    expect((await there.generate('ab', { maxNewTokens: 2, ignoreEos: true })).tokens).toHaveLength(2)
+    await there.dispose()
   })
 
   it('goes on beyond its tables where config.json has frequencies that agree, and only there', async () => {

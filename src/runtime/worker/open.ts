@@ -3,9 +3,9 @@ import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { Worker } from 'node:worker_threads'
-import { readJson } from '../../onnx/index.ts'
 import { invalidArgument, KvasirError } from '../../tensor/error.ts'
 import type { CausalLM, LoadOptions, TextTokenizer } from '../contract.ts'
+import { readOptionalJson } from '../json-file.ts'
 import { openTokenizer } from '../tokenizer.ts'
 import { fromErrorData } from './error-data.ts'
 import type { FromModel, ModelFacts, Port } from './protocol.ts'
@@ -41,7 +41,7 @@ function tryStart(start: () => Worker): Worker {
 
 /** Texts become tokens in this thread too, without a wait. */
 async function openTextSide(path: string): Promise<TextTokenizer> {
-  return await openTokenizer(path, (await readJson(join(path, 'config.json'))) as Record<string, unknown>)
+  return await openTokenizer(path, (await readOptionalJson(join(path, 'config.json'))) ?? {})
 }
 
 function firstMessage(worker: Worker): Promise<ModelFacts> {
