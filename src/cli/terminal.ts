@@ -77,5 +77,5 @@ function renderTable(
     style: { head: [], border: [], compact: true, 'padding-left': 0, 'padding-right': 0 },
   })
   table.push(...rows.map((row) => [...row]))
-  return table.toString()
+  return table.toString().replace(/ +$/gm, '')
 }

@@ -95,7 +95,10 @@ describe('the rotary part of config.json', () => {
     ],
     'yarn with theta 1': [{ ...typed('yarn', { factor: 2 }), rope_theta: 1 }, 'expected a rope_theta above 1'],
     'llama3 without low_freq_factor': [typed('llama3', { factor: 8, high_freq_factor: 4 }), 'for low_freq_factor'],
-    'llama3 with equal ends': [typed('llama3', { ...llama3, high_freq_factor: 1 }), 'high_freq_factor above'],
+    'llama3 with ends the wrong way': [
+      typed('llama3', { ...llama3, high_freq_factor: 0.5 }),
+      'high_freq_factor of at least low_freq_factor 1, got 0.5',
+    ],
     'longrope without lists': [typed('longrope', { factor: 2 }), 'a list of 2 numbers for short_factor, got undefined'],
     'a list of the wrong length': [
       typed('longrope', { ...lists, long_factor: [1] }),

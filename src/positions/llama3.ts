@@ -10,11 +10,12 @@ export const llama3Rope: RotaryEntry = (config) => {
   const factor = positive(config.parameters, 'factor')
   const low = positive(config.parameters, 'low_freq_factor')
   const high = positive(config.parameters, 'high_freq_factor')
-  if (!(high > low)) throw invalid(`a high_freq_factor above low_freq_factor ${low}`, `${high}`)
+  if (!(high >= low)) throw invalid(`a high_freq_factor of at least low_freq_factor ${low}`, `${high}`)
   const original = originalMaxPositions(config)
   const scaled = plainFrequencies(config.theta, rotaryPairs(config)).map((frequency) => {
     const turns = (original * frequency) / (2 * Math.PI)
-    const kept = Math.min(Math.max((turns - low) / (high - low), 0), 1)
+    // Llama 4 has equal factors: nothing lies between.
+    const kept = high > low ? Math.min(Math.max((turns - low) / (high - low), 0), 1) : Number(turns >= high)
     return ((1 - kept) * frequency) / factor + kept * frequency
   })
   return fixedTable(scaled)

@@ -57,6 +57,16 @@ describe('linear', () => {
 })
 
 describe('llama3', () => {
+  it('has nothing between equal ends, as Llama 4 Scout has them', () => {
+    const ends = { low_freq_factor: 1, high_freq_factor: 1, original_max_position_embeddings: 8192 }
+    const scout = frequencies(scaled(5e5, { rope_type: 'llama3', factor: 16, ...ends }), 128)
+    const plain = frequencies({ rope_theta: 5e5 }, 128)
+    // Pairs that turn at least once within 8,192 tokens stay.
+    const expected = plain.map((frequency) => (8192 * frequency >= 2 * Math.PI ? frequency : frequency / 16))
+    expect([...scout]).toEqual([...expected])
+    expect(expected.findIndex((frequency, i) => frequency !== plain[i])).toBe(35)
+  })
+
   const llama3 = {
     rope_type: 'llama3',
     low_freq_factor: 1,

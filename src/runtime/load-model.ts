@@ -68,9 +68,12 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
   })
   const sessions: SegmentSession[] = []
   const release = async (): Promise<void> => {
-    await prefixes?.close()
-    await recallStore?.close()
-    for (const session of sessions) await session.release()
+    try {
+      await prefixes?.close()
+      await recallStore?.close()
+    } finally {
+      for (const session of sessions) await session.release()
+    }
   }
   try {
     const session = { threads, root: externalRoot(path), prepack: source.prepack }

@@ -36,8 +36,9 @@ export class PrefixCache {
     }
     const { held = [], cache } = this.#checkpoint ?? {}
     if (cache && held.length < prompt.length && commonLength(held, prompt) === held.length) {
+      const fork = cache.fork()
       this.#cache.dispose()
-      this.#cache = cache.fork()
+      this.#cache = fork
       this.#held = held
       return held.length
     }

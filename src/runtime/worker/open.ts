@@ -25,7 +25,10 @@ export async function openInWorker(path: string, options: LoadOptions, start = s
   const opening = openTextSide(path)
   opening.catch(() => undefined) // the thread fails with the same error, or with an earlier one
   const facts = await Promise.race([firstMessage(worker), ended]).finally(() => worker.unref())
-  const tokenizer = await opening
+  const tokenizer = await opening.catch(async (error: unknown) => {
+    await worker.terminate() // a model that nobody can reach
+    throw error
+  })
   const hold = { ref: () => worker.ref(), unref: () => worker.unref() }
   return new RemoteModel({ port: worker as Port, hold, facts, tokenizer, ended })
 }
