@@ -78,8 +78,8 @@ export class RankedCache implements LayerCache {
     this.#axis = rotates ? new PositionAxis(K, this.#store.capacity, isRanked, window) : undefined
     this.#attention = new RankedAttention(options, this.#rows, this.#store, this.#axis)
     // Layers that share keys and values have queries of other layers between two tokens; a token that is passed over
-    // moves the ranks that earlier queries saw.
-    const isSteady = !shape.isShared && !(isRanked && hasImportance)
+    // moves the ranks that earlier queries saw. What comes back for one query is not there when another is weighed.
+    const isSteady = !shape.isShared && !(isRanked && hasImportance) && !options.archive
     const remembered = { config: options, store: this.#store, rows: this.#rows, attention: this.#attention }
     this.#queries = new QueryRecord(remembered, { latest, sampled: needs.queries ?? 0, isSteady })
     this.#log = new EvictionLog(options.evictionLog ?? 0)

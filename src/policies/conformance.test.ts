@@ -71,6 +71,30 @@ describe.each(choices)('%j', (choice) => {
   })
 })
 
+describe('with tokens that come back', () => {
+  const longer: fc.Arbitrary<Step[]> = fc.array(
+    fc.record({ kind: fc.constantFrom(...kinds, 'read' as const), size: fc.integer({ min: 1, max: 13 }) }),
+    { minLength: 5, maxLength: 8 },
+  )
+  const evicting = choices.filter(({ policy }) => policy !== 'full')
+
+  /** Each policy with every storage type, in turns contiguous and paged, and with one page or two. */
+  describe.each(evicting)('%j', (choice) => {
+    test.each(types)('%j', (type) => {
+      const turn = evicting.indexOf(choice) + types.indexOf(type)
+      const storage = turn % 2 ? 'paged' : 'contiguous'
+      const options: CacheOptions = { ...choice, ...type, storage, pageSize: 4, recall: turn % 3 ? 2 : 1 }
+      const property = fc.property(longer, fc.integer({ min: 0, max: 1000 }), (list, own) => {
+        const sequences = new Sequences(kernels, options, own)
+        sequences.step({ kind: 'read', size: 1 })
+        for (const step of list) sequences.step(step)
+        sequences.dispose()
+      })
+      fc.assert(property, { numRuns: 1, seed: seed + turn })
+    })
+  })
+})
+
 test('no policy is left out', () => {
   const covered = new Set(choices.map(({ policy }) => readPolicy(policy).name as string))
   const wrappers = choices.flatMap(({ policy }) => policy.match(/[a-z]+kv(?=\(|$)/g) ?? [])

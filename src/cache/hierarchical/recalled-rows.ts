@@ -38,6 +38,7 @@ export class RecalledRows {
    */
   load(head: number, pages: readonly Page[], onMissing: (page: Page) => void): readonly Page[] {
     const held = this.#held[head] as (Page | undefined)[]
+    held.length = Math.min(held.length, pages.length) // rows past those in use are nobody's
     const wanted = pages.flatMap((page, n) => (held[n] === page ? [] : [{ page, n }]))
     if (wanted.length === 0) return pages
     const found = this.#tiers.getNow(wanted.map(({ page }) => keyOf(page, head)))

@@ -2,28 +2,16 @@
  * A layer's cache as anyone would write it: arrays of tokens, loops in f64, everything computed anew from nothing. It
  * says what attention gives, which tokens stay and what their scores are, from the definitions in docs/caches.md.
  */
-import type { LayerInput, LayerShape } from '../../cache/contract.ts'
-import type { StorageType } from '../../kernels/index.ts'
-import type { NaiveRules } from './naive-rules.ts'
+import type { LayerInput } from '../../cache/contract.ts'
+import { tokenOf } from '../../cache/layout.ts'
+import { comingBack } from './naive-recall.ts'
+import { archivedKey, archivedValue, type NaiveOptions, storedKey, storedValue } from './naive-rows.ts'
 import { type NaiveView, rescores, staticScore } from './naive-scores.ts'
 import { dynamicBudgets, keepBest, keepTogether, sum } from './naive-selection.ts'
-import { dot, type Frequencies, type NaiveFormat, type NaiveToken, stored, turn } from './naive-token.ts'
+import { dot, type NaiveToken, turn } from './naive-token.ts'
 
-export interface NaiveOptions {
-  readonly shape: LayerShape
-  readonly layer: number
-  readonly rules: NaiveRules
-  readonly seed: number
-  readonly keyStorage: StorageType
-  readonly valueStorage: StorageType
-  /** Rows go through a Hadamard transform. */
-  readonly isTransformed: boolean
-  /** Queries see the last so many tokens in f16. */
-  readonly residual: number
-  /** Absent: keys and queries come rotated, or never are. */
-  readonly frequencies?: Frequencies
-  readonly isRank: boolean
-}
+/** Longer chunks are read as though nothing came back. */
+const recallingTokens = 32
 
 /** A query head's look at the tokens of its KV head. */
 interface Look {
@@ -33,6 +21,8 @@ interface Look {
   readonly position: number
   /** Where the query stands on the axis of rotations. */
   readonly number: number
+  /** What it sees besides what its head holds. */
+  readonly back?: readonly NaiveToken[]
 }
 
 export class NaiveLayer {
@@ -44,6 +34,10 @@ export class NaiveLayer {
   #queries: Float64Array[][] = []
   /** All that came to each head. */
   #history: NaiveToken[][]
+  /** The same, and what was passed over. */
+  #archive: NaiveToken[][]
+  /** `[T][H]`: what each query saw besides what its head held. */
+  #backs: (readonly NaiveToken[])[][] = []
   #limits: number[]
   #next = 0
 
@@ -52,17 +46,17 @@ export class NaiveLayer {
     this.#options = options
     this.heads = Array.from({ length: shape.numKvHeads }, () => [])
     this.#history = this.heads.map(() => [])
+    this.#archive = this.heads.map(() => [])
     this.#limits = this.heads.map(() => rules.leastWindow ?? rules.window)
   }
 
   fork(): NaiveLayer {
     const copy = new NaiveLayer(this.#options)
-    copy.#history = this.#history.map((tokens) => tokens.map((token) => ({ ...token })))
-    copy.heads = this.heads.map((tokens, k) => {
-      return tokens.map((token) => {
-        return copy.#history[k]!.find(({ position }) => position === token.position) as NaiveToken
-      })
-    })
+    copy.#archive = this.#archive.map((tokens) => tokens.map((token) => ({ ...token })))
+    const copyOf = (k: number) => (token: NaiveToken) => copy.#archive[k]![token.position] as NaiveToken
+    copy.#history = this.#history.map((tokens, k) => tokens.map(copyOf(k)))
+    copy.heads = this.heads.map((tokens, k) => tokens.map(copyOf(k)))
+    copy.#backs = this.#backs.map((query) => query.map((back, h) => back.map(copyOf(this.#headOf(h)))))
     copy.seen = this.seen
     copy.#queries = [...this.#queries]
     copy.#limits = [...this.#limits]
@@ -71,11 +65,12 @@ export class NaiveLayer {
   }
 
   truncate(length: number): void {
-    for (const lists of [this.heads, this.#history]) {
+    for (const lists of [this.heads, this.#history, this.#archive]) {
       for (const [k, tokens] of lists.entries()) lists[k] = tokens.filter(({ position }) => position < length)
     }
     this.seen = length
     this.#queries.length = length
+    this.#backs.length = length
     this.#next = length
   }
 
@@ -86,8 +81,11 @@ export class NaiveLayer {
 
   /** Returns the output, `[T, H, E]`. */
   attend(input: LayerInput): Float64Array {
-    const { rules, isRank } = this.#options
+    const { rules, isRank, recall } = this.#options
     const { numTokens } = input
+    const recalls = recall !== undefined && numTokens <= recallingTokens
+    // A query for which tokens may come back is asked by itself.
+    if (recalls && numTokens > 1) return this.#attendSteps(input)
     // Static scores: a chunk is its tokens, one at a time. So is one in which some head passes a token over, by rank.
     const isSingle = rules.interval === 0 || (isRank && (input.importance as Float32Array).includes(-Infinity))
     const size = isSingle ? 1 : numTokens
@@ -97,10 +95,17 @@ export class NaiveLayer {
       if (size === 1) this.#leave()
       if (rules.interval === 0) this.#keepStatic()
       else this.#renumber()
-      for (let n = this.seen - size; n < this.seen; n++) outputs.push(...this.#attendAs(n))
+      for (let n = this.seen - size; n < this.seen; n++) outputs.push(...this.#attendAs(n, recalls))
     }
     if (rules.interval > 0) this.#compress()
     this.#leave()
+    return Float64Array.from(outputs.flatMap((output) => [...output]))
+  }
+
+  #attendSteps(input: LayerInput): Float64Array {
+    const outputs = Array.from({ length: input.numTokens }, (_, t) =>
+      this.attend(tokenOf(this.#options.shape, input, t)),
+    )
     return Float64Array.from(outputs.flatMap((output) => [...output]))
   }
 
@@ -122,6 +127,7 @@ export class NaiveLayer {
             hasLeft: false,
           },
         }
+        this.#archive[k]!.push(token)
         if (this.#options.rules.passesOver && token.bias === Number.NEGATIVE_INFINITY) continue
         if (!(this.#options.rules.score in rescores)) {
           const sizes = { layer: this.#options.layer, numKvHeads: K, seed: this.#options.seed }
@@ -155,25 +161,6 @@ export class NaiveLayer {
     }
   }
 
-  /** Of a token as the query at `position` sees it. */
-  #format(token: NaiveToken, position: number, storage: StorageType): NaiveFormat {
-    const { isTransformed, residual } = this.#options
-    const isRecent = position < token.position + residual && !token.hasLeft
-    return { storage: isRecent ? 'f16' : storage, isTransformed }
-  }
-
-  #key(token: NaiveToken, position: number): Float64Array {
-    const { keyStorage, frequencies } = this.#options
-    const { key, number, hasMoved } = token
-    const format = this.#format(token, position, keyStorage)
-    if (!frequencies) return stored(key, format)
-    return stored(turn(hasMoved ? stored(key, format) : key, frequencies, number), format)
-  }
-
-  #value(token: NaiveToken, position: number): Float64Array {
-    return stored(token.value, this.#format(token, position, this.#options.valueStorage))
-  }
-
   /** With room for the last R tokens, one that is so far back is overwritten. */
   #leave(): void {
     for (const tokens of this.#history) {
@@ -182,28 +169,51 @@ export class NaiveLayer {
   }
 
   /** All heads of the query at a position, over what they hold. */
-  #attendAs(position: number): Float64Array[] {
+  #attendAs(position: number, recalls: boolean): Float64Array[] {
     const { shape, rules } = this.#options
-    return (this.#queries[position] as Float64Array[]).map((query, h) => {
+    const queries = this.#queries[position] as Float64Array[]
+    const number = this.#next - this.seen + position
+    this.#backs[position] = queries.map((_, h) => (recalls ? this.#comingBack(this.#headOf(h), queries, number) : []))
+    return queries.map((query, h) => {
       const tokens = this.#ofQueryHead(h)
-      const weights = this.#weights(tokens, { query, h, position, number: this.#next - this.seen + position })
+      const back = this.#backs[position]![h] as readonly NaiveToken[]
+      const weights = this.#weights(tokens, { query, h, position, number, back })
       const output = new Float64Array(shape.valueDim)
-      for (const [n, token] of tokens.entries()) {
-        token.mass += rules.score === 'h2o' ? (weights[n] as number) : 0
-        const value = this.#value(token, position)
+      for (const [n, token] of [...tokens, ...back].entries()) {
+        token.mass += rules.score === 'h2o' && n < tokens.length ? (weights[n] as number) : 0
+        const value =
+          n < tokens.length ? storedValue(token, position, this.#options) : archivedValue(token, this.#options)
         for (let e = 0; e < output.length; e++) output[e]! += (weights[n] as number) * (value[e] as number)
       }
       return output
     })
   }
 
-  #ofQueryHead(h: number): NaiveToken[] {
+  #headOf(h: number): number {
     const { numHeads, numKvHeads } = this.#options.shape
-    return this.heads[Math.floor((h * numKvHeads) / numHeads)] as NaiveToken[]
+    return Math.floor((h * numKvHeads) / numHeads)
   }
 
-  /** Of each token of a head; 0 where it is not seen. */
-  #weights(tokens: readonly NaiveToken[], { query, position, number }: Look): number[] {
+  #ofQueryHead(h: number): NaiveToken[] {
+    return this.heads[this.#headOf(h)] as NaiveToken[]
+  }
+
+  /** For the queries of one token, of a KV head. */
+  #comingBack(k: number, queries: readonly Float64Array[], number: number): NaiveToken[] {
+    const { shape, frequencies, recall = 0 } = this.#options
+    const { scale = 1 / Math.sqrt(shape.headDim) } = shape
+    const own = queries.filter((_, h) => this.#headOf(h) === k)
+    const turned = own.map((query) => (frequencies ? turn(query, frequencies, number) : query).map((q) => scale * q))
+    const archive = {
+      tokens: this.#archive[k]!,
+      kept: new Set(this.heads[k]),
+      keyOf: (t: NaiveToken) => archivedKey(t, this.#options),
+    }
+    return comingBack(archive, turned, recall)
+  }
+
+  /** Of each token of a head, then of those that came back; 0 where it is not seen. */
+  #weights(tokens: readonly NaiveToken[], { query, position, number, back = [] }: Look): number[] {
     const { shape, frequencies, rules } = this.#options
     const turned = frequencies ? turn(query, frequencies, number) : query
     const { scale = 1 / Math.sqrt(shape.headDim) } = shape
@@ -212,9 +222,10 @@ export class NaiveLayer {
     const visible = rules.masks ? new Set(keepBest(hideless(open), rules.window, rules)) : open
     const logits = tokens.map((token) => {
       return visible.has(token)
-        ? scale * dot(this.#key(token, position), turned) + token.bias
+        ? scale * dot(storedKey(token, position, this.#options), turned) + token.bias
         : Number.NEGATIVE_INFINITY
     })
+    for (const token of back) logits.push(scale * dot(archivedKey(token, this.#options), turned) + token.bias)
     const most = Math.max(...logits)
     if (most === Number.NEGATIVE_INFINITY) return logits.map(() => 0)
     const powers = logits.map((logit) => Math.exp(logit - most))
@@ -254,8 +265,8 @@ export class NaiveLayer {
     const { shape, rules, frequencies } = this.#options
     return {
       ...{ heads: this.heads, numHeads: shape.numHeads, seen: this.seen, rules },
-      keys: (head) => this.heads[head]!.map((token) => this.#key(token, this.seen - 1)),
-      values: (head) => this.heads[head]!.map((token) => this.#value(token, this.seen - 1)),
+      keys: (head) => this.heads[head]!.map((token) => storedKey(token, this.seen - 1, this.#options)),
+      values: (head) => this.heads[head]!.map((token) => storedValue(token, this.seen - 1, this.#options)),
       recentMass: (count) => this.#recentMass(count),
       sample: (head) => this.#sample().map((queries) => queries[head] as Float64Array),
       ahead: (query) => {
@@ -273,10 +284,11 @@ export class NaiveLayer {
       for (const [h, query] of (this.#queries[position] as Float64Array[]).entries()) {
         const tokens = this.#ofQueryHead(h)
         const own = masses[this.heads.indexOf(tokens)] as number[]
-        const look = { query, h, position, number: this.#next - this.seen + position }
-        this.#weights(tokens, look).forEach((weight, n) => {
-          own[n]! += weight
-        })
+        // Only the query that has just been is weighed with what came back for it: others attend once more without.
+        const back = count === 1 ? this.#backs[position]![h] : []
+        const look = { query, h, position, number: this.#next - this.seen + position, back }
+        const weights = this.#weights(tokens, look)
+        for (const n of tokens.keys()) own[n]! += weights[n] as number
       }
     }
     return masses

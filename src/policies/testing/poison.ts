@@ -35,9 +35,14 @@ function spoil({ segments, numKvHeads, headDim, valueDim }: AttendArgs, mayShare
       const [first, count] = layout === 'shared' ? restOfPage(segment, k) : [k * capacity + length, capacity - length]
       if (layout === 'shared' && mayShare) continue
       spoilRows(segment.keys, keyStorage, headDim, first, count)
-      spoilRows(segment.values, valueStorage, valueDim, first, count)
+      // Where nobody reads values, those of keys stand in for them, in rows of another width.
+      if (!isSame(segment.keys, segment.values)) spoilRows(segment.values, valueStorage, valueDim, first, count)
     }
   }
+}
+
+function isSame(one: StorageArray, other: StorageArray): boolean {
+  return one.buffer === other.buffer && one.byteOffset === other.byteOffset
 }
 
 /** What is left of the last page of a head: its first row, and how many. */

@@ -11,7 +11,8 @@ import { poisoned } from './poison.ts'
 
 const { numHeads: H, numKvHeads: K, headDim: D, valueDim: E } = shape
 
-export type StepKind = 'append' | 'decode' | 'fork' | 'swap' | 'reset' | 'truncate' | 'dispose'
+/** `read`: a chunk that is longer than those for which tokens come back. */
+export type StepKind = 'append' | 'read' | 'decode' | 'fork' | 'swap' | 'reset' | 'truncate' | 'dispose'
 export interface Step {
   readonly kind: StepKind
   readonly size: number
@@ -26,8 +27,8 @@ interface Sequence {
 const roundingError = 3e-5
 
 /**
- * Numbers that the cache rotates lie a little beside those of f64 before they are rounded, so that one in thousands
- * goes to the neighbour: what that may change an output by.
+ * Numbers that the cache rotates, or transforms as it does rows that come back, lie a little beside those of f64 before
+ * they are rounded, so that one in thousands goes to the neighbour: what that may change an output by.
  */
 const neighbour = {
   ...{ f32: 0, f16: 2e-3, bf16: 1.5e-2 },
@@ -57,7 +58,8 @@ export class Sequences {
     const layers = Array.from({ length: numLayers }, () => shape)
     const cache = createKvCache(guarded, { numLayers, layers, hasImportance: true }, { ...options, pool: this.#pool })
     this.#rotates = cache.layer(0).rotates === true
-    this.#tolerance = roundingError + (this.#rotates ? Math.max(...this.#types.map((type) => neighbour[type])) : 0)
+    const isBeside = this.#rotates || (options.recall !== undefined && this.#isTransformed)
+    this.#tolerance = roundingError + (isBeside ? Math.max(...this.#types.map((type) => neighbour[type])) : 0)
     const naive = windowsOf(options.window, isPyramid).map((window, layer) => this.#naiveLayer(window, layer))
     this.#sequences.push({ cache, naive })
   }
@@ -68,21 +70,26 @@ export class Sequences {
     return [kvDtypeK, kvDtypeV]
   }
 
+  get #isTransformed(): boolean {
+    return this.#types.some((type) => !['f32', 'f16', 'bf16'].includes(type))
+  }
+
   #naiveLayer(window: number | undefined, layer: number): NaiveLayer {
     const options = this.#options
     const usual = this.#types.some((type) => !['f32', 'f16', 'bf16', 'int8'].includes(type)) ? 128 : 0
     return new NaiveLayer({
       ...{ shape, layer, rules: rulesOf(options, window), seed: options.seed ?? 0 },
       ...{ keyStorage: this.#types[0], valueStorage: this.#types[1] },
-      isTransformed: this.#types.some((type) => !['f32', 'f16', 'bf16'].includes(type)),
+      isTransformed: this.#isTransformed,
       residual: Math.min(options.residual ?? usual, window ?? Infinity),
-      ...{ isRank: options.positions === 'rank', ...(this.#rotates && { frequencies }) },
+      ...{ isRank: options.positions === 'rank', ...(this.#rotates && { frequencies }), recall: options.recall },
     })
   }
 
   step({ kind, size }: Step): void {
     const current = this.#sequences[0] as Sequence
     if (kind === 'append') this.#feed(current, size)
+    if (kind === 'read') this.#feed(current, 32 + size)
     if (kind === 'decode') for (let n = 0; n < size; n++) this.#feed(current, 1)
     if (kind === 'fork') this.#fork(current)
     if (kind === 'swap') this.#sequences.push(this.#sequences.shift() as Sequence)
