@@ -19,6 +19,9 @@ const nan = (...dims: number[]): Tensor =>
 
 const [q, k, v] = [f32(2, 3, 4, 8), f32(2, 7, 2, 8), f32(2, 7, 2, 5)]
 
+/** As tensors of other libraries come. */
+const loose = ({ type, dims, data }: Tensor) => ({ type, dims, data })
+
 async function refusal(call: Promise<unknown>): Promise<string> {
   const error = await call.then(
     () => expect.fail('it was accepted'),
@@ -35,6 +38,12 @@ describe('tensors', () => {
   const wrong: [string, [unknown, unknown, unknown], object, RegExp][] = [
     ['no tensor', [undefined, k, v], {}, /expected a Tensor for q, got undefined/],
     ['an array', [q, new Float32Array(3), v], {}, /expected a Tensor for k, got a Float32Array/],
+    [
+      'other strides',
+      [{ ...loose(q), strides: [96, 8, 24, 1] }, k, v],
+      {},
+      /in q \(strides 96,32,8,1\), got 96,8,24,1/,
+    ],
     ['three axes', [f32(3, 4, 8), k, v], {}, /expected shape \[any, any, any, any\] for q, got \[3, 4, 8\]/],
     ['another batch', [q, f32(1, 7, 2, 8), v], {}, /expected shape \[2, any, any, 8\] for k, got \[1, 7, 2, 8\]/],
     ['another head dim', [q, f32(2, 7, 2, 9), v], {}, /expected shape \[2, any, any, 8\] for k, got \[2, 7, 2, 9\]/],

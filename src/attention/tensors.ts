@@ -99,8 +99,20 @@ function checkLength<T extends { readonly length: number }>(name: string, data: 
 }
 
 function checkTensor(name: string, tensor: unknown): Pick<Tensor, 'type' | 'dims'> {
-  if (isTensor(tensor)) return tensor
-  throw invalidArgument('attention', `expected a Tensor for ${name}, got ${describe(tensor)}`)
+  if (!isTensor(tensor)) throw invalidArgument('attention', `expected a Tensor for ${name}, got ${describe(tensor)}`)
+  checkStrides(name, tensor)
+  return tensor
+}
+
+/** ONNX Runtime's tensors have no strides; those of other libraries do, and must lie in memory row by row. */
+function checkStrides(name: string, tensor: Tensor & { readonly strides?: unknown }): void {
+  if (tensor.strides === undefined) return
+  const expected = tensor.dims.map((_, axis) => tensor.dims.slice(axis + 1).reduce((a, b) => a * b, 1))
+  const given = Array.from(tensor.strides as ArrayLike<number>)
+  // What an axis of 1 has for a stride says nothing.
+  if (given.length === expected.length && given.every((stride, i) => stride === expected[i] || tensor.dims[i] === 1))
+    return
+  throw invalidArgument('attention', `expected rows one after the other in ${name} (strides ${expected}), got ${given}`)
 }
 
 /** @throws KvasirError when the dims don't match */

@@ -63,6 +63,7 @@ export async function compileGrammar(
   const { GrammarMatcher } = await loadGrammarLibrary()
   const compiler = compilers.get(tokenizer) ?? createCompiler(tokenizer, vocabSize)
   compilers.set(tokenizer, compiler)
+  compiler.catch(() => compilers.delete(tokenizer)) // the next one may have more memory
   const grammar = await compile(await compiler, format)
   return { start: async () => new GrammarState(await GrammarMatcher.createGrammarMatcher(grammar)) }
 }

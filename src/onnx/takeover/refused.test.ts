@@ -14,6 +14,20 @@ import { takeOver } from './index.ts'
 
 const options = { openGraph: smallGraphs('/'), maxPositions: 1 << 13 }
 
+/** Products with values as FusedMatMul, with attributes that change what comes out. */
+function fusedProducts(attribute: Parameters<typeof make<'Attribute'>>[1]): OnnxModel {
+  return edit('Llama, written out', (model) => {
+    const probabilities = new Set(
+      model.graph!.node.filter(({ opType }) => opType === 'Softmax').flatMap((n) => n.output),
+    )
+    return withNodes(model, (node) =>
+      node.opType === 'MatMul' && probabilities.has(node.input[0]!)
+        ? { ...node, opType: 'FusedMatMul', domain: 'com.microsoft', attribute: [make('Attribute', attribute)] }
+        : node,
+    )
+  })
+}
+
 describe('what is refused, and why', () => {
   const cases: Record<string, [() => OnnxModel, string]> = {
     'a bias that is not a mask': [() => fused({ bias: 'strange' }), "can't be taken over: its mask adds to the logits"],
@@ -32,6 +46,14 @@ describe('what is refused, and why', () => {
     'something else between the products': [
       () => createCustom((w) => plainDecoder(w, llamaAttention(w, { kind: 'eager', isStrange: true }))),
       "can't be taken over",
+    ],
+    'a product with values that is scaled': [
+      () => fusedProducts({ name: 'alpha', type: 1, f: 0.5 }),
+      'its values 0.5 times those of "past_key_values.0"',
+    ],
+    'a product with values that are turned': [
+      () => fusedProducts({ name: 'transB', type: 2, i: 1 }),
+      'expected its inputs as they lie, got transB',
     ],
     'a quantized cache': [
       () => fused({ attributes: { k_quant_type: { string: 'PER_TENSOR' } } }),

@@ -48,12 +48,15 @@ async function describe(
   const scores = scoreProduct(editor, softmax.input[0] ?? '')
   const rank = editor.fact(softmax.input[0] ?? '').dims?.length
   if (!product || !scores || (axis !== -1 && axis + 1 !== rank)) return undefined
+  checkFused(scores, ['transA', 'transBatchA', 'transBatchB'])
+  checkFused(product, ['transA', 'transB', 'transBatchA', 'transBatchB'])
   const turns = intAttribute(scores, 'transB') === 1
   const key = await followToCache(editor, scores.input[1] ?? '', !turns)
   const value = await followToCache(editor, product.input[1] ?? '', false)
   if (!key || !value) return undefined
-  if (key.state !== value.state || value.factor !== 1) {
-    throw refuse(softmax, `its keys are of "${key.state}", its values ${value.factor} times those of "${value.state}"`)
+  const valueFactor = value.factor * alphaOf(product)
+  if (key.state !== value.state || valueFactor !== 1) {
+    throw refuse(softmax, `its keys are of "${key.state}", its values ${valueFactor} times those of "${value.state}"`)
   }
   const query = queryOf(editor, scores.input[0] ?? '', key)
   const { numHeads, headDim, layout } = query
@@ -73,7 +76,7 @@ async function describe(
     ...(isShared ? { sharesStateOf: key.state } : { before, ...rows }),
     output: { name: product.output[0] ?? '', isHeadsFirst: !isFlat, hasNoBatch, isRowPerHead: isFlat },
     ...{ numHeads, numKvHeads, headDim, valueDim },
-    scale: key.factor * (floatAttribute(scores, 'alpha') ?? 1),
+    scale: key.factor * alphaOf(scores),
     softcap: await softcapOf(editor, softmax),
     state: key.state,
     visibility: { value: product.input[0] ?? '', kind: 'probabilities', logits: scores.output[0] ?? '', layout },
@@ -96,6 +99,16 @@ function queryOf(editor: GraphEditor, name: string, { fresh, numParts }: Cached)
   const isOneHead = editor.fact(fresh).dims?.length === 3 && numParts > 1
   if (isTokens && isOneHead) return { numHeads: rows.t, headDim, layout: 'tokens' }
   return { numHeads: editor.size(name, -3), headDim, layout: 'heads without batch' }
+}
+
+/** FusedMatMul turns its inputs and multiplies: what is not taken over must not be there. */
+function checkFused(product: OnnxNode, attributes: readonly string[]): void {
+  const turned = attributes.find((name) => (intAttribute(product, name) ?? 0) !== 0)
+  if (turned !== undefined) throw refuse(product, `expected its inputs as they lie, got ${turned}`)
+}
+
+function alphaOf(product: OnnxNode): number {
+  return floatAttribute(product, 'alpha') ?? 1
 }
 
 /** New keys and values, where they lie in one tensor after the nodes that take it apart. */
