@@ -12,6 +12,19 @@ namespace kvasir {
 namespace vec4 {
 extern const KernelTable table;
 }
+// Tokens of a tile, or 1: calls that are cut between tiles give the same bits.
+EXPORT(tile_tokens) extern "C" int32_t tile_tokens(int32_t T, int32_t H, int32_t K, int32_t D, int32_t E) {
+  AttendArgs args{};
+  args.num_tokens = T;
+  args.num_heads = H;
+  args.num_kv_heads = K;
+  args.head_dim = D;
+  args.value_dim = E;
+  AttendPlan plan;
+  vec4::table.attend_plan(args, &plan);
+  return plan.is_tiled ? plan.tile_tokens : 1;
+}
+
 // Bytes of scratch that the call needs on so many threads.
 EXPORT(attend_scratch) extern "C" double attend_scratch(const double* numbers, int32_t threads) {
   AttendArgs args;

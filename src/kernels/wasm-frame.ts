@@ -34,15 +34,42 @@ export class WasmScratch {
   }
 }
 
+/** A copy that several calls read. */
+interface HeldCopy {
+  readonly of: KernelArray
+  readonly address: number
+}
+
 export class WasmFrame {
   readonly #heap: WasmHeap
   readonly #block: WasmScratch
+  readonly #heldBlock: WasmScratch
+  #held: readonly HeldCopy[] = []
   /** Where the copies of the call lie. */
   readonly #copies = new Map<KernelArray, number>()
 
   constructor(heap: WasmHeap) {
     this.#heap = heap
     this.#block = new WasmScratch(heap)
+    this.#heldBlock = new WasmScratch(heap)
+  }
+
+  /** Copies arrays that are not in memory: calls find them, or parts of them, there until `letGo`. */
+  hold(arrays: readonly KernelArray[]): void {
+    const held = arrays.filter(({ buffer }) => !this.#heap.owns(buffer))
+    if (held.length === 0) return
+    let at = this.#heldBlock.reserve(held.reduce((sum, { byteLength }) => sum + padded(byteLength), 0))
+    this.#held = held.map((array) => {
+      const address = at
+      this.#view(array, address).set(array)
+      at += padded(array.byteLength)
+      return { of: array, address }
+    })
+  }
+
+  letGo(): void {
+    this.#held = []
+    this.#heldBlock.free()
   }
 
   /** Writes a call and returns the address of its numbers. */
@@ -78,13 +105,20 @@ export class WasmFrame {
   }
 
   free(): void {
+    this.letGo()
     this.#block.free()
   }
 
   /** A number is what it is, an array of this memory its address; undefined: to be copied. */
   #addressOf(value: CallValue): number | undefined {
     if (typeof value !== 'object') return Number(value ?? 0)
-    return this.#heap.owns(value.buffer) ? value.byteOffset : undefined
+    if (this.#heap.owns(value.buffer)) return value.byteOffset
+    const end = value.byteOffset + value.byteLength
+    const copy = this.#held.find(
+      ({ of }) =>
+        of.buffer === value.buffer && of.byteOffset <= value.byteOffset && end <= of.byteOffset + of.byteLength,
+    )
+    return copy && copy.address + value.byteOffset - copy.of.byteOffset
   }
 
   #view(like: KernelArray, address: number): KernelArray {

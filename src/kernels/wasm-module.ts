@@ -1,5 +1,7 @@
 /** An instance of the WebAssembly kernels with its memory, and the choice of who runs a call. */
 import type { CallValue, KernelArray } from './calls.ts'
+import type { AttendArgs } from './contract.ts'
+import type { ChunkOptions, WasmCall, WasmCalls } from './wasm-chunks.ts'
 import { compile, createMemory, type WasmCode } from './wasm-code.ts'
 import type { WasmEnvironment } from './wasm-environment.ts'
 import { WasmFrame, WasmScratch } from './wasm-frame.ts'
@@ -9,6 +11,7 @@ import { type BoardExports, WasmPool } from './wasm-pool.ts'
 /** `numbers`: the address of a call, `scratch`: of memory that it works in. */
 interface Exports extends WebAssembly.Exports, BoardExports {
   __heap_base: WebAssembly.Global
+  tile_tokens(numTokens: number, numHeads: number, numKvHeads: number, headDim: number, valueDim: number): number
   attend_scratch(numbers: number, threads: number): number
   attend(numbers: number, scratch: number): void
   weigh_scratch(numbers: number): number
@@ -29,7 +32,7 @@ interface Exports extends WebAssembly.Exports, BoardExports {
 const leastSharedWork = 1 << 19
 const leastBackgroundWork = 1 << 22
 
-export class WasmModule {
+export class WasmModule implements ChunkOptions {
   readonly heap: WasmHeap
   /** Lets the workers go. Holds on to nothing else, so that it can be called when the kernels are collected. */
   readonly close: () => void
@@ -64,32 +67,51 @@ export class WasmModule {
     return threads === 1 ? '1 thread' : `${threads} threads`
   }
 
-  attend(values: CallValue[], outputs: KernelArray[], work: number): void {
+  isInMemory(array: KernelArray): boolean {
+    return this.heap.owns(array.buffer)
+  }
+
+  tileTokens({ numTokens, numHeads, numKvHeads, headDim, valueDim }: AttendArgs): number {
+    return this.#exports.tile_tokens(numTokens, numHeads, numKvHeads, headDim, valueDim)
+  }
+
+  attend({ shared, parts, work }: WasmCalls): void {
     const pool = work >= leastSharedWork ? this.#startedPool(-1) : undefined
-    const numbers = this.#frame.place(values)
-    const scratch = this.#scratch.reserve(this.#exports.attend_scratch(numbers, pool?.threads ?? 1))
-    if (pool) pool.attend(numbers, scratch)
-    else this.#exports.attend(numbers, scratch)
-    this.#frame.copyBack(outputs)
+    const frame = this.#frame
+    frame.hold(shared)
+    try {
+      for (const { values, outputs } of parts) {
+        const numbers = frame.place(values)
+        const scratch = this.#scratch.reserve(this.#exports.attend_scratch(numbers, pool?.threads ?? 1))
+        if (pool) pool.attend(numbers, scratch)
+        else this.#exports.attend(numbers, scratch)
+        frame.copyBack(outputs)
+      }
+    } finally {
+      frame.letGo()
+    }
   }
 
   /** Calls in the background have frames of their own. */
-  async attendAsync(values: CallValue[], outputs: KernelArray[], work: number): Promise<void> {
-    const pool = work >= leastBackgroundWork ? this.#startedPool(0) : undefined
-    if (!pool) return this.attend(values, outputs, work)
+  async attendAsync(calls: WasmCalls): Promise<void> {
+    const pool = calls.work >= leastBackgroundWork ? this.#startedPool(0) : undefined
+    if (!pool) return this.attend(calls)
     const frame = new WasmFrame(this.heap)
     const scratch = new WasmScratch(this.heap)
     try {
-      const numbers = frame.place(values)
-      await pool.attendInBackground(numbers, scratch.reserve(this.#exports.attend_scratch(numbers, pool.threads)))
-      frame.copyBack(outputs)
+      frame.hold(calls.shared)
+      for (const { values, outputs } of calls.parts) {
+        const numbers = frame.place(values)
+        await pool.attendInBackground(numbers, scratch.reserve(this.#exports.attend_scratch(numbers, pool.threads)))
+        frame.copyBack(outputs)
+      }
     } finally {
       frame.free()
       scratch.free()
     }
   }
 
-  weigh(values: CallValue[], outputs: readonly KernelArray[]): void {
+  weigh({ values, outputs }: WasmCall): void {
     const numbers = this.#frame.place(values)
     this.#exports.weigh(numbers, this.#scratch.reserve(this.#exports.weigh_scratch(numbers)))
     this.#frame.copyBack(outputs)

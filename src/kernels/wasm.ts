@@ -1,7 +1,7 @@
 /** The C++ kernels as WebAssembly, on the caller's thread and, where memory can be shared, on workers. */
 
 import type { KernelArray } from './calls.ts'
-import { attendCall, keepCall, retainCall, rotateCall, selectCall, storeCall, weighCall } from './calls.ts'
+import { keepCall, retainCall, rotateCall, selectCall, storeCall } from './calls.ts'
 import {
   checkAttend,
   checkKeep,
@@ -10,10 +10,10 @@ import {
   checkSelect,
   checkStore,
   checkWeigh,
-  storedRows,
 } from './check-arguments.ts'
-import type { AttendArgs, Kernels, KeyValueSegment, RetainArgs } from './contract.ts'
+import type { Kernels, RetainArgs } from './contract.ts'
 import { checkStatus } from './status.ts'
+import { attendCalls, weighCallOf } from './wasm-chunks.ts'
 import { readCode, type WasmCode } from './wasm-code.ts'
 import { hostEnvironment, type WasmEnvironment } from './wasm-environment.ts'
 import { WasmModule } from './wasm-module.ts'
@@ -52,17 +52,16 @@ export function openWasm(
     alloc: (byteLength) => module.heap.alloc(byteLength),
     attend(args) {
       checkAttend(args)
-      if (args.numTokens > 0)
-        module.attend(callOf(args), written(args.output, args.lse, args.logits), multiplyAdds(args))
+      if (args.numTokens > 0) module.attend(attendCalls(args, module))
     },
     async attendAsync(args) {
       checkAttend(args)
       if (args.numTokens === 0) return
-      await module.attendAsync(callOf(args), written(args.output, args.lse, args.logits), multiplyAdds(args))
+      await module.attendAsync(attendCalls(args, module))
     },
     weigh(args) {
       checkWeigh(args)
-      if (args.numTokens > 0) module.weigh(weighCall(args, describeSegment(args)), args.masses)
+      if (args.numTokens > 0) module.weigh(weighCallOf(args))
     },
     store(args) {
       checkStore(args)
@@ -91,21 +90,6 @@ export function openWasm(
   }
   forgotten.register(kernels, module.close)
   return kernels
-}
-
-const callOf = (args: AttendArgs) => attendCall(args, describeSegment(args))
-
-/** Whether the mask is of bytes, and how many storage rows a head has. */
-const describeSegment = (args: AttendArgs) => (segment: KeyValueSegment) => [
-  segment.mask?.values instanceof Uint8Array,
-  segment.pages || segment.layout === 'shared' ? storedRows(args, segment) : segment.capacity,
-]
-
-/** What a call costs at most: rows that windows and lifetimes hide are counted too. */
-function multiplyAdds({ numTokens, numHeads, numKvHeads, headDim, valueDim, segments }: AttendArgs): number {
-  let rows = 0
-  for (const { lengths } of segments) for (let k = 0; k < numKvHeads; k++) rows += lengths[k] as number
-  return rows * (numHeads / numKvHeads) * numTokens * (headDim + valueDim)
 }
 
 function written(...arrays: (KernelArray | undefined)[]): KernelArray[] {
