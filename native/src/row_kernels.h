@@ -44,6 +44,39 @@ static inline void prefetch_vector(const char* row, int vector) {
   if (vector * kBytes % 64 < kBytes) __builtin_prefetch(row + vector * kBytes, 0, 2);
 }
 
+// WebAssembly can only ask by loading (simd_vec4.h): processors don't go on past the loads that they wait for as they do
+// past prefetches, so what is asked for has to be what their own prefetchers bring along, memory in its order.
+#if defined(__wasm_simd128__)
+constexpr bool kAsksByLoading = true;
+#else
+constexpr bool kAsksByLoading = false;
+#endif
+
+// Asks for a few rows of `row_bytes`, some lines at each step: in the order of memory where one row follows the other,
+// else for all of them before the first step.
+template <int kRows, bool kWalks>
+struct LineWalk {
+  const char* at;
+  int step;
+
+  LineWalk(const char* const* rows, int row_bytes) {
+    if (!kWalks) return;
+    at = rows[0];
+    step = 64 * kRows;
+    const int64_t span = rows[kRows - 1] - at, gap = span - (int64_t)(kRows - 1) * row_bytes;
+    if (gap >= 0 && gap <= 64 * (kRows - 1)) return;
+    step = 0;
+    for (int i = 0; i < kRows; i++) {
+      for (int line = 0; line < row_bytes; line += 64) __builtin_prefetch(rows[i] + line, 0, 2);
+    }
+  }
+
+  void ask() {
+    for (int i = 0; i < kRows; i++) __builtin_prefetch(at + 64 * i, 0, 2);
+    at += step;
+  }
+};
+
 // sums[g, i] = lanes of q[g] . k[i] for kGroup query heads and kRows rows; `ahead`: rows of V to ask for.
 template <typename X, int kGroup, int kRows, bool kAhead>
 static inline __attribute__((always_inline)) void multiply_rows(const char* const* keys, const char* const* ahead,
@@ -60,10 +93,14 @@ static inline __attribute__((always_inline)) void multiply_rows(const char* cons
       for (int i = 0; i < kRows; i++) sum[g][i] = fma(k[i], query, sum[g][i]);
     }
   };
+  constexpr bool kWalks = kAhead && kAsksByLoading;
+  constexpr int kVectorsPerLine = 64 / (kLanes * (int)sizeof(X));
+  LineWalk<kRows, kWalks> walk(ahead, head_dim * (int)sizeof(X));
   F k[kRows];
   for (int n = 0; n < whole; n++) {
+    if (kWalks && n % kVectorsPerLine == 0) walk.ask();
     for (int i = 0; i < kRows; i++) {
-      if (kAhead) prefetch_vector<X>(ahead[i], n);
+      if (kAhead && !kWalks) prefetch_vector<X>(ahead[i], n);
       k[i] = whole_vector((const X*)keys[i], n, head_dim);
     }
     add_products(k, n);
@@ -198,15 +235,16 @@ struct RowKernels {
 
 template <typename X>
 constexpr RowKernels row_kernels_of() {
+  constexpr bool kAhead = !kAsksByLoading;  // keys come in the order of memory by themselves
   return {
       {{score_rows<X, 1, false>, score_rows<X, 1, true>},
        {score_rows<X, 2, false>, score_rows<X, 2, true>},
        {score_rows<X, 4, false>, score_rows<X, 4, true>},
        {score_rows<X, 8, false>, score_rows<X, 8, true>}},
-      {{add_rows<X, 1, false>, add_rows<X, 1, true>},
-       {add_rows<X, 2, false>, add_rows<X, 2, true>},
-       {add_rows<X, 4, false>, add_rows<X, 4, true>},
-       {add_rows<X, 8, false>, add_rows<X, 8, true>}},
+      {{add_rows<X, 1, false>, add_rows<X, 1, kAhead>},
+       {add_rows<X, 2, false>, add_rows<X, 2, kAhead>},
+       {add_rows<X, 4, false>, add_rows<X, 4, kAhead>},
+       {add_rows<X, 8, false>, add_rows<X, 8, kAhead>}},
       widen_any_row<X>,
       widen_codes<X>,
       nullptr,

@@ -25,7 +25,16 @@ const shapes: AttendShape[] = [
     queryStorage: 'f16',
   },
   { ...long, name: 'births and deaths', visibility: 'random', bias: 'random', sinkLogits: 'all' },
-  { ...long, name: 'ALiBi, paged', positions: 'consecutive', alibi: true, pageSize: 64, layout: 'shared' },
+  {
+    ...long,
+    numTokens: 900,
+    segments: [331, 900],
+    name: 'ALiBi, paged',
+    positions: 'consecutive',
+    alibi: true,
+    pageSize: 64,
+    layout: 'shared',
+  },
   { ...long, ...brief, name: 'mask by head', mask: 'hide-by-head' },
   { ...long, ...brief, name: 'mask by token', mask: 'add' },
 ]
