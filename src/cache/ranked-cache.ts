@@ -20,18 +20,15 @@ import { PositionAxis } from './position-axis.ts'
 import { QueryRecord } from './query-record.ts'
 import { RankedAttention } from './ranked-attention.ts'
 import { RankedRows } from './ranked-rows.ts'
-import type { KeptRows, Retention } from './retention.ts'
+import type { Retention } from './retention.ts'
 import { RowIntake } from './row-intake.ts'
 import { type RowLimitOptions, RowLimits } from './row-limits.ts'
-import { RowProducts } from './row-products.ts'
+import { RowRanking } from './row-ranking.ts'
 import type { RowStore } from './row-store.ts'
-import { RowsView } from './rows-view.ts'
-import { selectRows } from './selection.ts'
 import type { StateVisitor } from './snapshot/state.ts'
 
 export interface RankedCacheOptions extends LayerConfig, RowLimitOptions {
   readonly retention: Retention
-  readonly layer: number
   /** Evicted tokens come back by page; not with positions by rank. */
   readonly archive?: ArchiveOptions
 }
@@ -53,6 +50,7 @@ export class RankedCache implements LayerCache {
   readonly #archive: PageArchive | undefined
   readonly #limits: RowLimits
   readonly #intake: RowIntake
+  readonly #ranking: RowRanking
   /** `[H]` of a single step. */
   readonly #lse: Float32Array
   #seen = 0
@@ -83,11 +81,13 @@ export class RankedCache implements LayerCache {
     const remembered = { config: options, store: this.#store, rows: this.#rows, attention: this.#attention }
     this.#queries = new QueryRecord(remembered, { latest, sampled: needs.queries ?? 0, isSteady })
     this.#log = new EvictionLog(options.evictionLog ?? 0)
-    this.#limits = new RowLimits(options, K)
+    this.#limits = new RowLimits(options, K, retention)
     this.#lse = new Float32Array(shape.numHeads)
     this.#archive = archive ?? (options.archive && new PageArchive(options, hasImportance, options.archive))
     const places = { store: this.#store, rows: this.#rows, axis: this.#axis, archive: this.#archive }
     this.#intake = new RowIntake(options, hasImportance, places)
+    const watched = { queries: this.#queries, limits: this.#limits, log: this.#log }
+    this.#ranking = new RowRanking(options, { ...places, ...watched })
   }
 
   attend(input: LayerInput, output: Float32Array): void {
@@ -97,12 +97,14 @@ export class RankedCache implements LayerCache {
     if (this.#options.shape.isShared) this.#compress()
     if (numTokens === 0) return
     if (this.#recalls(numTokens)) {
-      this.#attendSteps(input, output)
+      this.#attendEach(input, output, (...token) => this.attend(...token))
       return
     }
-    const args = this.#changesRanks(input) ? this.#attendSingly(input, output) : this.#attendChunk(input, output)
+    let last: (() => AttendArgs) | undefined
+    if (this.#changesRanks(input)) this.#attendEach(input, output, (...token) => this.#attendChunk(...token))
+    else last = this.#attendChunk(input, output)
     if (this.#options.shape.isShared) return
-    this.#compress(args)
+    this.#compress(last)
     this.#store.settle()
   }
 
@@ -110,14 +112,6 @@ export class RankedCache implements LayerCache {
   #recalls(numTokens: number): boolean {
     // Other layers ask again with all tokens of a chunk.
     return this.#archive !== undefined && numTokens > 1 && numTokens <= recallingTokens && !this.#options.shape.isShared
-  }
-
-  #attendSteps(input: LayerInput, output: Float32Array): void {
-    const { shape } = this.#options
-    const size = shape.numHeads * shape.valueDim
-    for (let t = 0; t < input.numTokens; t++) {
-      this.attend(tokenOf(shape, input, t), output.subarray(t * size, (t + 1) * size))
-    }
   }
 
   /** Takes tokens in without attending: rankings that look at queries see those of earlier calls only. */
@@ -136,11 +130,16 @@ export class RankedCache implements LayerCache {
     return (importance as Float32Array).includes(Number.NEGATIVE_INFINITY)
   }
 
-  #attendSingly(input: LayerInput, output: Float32Array): undefined {
+  /** Token by token. */
+  #attendEach(
+    input: LayerInput,
+    output: Float32Array,
+    attend: (token: LayerInput, output: Float32Array) => void,
+  ): void {
     const { shape } = this.#options
     const size = shape.numHeads * shape.valueDim
     for (let t = 0; t < input.numTokens; t++) {
-      this.#attendChunk(tokenOf(shape, input, t), output.subarray(t * size, (t + 1) * size))
+      attend(tokenOf(shape, input, t), output.subarray(t * size, (t + 1) * size))
     }
   }
 
@@ -184,62 +183,13 @@ export class RankedCache implements LayerCache {
     this.#options.kernels.attend(seeingToo(args, recalled))
   }
 
-  /** Ranks and evicts where there are too many rows. `last`: the attention that has just been. */
+  /** `last`: the attention that has just been. */
   #compress(last?: () => AttendArgs): void {
-    const { window, safeguard, dynamic } = this.#options
+    if (!this.#ranking.compress(this.#seen, last)) return
     const { lengths } = this.#rows
-    if (!this.#limits.isDue(lengths)) return
-    const mass = this.#queries.recentMass(this.#seen, last)
-    const view = this.#view(mass?.values, mass?.count ?? 0)
-    const ranked = this.#rank(view)
-    const massesOf = () => ranked.map((_, k) => view.inOrder(k, mass?.values as Float32Array))
-    const kept = selectRows(ranked, this.#limits.adapt(ranked, massesOf))
-    for (const [k, flags] of kept.entries()) {
-      const isKeptWhole = safeguard === undefined && !dynamic && (lengths[k] as number) <= window
-      if (!isKeptWhole) this.#evict(k, flags)
-    }
-    this.#queries.interrupt()
     this.#store.release(lengths)
     this.#intake.fit()
     this.#axis?.apply(this.#store, lengths)
-  }
-
-  #rank(view: RowsView): { positions: Float64Array; scores: Float64Array }[] {
-    const { retention } = this.#options
-    const ranked = Array.from(this.#rows.lengths, (_, k) => ({ positions: view.positions(k), scores: view.earlier(k) }))
-    if (retention.kind === 'static') return ranked
-    retention.rescore(
-      view,
-      ranked.map(({ scores }) => scores),
-    )
-    for (const [k, { scores }] of ranked.entries()) this.#rows.setScores(k, scores)
-    return ranked
-  }
-
-  #view(recentMass: Float32Array | undefined, massQueries: number): RowsView {
-    const { shape, sinks, recent } = this.#options
-    const { numHeads, numKvHeads, headDim, valueDim } = shape
-    const sizes = { numKvHeads, group: numHeads / numKvHeads, headDim, valueDim, sinks, recent, massQueries }
-    const sample = this.#queries.sample((length) => this.#axis?.meanRotation(length))
-    const facts: Omit<KeptRows, 'positions' | 'keys' | 'values' | 'mass' | 'earlier'> = {
-      ...{ ...sizes, seenTokens: this.#seen, sample, dense: new RowProducts(this.#options.kernels) },
-    }
-    return new RowsView(facts, this.#rows, this.#store, this.#rows.mass?.values ?? recentMass)
-  }
-
-  #evict(head: number, flags: Uint8Array): void {
-    const order = this.#rows.order(head)
-    for (let n = 0; n < order.length; n++) {
-      if (flags[n]) continue
-      const row = order[n] as number
-      this.#log.add(head, this.#rows.position(head, row), this.#rows.score(head, row), this.#seen)
-      this.#archive?.leave(head, this.#rows.position(head, row))
-    }
-    this.#rows.keep(head, flags, (from, to) => {
-      this.#store.move(head, from, to)
-      this.#axis?.move(head, from, to)
-    })
-    this.#axis?.renumber(head, this.#rows.order(head))
   }
 
   positions(head: number): number[] {

@@ -15,8 +15,13 @@ export interface StaticRetention {
 export interface RescoringRetention {
   readonly kind: 'rescoring'
   readonly needs: RescoringNeeds
-  /** Writes scores[k][n] for row n of head k, rows by position. NaN is an error, -Infinity is never kept. */
-  readonly rescore: (rows: KeptRows, scores: readonly Float64Array[]) => void
+  /** Heads have nothing to do with each other: where they share no budget, they are ranked on different steps. */
+  readonly isByHead?: boolean
+  /**
+   * Writes scores.get(k)[n] for row n of head k, rows by position, for the heads that are ranked: all, unless `isByHead`.
+   * NaN is an error, -Infinity is never kept.
+   */
+  readonly rescore: (rows: KeptRows, scores: ReadonlyMap<number, Float64Array>) => void
 }
 
 export interface RescoringNeeds {

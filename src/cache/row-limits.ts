@@ -1,4 +1,5 @@
 /** How many rows each head may have before they are ranked, and how many stay then: budgets, shared or dynamic. */
+import type { Retention } from './retention.ts'
 import { type DynamicWindow, massBudgets, type Ranked, type SelectionRules } from './selection.ts'
 import type { StateVisitor } from './snapshot/state.ts'
 
@@ -11,15 +12,24 @@ export interface RowLimitOptions {
   readonly interval: number
   readonly safeguard?: number
   readonly dynamic?: DynamicWindow
+  /** Number of the layer. */
+  readonly layer: number
 }
+
+/** Multiples of it, but for their whole part, lie evenly between 0 and 1 however many there are. */
+const goldenRatio = (Math.sqrt(5) - 1) / 2
 
 export class RowLimits {
   readonly #options: RowLimitOptions
   /** `[K]`, with a dynamic window. */
   readonly #limits: Int32Array
+  /** Heads are ranked each by itself. */
+  readonly #isByHead: boolean
 
-  constructor(options: RowLimitOptions, numKvHeads: number) {
+  constructor(options: RowLimitOptions, numKvHeads: number, retention: Retention) {
     this.#options = options
+    const isTogether = options.safeguard !== undefined || options.dynamic !== undefined
+    this.#isByHead = !isTogether && retention.kind === 'rescoring' && retention.isByHead === true
     this.#limits = new Int32Array(numKvHeads)
     this.reset()
   }
@@ -39,6 +49,18 @@ export class RowLimits {
     return safeguard === undefined ? isOver : total > lengths.length * window
   }
 
+  /** When rows are due: the heads whose rows get a score. */
+  headsToRank(lengths: Int32Array): number[] {
+    const heads = Array.from(lengths.keys())
+    return this.#isByHead ? heads.filter((k) => (lengths[k] as number) > this.#limit(k)) : heads
+  }
+
+  /** Whether rows of a head that was ranked may leave: heads that share nothing keep what fits. */
+  mayEvict(head: number, lengths: Int32Array): boolean {
+    const { safeguard, dynamic, window } = this.#options
+    return safeguard !== undefined || dynamic !== undefined || (lengths[head] as number) > window
+  }
+
   /** Single steps until rows are ranked, the next one included, if every head takes every token. */
   stepsLeft(lengths: Int32Array): number {
     const { window, safeguard } = this.#options
@@ -55,14 +77,26 @@ export class RowLimits {
     return { budget: Math.max(window - interval + 1, sinks + recent, 1), sinks, recent, safeguard }
   }
 
-  /** Where windows are dynamic: the budget of each head by what its rows got of recent attention. */
+  /** Budgets of the heads that are ranked. Where windows are dynamic, by what their rows got of recent attention. */
   adapt(ranked: readonly Ranked[], massesOf: () => readonly Float32Array[]): SelectionRules {
     const { interval, window, dynamic } = this.#options
     const { rules } = this
+    if (this.#isByHead) return { ...rules, budgets: this.#apart(ranked.length) }
     if (!dynamic) return rules
     const budgets = massBudgets(ranked, massesOf(), dynamic, rules, rules.budget)
     for (const [k, budget] of budgets.entries()) this.#limits[k] = Math.min(window, budget + interval - 1)
     return { ...rules, budgets }
+  }
+
+  /**
+   * Heads that are due together keep some rows more, each more than the one before and other layers others, so that next
+   * time they are due on different steps and no step waits for all.
+   */
+  #apart(numHeads: number): number[] {
+    const { interval, layer } = this.#options
+    const { budget } = this.rules
+    const shift = numHeads > 1 ? (layer * goldenRatio) % 1 : 0
+    return Array.from({ length: numHeads }, (_, n) => budget + Math.floor(((n + shift) * interval) / numHeads))
   }
 
   visitState(visitor: StateVisitor): void {

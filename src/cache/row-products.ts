@@ -19,10 +19,11 @@ export class RowProducts {
     // Values play no part: one number each is the least that attention can have.
     const segment = segmentOf(rows, new Float32Array(n), n)
     for (let first = 0; first < count && n > 0; first += step) {
-      const numTokens = Math.min(step, count - first)
+      // As heads of one token: kernels that leave logits read each row once for all heads of a token.
+      const numHeads = Math.min(step, count - first)
       this.#kernels.attend({
-        ...{ query: queries.subarray(first * dim, (first + numTokens) * dim), output: new Float32Array(numTokens) },
-        ...{ logits: products.subarray(first * n, (first + numTokens) * n), numTokens, numHeads: 1, numKvHeads: 1 },
+        ...{ query: queries.subarray(first * dim, (first + numHeads) * dim), output: new Float32Array(numHeads) },
+        ...{ logits: products.subarray(first * n, (first + numHeads) * n), numTokens: 1, numHeads, numKvHeads: 1 },
         ...{ headDim: dim, valueDim: 1, scale: 1, firstPosition: 0, segments: [segment] },
       })
     }

@@ -15,38 +15,39 @@ const sampleSize = 64
 export const expectedAttention: RescoringRetention = {
   kind: 'rescoring',
   needs: { queries: sampleSize },
+  isByHead: true,
   rescore(rows, scores) {
     const sample = rows.sample as QuerySample
-    const turned = turnQueries(rows, sample)
-    for (const [k, row] of scores.entries()) {
-      row.fill(sample.count > 0 ? 0 : 1)
-      const keys = sample.count > 0 ? rows.keys(k) : undefined
-      for (let g = 0; g < rows.group && keys; g++) addHead(rows, turned[k * rows.group + g] as Float32Array, keys, row)
+    const rotation = sample.count > 0 ? sample.meanRotation(futurePositions) : undefined
+    for (const [k, row] of scores) {
+      if (sample.count === 0) row.fill(1)
+      else row.set(expectedShares(rows, k, turnQueries(rows, k, sample, rotation)))
       const values = rows.values(k)
-      const factor = sample.count > 0 ? 1 / rows.group : 1
-      for (let n = 0; n < row.length; n++) {
-        row[n] = (row[n] as number) * factor * normOf(values, n, rows.valueDim)
-      }
+      for (let n = 0; n < row.length; n++) row[n] = (row[n] as number) * normOf(values, n, rows.valueDim)
     }
   },
 }
 
 /**
- * The sample of each head, `[count, D]`, as it would stand at the mean of the positions to come: a linear map, so mean
- * and covariance follow.
+ * The sample of the query heads of a KV head, `[G, count, D]`, as it would stand at the mean of the positions to come: a
+ * linear map, so mean and covariance follow.
  */
-function turnQueries({ headDim: D, group, numKvHeads }: KeptRows, sample: QuerySample): Float32Array[] {
-  const numHeads = group * numKvHeads
-  const rotation = sample.count > 0 ? sample.meanRotation(futurePositions) : undefined
-  return Array.from({ length: numHeads }, (_, head) => {
-    const queries = new Float32Array(sample.count * D)
-    for (let i = 0; i < sample.count; i++) {
-      const at = (i * numHeads + head) * D
-      queries.set(sample.queries.subarray(at, at + D), i * D)
-      if (rotation) turn(queries.subarray(i * D, (i + 1) * D), rotation)
+function turnQueries(
+  { headDim: D, group, numKvHeads }: KeptRows,
+  head: number,
+  { count, queries }: QuerySample,
+  rotation: MeanRotation | undefined,
+): Float32Array {
+  const turned = new Float32Array(group * count * D)
+  for (let g = 0; g < group; g++) {
+    for (let i = 0; i < count; i++) {
+      const from = (i * numKvHeads * group + head * group + g) * D
+      const to = (g * count + i) * D
+      turned.set(queries.subarray(from, from + D), to)
+      if (rotation) turn(turned.subarray(to, to + D), rotation)
     }
-    return queries
-  })
+  }
+  return turned
 }
 
 function turn(query: Float32Array, { cos, sin, isInterleaved }: MeanRotation): void {
@@ -59,34 +60,47 @@ function turn(query: Float32Array, { cos, sin, isInterleaved }: MeanRotation): v
   }
 }
 
-/** Adds the expected shares of one query head. The covariance form is the variance of q . k over the sample. */
-function addHead(
-  { headDim: D, sinks, dense }: KeptRows,
-  queries: Float32Array,
-  keys: Float32Array,
-  shares: Float64Array,
-): void {
-  const count = queries.length / D
-  const length = shares.length
+/** What the query heads of a KV head are expected to give its rows, on average. `queries` is `[G, count, D]`. */
+function expectedShares(rows: KeptRows, head: number, queries: Float32Array): Float64Array {
+  const { headDim: D, group, sinks, dense } = rows
+  const keys = rows.keys(head)
+  const length = keys.length / D
+  const shares = new Float64Array(length)
   const products = dense.products(queries, keys, D)
+  for (let g = 0; g < group; g++) {
+    const own = products.subarray((g * products.length) / group, ((g + 1) * products.length) / group)
+    addShares(expectedLogits(own, length, D), sinks, 1 / group, shares)
+  }
+  return shares
+}
+
+/** From q . k of a sample and rows, `[count, n]`. The form of the covariance is the variance of q . k over the sample. */
+function expectedLogits(products: Float32Array, length: number, headDim: number): Float64Array {
+  const count = products.length / length
   const [sums, squares] = [new Float64Array(length), new Float64Array(length)]
-  for (let i = 0; i < count; i++) {
-    const row = products.subarray(i * length, (i + 1) * length)
-    for (let n = 0; n < length; n++) {
-      const product = row[n] as number
+  for (let i = 0, at = 0; i < count; i++) {
+    for (let n = 0; n < length; n++, at++) {
+      const product = products[at] as number
       sums[n] = (sums[n] as number) + product
       squares[n] = (squares[n] as number) + product * product
     }
   }
-  const logits = sums.map((sum, n) => {
-    const mean = sum / count
+  for (let n = 0; n < length; n++) {
+    const mean = (sums[n] as number) / count
     const variance = Math.max(0, (squares[n] as number) / count - mean * mean)
-    return mean / Math.sqrt(D) + variance / (2 * D)
-  })
-  const open = logits.subarray(Math.min(sinks, length))
-  const most = open.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY)
-  const powers = open.map((value) => Math.exp(value - most))
-  const total = powers.reduce((sum, power) => sum + power, 0)
-  for (let n = 0; n < powers.length; n++)
-    shares[sinks + n] = (shares[sinks + n] as number) + (powers[n] as number) / total
+    sums[n] = mean / Math.sqrt(headDim) + variance / (2 * headDim)
+  }
+  return sums
+}
+
+/** Adds `factor` times the softmax of the logits from `first` on. */
+function addShares(logits: Float64Array, first: number, factor: number, shares: Float64Array): void {
+  let [most, total] = [Number.NEGATIVE_INFINITY, 0]
+  for (let n = first; n < logits.length; n++) most = Math.max(most, logits[n] as number)
+  for (let n = first; n < logits.length; n++) {
+    logits[n] = Math.exp((logits[n] as number) - most)
+    total += logits[n] as number
+  }
+  for (let n = first; n < logits.length; n++)
+    shares[n] = (shares[n] as number) + (factor * (logits[n] as number)) / total
 }

@@ -8,6 +8,6 @@ export const h2o: RescoringRetention = {
   kind: 'rescoring',
   needs: { mass: 'all' },
   rescore(rows, scores) {
-    for (const [k, row] of scores.entries()) row.set(rows.mass(k))
+    for (const [k, row] of scores) row.set(rows.mass(k))
   },
 }

@@ -9,8 +9,9 @@ import { normOf } from './vectors.ts'
 export const keydiff: RescoringRetention = {
   kind: 'rescoring',
   needs: {},
+  isByHead: true,
   rescore(rows, scores) {
-    for (const [k, row] of scores.entries()) row.set(keyDifferences(rows.dense, rows.keys(k), rows.headDim))
+    for (const [k, row] of scores) row.set(keyDifferences(rows.dense, rows.keys(k), rows.headDim))
   },
 }
 

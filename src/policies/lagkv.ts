@@ -10,8 +10,9 @@ export function lagkv(lag: number): RescoringRetention {
   return {
     kind: 'rescoring',
     needs: {},
+    isByHead: true,
     rescore(rows, scores) {
-      for (const [k, row] of scores.entries()) {
+      for (const [k, row] of scores) {
         const earlier = rows.earlier(k)
         const judged = judge(rows, k, lag, earlier)
         for (let n = 0; n < row.length; n++) row[n] = judged[n] as number

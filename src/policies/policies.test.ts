@@ -33,6 +33,7 @@ function run(cache: KvCache, chunks: readonly number[], seed = 1): number[] {
       key: part(all.key),
       value: part(all.value),
       importance: part(all.importance as Float32Array),
+      rotary: null,
     }
     for (let layer = 0; layer < cache.numLayers; layer++) {
       const output = new Float32Array(numTokens * layerShape.numHeads * layerShape.valueDim)
@@ -178,3 +179,25 @@ describe('options', () => {
     }
   })
 })
+
+test.each(['keydiff', 'lagkv', 'expected-attention'] as const)(
+  '%s ranks one head of all layers in a step',
+  (policy) => {
+    const [window, interval] = [64, 16]
+    const cache = createKvCache(openKernels({ threads: 1 }), shape, { policy, window, interval })
+    run(cache, [100])
+    const heads = () => cache.explain!().flatMap((layer) => layer.heads.map(({ positions }) => positions.length))
+    let before = heads()
+    const ranked: number[] = []
+    for (let n = 0; n < 3 * interval; n++) {
+      run(cache, [1], n + 2)
+      const after = heads()
+      ranked.push(after.filter((length, k) => length < (before[k] as number)).length)
+      expect(Math.max(...after)).toBeLessThanOrEqual(window)
+      expect(Math.min(...after)).toBeGreaterThan(window - interval)
+      before = after
+    }
+    expect(Math.max(...ranked)).toBe(1)
+    expect(ranked.reduce((a, b) => a + b, 0)).toBe(3 * before.length)
+  },
+)

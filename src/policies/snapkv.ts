@@ -15,7 +15,7 @@ export function snapkv(observed: number): RescoringRetention {
     rescore(rows, scores) {
       // None: tokens came without queries, and nothing is known of them.
       const queries = Math.max(1, rows.massQueries) * rows.group
-      for (const [k, row] of scores.entries()) {
+      for (const [k, row] of scores) {
         const mass = Float64Array.from(rows.mass(k), (value) => value / queries)
         const count = Math.max(0, mass.length - rows.recent)
         row.set(mass)

@@ -8,14 +8,14 @@ export const tova: RescoringRetention = {
   kind: 'rescoring',
   needs: { mass: 1 },
   rescore(rows, scores) {
-    const positions = scores.map((_, k) => rows.positions(k))
-    const masses = scores.map((_, k) => rows.mass(k))
+    const positions = Array.from(scores.keys(), (k) => rows.positions(k))
+    const masses = Array.from(scores.keys(), (k) => rows.mass(k))
     const first = positions[0] as Float64Array
     const isAlike = positions.every((own) => areEqual(own, first))
     const numHeads = rows.numKvHeads * rows.group
     // Heads hold the same tokens but for those that one of them passed over: then sums go by position.
     const sums = isAlike ? undefined : sumByPosition(positions, masses)
-    for (const [k, row] of scores.entries()) {
+    for (const [k, row] of scores) {
       for (let n = 0; n < row.length; n++) {
         row[n] = (sums ? (sums.get(positions[k]![n] as number) as number) : sumOf(masses, n)) / numHeads
       }

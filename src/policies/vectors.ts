@@ -5,11 +5,13 @@ export function normOf(rows: Float32Array, n: number, dim: number): number {
   const start = n * dim
   let [a, b, c, e, d] = [0, 0, 0, 0, 0]
   for (; d + 3 < dim; d += 4) {
-    a += (rows[start + d] as number) ** 2
-    b += (rows[start + d + 1] as number) ** 2
-    c += (rows[start + d + 2] as number) ** 2
-    e += (rows[start + d + 3] as number) ** 2
+    const [v, w] = [rows[start + d] as number, rows[start + d + 1] as number]
+    const [x, y] = [rows[start + d + 2] as number, rows[start + d + 3] as number]
+    a += v * v
+    b += w * w
+    c += x * x
+    e += y * y
   }
-  for (; d < dim; d++) a += (rows[start + d] as number) ** 2
+  for (; d < dim; d++) a += (rows[start + d] as number) * (rows[start + d] as number)
   return Math.sqrt(a + b + (c + e))
 }

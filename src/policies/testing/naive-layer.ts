@@ -241,13 +241,23 @@ export class NaiveLayer {
     if (isShared ? total <= this.heads.length * window : !isOver.includes(true)) return
     const view = this.#view()
     const scores = rescores[rules.score]?.(view)
+    const isByHead = rules.isByHead && !isShared && leastWindow === undefined
     for (const [k, tokens] of this.heads.entries()) {
+      if (isByHead && !isOver[k]) continue
       for (const [n, token] of tokens.entries()) if (scores) token.score = scores[k]![n] as number
     }
     const budget = Math.max(window - interval + 1, sinks + recent, 1)
     if (isShared) this.heads = keepTogether(this.heads, budget, rules)
     else if (leastWindow !== undefined) this.#keepDynamic(view, budget)
-    else this.heads = this.heads.map((tokens, k) => (isOver[k] ? keepBest(tokens, budget, rules) : tokens))
+    else {
+      // Of heads that are due together, each keeps more than the one before, and other layers keep others.
+      const due = isOver.flatMap((isOne, k) => (isOne ? [k] : []))
+      const shift = due.length > 1 ? (this.#options.layer * ((Math.sqrt(5) - 1) / 2)) % 1 : 0
+      const more = (k: number) => Math.floor(((due.indexOf(k) + shift) * interval) / due.length)
+      this.heads = this.heads.map((tokens, k) => {
+        return isOver[k] ? keepBest(tokens, budget + (isByHead ? more(k) : 0), rules) : tokens
+      })
+    }
     this.#renumber()
   }
 

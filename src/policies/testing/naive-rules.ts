@@ -12,6 +12,8 @@ export interface NaiveRules {
   readonly score: string
   /** Tokens of importance -Infinity never come in. */
   readonly passesOver: boolean
+  /** Heads are ranked on different steps where they share nothing. */
+  readonly isByHead: boolean
   /** Heads share their budget. */
   readonly isShared: boolean
   readonly leastWindow: number | undefined
@@ -20,7 +22,7 @@ export interface NaiveRules {
   readonly masks: boolean
 }
 
-const base = { sinks: 0, recent: 0, interval: 0, passesOver: false, isShared: false, masks: false }
+const base = { sinks: 0, recent: 0, interval: 0, passesOver: false, isByHead: false, isShared: false, masks: false }
 
 /** @param window W of the layer */
 export function rulesOf(options: CacheOptions, window = Number.POSITIVE_INFINITY): NaiveRules {
@@ -70,9 +72,11 @@ function usual(
     case 'snapkv':
       return { score: name, interval: nowAndThen, recent: upTo(64, window / 4) }
     case 'lagkv':
-      return { score: name, interval: nowAndThen, sinks: 4 }
+      return { score: name, interval: nowAndThen, sinks: 4, isByHead: true }
     case 'expected-attention':
-      return { score: name, interval: upTo(512, window / 4), sinks: 4 }
+      return { score: name, interval: upTo(512, window / 4), sinks: 4, isByHead: true }
+    case 'keydiff':
+      return { score: name, interval: nowAndThen, isByHead: true }
     default:
       return { score: name, interval: name === 'random' ? 0 : nowAndThen }
   }
