@@ -9,6 +9,7 @@ import type { CacheInfo, LayerCache, LayerExplanation, LayerInput, SharedRows } 
 import { bytesOfTokens, checkInput, createStore, type LayerConfig, type Queries, visitConfig } from './layout.ts'
 import { RowColumn } from './row-column.ts'
 import { appendedRows, type RowFacts, type RowStore } from './row-store.ts'
+import { SharedTokens } from './shared-tokens.ts'
 import type { StateVisitor } from './snapshot/state.ts'
 
 export interface FullCacheOptions extends LayerConfig {
@@ -187,7 +188,7 @@ export class FullCache implements LayerCache {
     this.#scores?.visitState(visitor, lengths, from)
   }
 
-  #shareTokens(first: number, count: number): SharedTokens | undefined {
+  #shareTokens(first: number, count: number): SharedRows | undefined {
     const rows = this.#store.share?.(first, count)
     const lengths = this.#lengths(first + count)
     return rows && new SharedTokens(rows, count, this.#scores?.slice(lengths, first))
@@ -234,27 +235,5 @@ export class FullCache implements LayerCache {
   dispose(): void {
     this.#store.free()
     this.#scores?.free()
-  }
-}
-
-/** Tokens of one layer by reference. */
-class SharedTokens implements SharedRows {
-  readonly rows: SharedRows
-  readonly count: number
-  /** `[K, count]` */
-  readonly scores: Float32Array | undefined
-
-  constructor(rows: SharedRows, count: number, scores: Float32Array | undefined) {
-    this.rows = rows
-    this.count = count
-    this.scores = scores
-  }
-
-  get bytes(): number {
-    return this.rows.bytes + (this.scores?.byteLength ?? 0)
-  }
-
-  free(): void {
-    this.rows.free()
   }
 }

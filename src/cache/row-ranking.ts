@@ -1,35 +1,17 @@
 /** What happens when a layer has more rows than it may: they are ranked, and those that lose leave. */
 import type { AttendArgs } from '../kernels/index.ts'
-import type { EvictionLog } from './eviction-log.ts'
-import type { PageArchive } from './hierarchical/page-archive.ts'
-import type { LayerConfig } from './layout.ts'
-import type { PositionAxis } from './position-axis.ts'
-import type { QueryRecord } from './query-record.ts'
-import type { RankedRows } from './ranked-rows.ts'
-import type { KeptRows, Retention } from './retention.ts'
-import type { RowLimitOptions, RowLimits } from './row-limits.ts'
+import type { RankedConfig, RankedParts } from './ranked-parts.ts'
+import type { KeptRows } from './retention.ts'
 import { RowProducts } from './row-products.ts'
-import type { RowStore } from './row-store.ts'
 import { RowsView } from './rows-view.ts'
 import { type Ranked, selectRows } from './selection.ts'
 
-/** What a layer consists of whose rows are ranked. */
-export interface RankedParts {
-  readonly store: RowStore
-  readonly rows: RankedRows
-  readonly axis: PositionAxis | undefined
-  readonly queries: QueryRecord
-  readonly limits: RowLimits
-  readonly log: EvictionLog
-  readonly archive: PageArchive | undefined
-}
-
 export class RowRanking {
-  readonly #config: LayerConfig & RowLimitOptions & { readonly retention: Retention }
+  readonly #config: RankedConfig
   readonly #parts: RankedParts
   readonly #dense: RowProducts
 
-  constructor(config: LayerConfig & RowLimitOptions & { readonly retention: Retention }, parts: RankedParts) {
+  constructor(config: RankedConfig, parts: RankedParts) {
     this.#config = config
     this.#parts = parts
     this.#dense = new RowProducts(config.kernels)

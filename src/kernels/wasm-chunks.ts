@@ -3,7 +3,7 @@
  * out by chunks of tokens, so that what a call takes there does not grow with the number of its tokens.
  */
 import { attendCall, type CallValue, type KernelArray, weighCall } from './calls.ts'
-import { storedRows } from './check-arguments.ts'
+import { storedRows } from './check-segment.ts'
 import type { AttendArgs, KeyValueSegment, LogitMask, Rotation, WeighArgs } from './contract.ts'
 
 /** One call: its numbers and arrays, and those of them that it writes. */

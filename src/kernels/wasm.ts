@@ -2,15 +2,8 @@
 
 import type { KernelArray } from './calls.ts'
 import { keepCall, retainCall, rotateCall, selectCall, storeCall } from './calls.ts'
-import {
-  checkAttend,
-  checkKeep,
-  checkRetain,
-  checkRotate,
-  checkSelect,
-  checkStore,
-  checkWeigh,
-} from './check-arguments.ts'
+import { checkAttend, checkWeigh } from './check-attend.ts'
+import { checkKeep, checkRetain, checkRotate, checkSelect, checkStore } from './check-rows.ts'
 import type { Kernels, RetainArgs } from './contract.ts'
 import { checkStatus } from './status.ts'
 import { attendCalls, weighCallOf } from './wasm-chunks.ts'
