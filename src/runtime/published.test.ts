@@ -1,5 +1,8 @@
 import { describe, expect, it } from 'vitest'
-import { createDecoder, styleNames } from '../onnx/testing/published/styles.ts'
+import { dataTypes } from '../onnx/schema.ts'
+import { groupQuery } from '../onnx/testing/published/fused.ts'
+import { fusedDecoder } from '../onnx/testing/published/scaffold.ts'
+import { createCustom, createDecoder, styleNames } from '../onnx/testing/published/styles.ts'
 import { cutLogits, deviation, temporaryFolders, tokensOf, uncutLogits, withModel } from './testing/published-folder.ts'
 
 const writeFolder = temporaryFolders()
@@ -30,6 +33,26 @@ describe('a published decoder, cut', () => {
       })
     },
   )
+
+  it('is given positions in three rows where it wants them for images', async () => {
+    const model = createCustom((w) => {
+      fusedDecoder(w, groupQuery(w, {}))
+      w.input('position_ids', dataTypes.int64, [3, 'batch_size', 'sequence_length'])
+      const [head, cast] = w.nodes.splice(-2)
+      const along = { attributes: { axis: { int: 0 } } }
+      const row = (index: number) => w.node('Gather', ['position_ids', w.scalar(index)], undefined, along)
+      const sum = w.node('Add', [row(0), w.node('Mul', [row(2), row(1)])])
+      const attributes = { to: { int: w.float } }
+      const share = w.node('Cast', [w.node('Unsqueeze', [sum, w.integers([2])])], undefined, { attributes })
+      const rows = w.node('Add', [head!.input[0]!, w.node('Mul', [share, w.floats([0.001])])])
+      w.nodes.push({ ...head!, input: [rows, head!.input[1]!] }, cast!)
+    })
+    const { folder, file } = await writeFolder(model)
+    const expected = await uncutLogits(file, tokens, prompt)
+    await withModel(folder, { chunkSize: 16 }, async (loaded) => {
+      expect(deviation(await cutLogits(loaded, tokens, prompt), expected)).toBeLessThanOrEqual(1e-4)
+    })
+  })
 
   it('gives logits of chosen rows only', async () => {
     const { folder } = await writeFolder(createDecoder('Llama, written out'))

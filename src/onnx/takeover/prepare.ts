@@ -1,5 +1,6 @@
 /** Makes a published graph one that patterns can look at: its operator sets are known, its inputs are those of a step. */
 import { KvasirError } from '../../tensor/error.ts'
+import { valueInfo } from '../builder.ts'
 import { make } from '../codec.ts'
 import { valuesWritten } from '../graph-walk.ts'
 import { dataTypes, type OnnxGraph, type OnnxModel, type OnnxNode, type OnnxTensor } from '../schema.ts'
@@ -36,7 +37,7 @@ export function prepare(original: OnnxModel): OnnxModel {
   if (model.functions.length > 0) {
     throw new KvasirError('unsupported', 'onnx', `expected no functions in the model, got ${model.functions.length}`)
   }
-  return { ...model, graph: withoutSettings(withPast(model.graph!)) }
+  return { ...model, graph: withFlatPositions(withoutSettings(withPast(model.graph!))) }
 }
 
 function raised(model: OnnxModel): OnnxModel {
@@ -70,6 +71,38 @@ function withPast(graph: OnnxGraph): OnnxGraph {
     node: graph.node.flatMap((node) => (node === choice ? inner : [node])),
     initializer: [...graph.initializer, ...branch.initializer],
     valueInfo: [...graph.valueInfo, ...branch.valueInfo],
+  }
+}
+
+/** Positions `[n, B, S]` of models that see images, too (time, height, width): in a text all n are the same. */
+function withFlatPositions(graph: OnnxGraph): OnnxGraph {
+  const name = 'position_ids'
+  const dims = graph.input.find((input) => input.name === name)?.type?.tensorType?.shape?.dim
+  const count = Number(dims?.[0]?.dimValue)
+  if (dims?.length !== 3 || !(count >= 1)) return graph
+  const [wide, all] = [`kvasir.${name}`, `kvasir.${name}.all`]
+  const constants = { axes: [0], shape: [count, 1, 1] }
+  const initializer = Object.entries(constants).map(([key, values]) => {
+    return make('Tensor', {
+      name: `${wide}.${key}`,
+      dataType: dataTypes.int64,
+      dims: [values.length],
+      int64Data: values,
+    })
+  })
+  const nodes = [
+    make('Node', { opType: 'Unsqueeze', name: wide, input: [name, `${wide}.axes`], output: [wide] }),
+    make('Node', { opType: 'Expand', name: all, input: [wide, `${wide}.shape`], output: [all] }),
+  ]
+  const renamed = graph.node.map((node) => ({
+    ...node,
+    input: node.input.map((value) => (value === name ? all : value)),
+  }))
+  return {
+    ...graph,
+    node: [...nodes, ...renamed],
+    initializer: [...graph.initializer, ...initializer],
+    input: graph.input.map((input) => (input.name === name ? valueInfo(name, dataTypes.int64, [1, 'T']) : input)),
   }
 }
 

@@ -53,13 +53,16 @@ export class UncutDecoder {
       if (isNarrow) return new Tensor('int32', Int32Array.from(values), [1, values.length])
       return new Tensor('int64', BigInt64Array.from(values, BigInt), [1, values.length])
     }
+    const positions = tokens.map((_, i) => done + i)
+    // Three rows, where a graph has them: for time, height and width, which in a text are the same.
+    const rows = this.#inputs.find(({ name, shape }) => name === 'position_ids' && shape.length === 3)?.shape[0]
+    const threefold = Array.from({ length: Number(rows ?? 0) }, () => positions).flat()
     const all: Record<string, Tensor> = {
       input_ids: integers('input_ids', tokens),
       attention_mask: integers('attention_mask', new Array<number>(done + tokens.length).fill(1)),
-      position_ids: integers(
-        'position_ids',
-        tokens.map((_, i) => done + i),
-      ),
+      position_ids: rows
+        ? new Tensor('int64', BigInt64Array.from(threefold, BigInt), [Number(rows), 1, tokens.length])
+        : integers('position_ids', positions),
       use_cache_branch: new Tensor('bool', [done > 0], [1]),
     }
     return Object.fromEntries(Object.entries(all).filter(([name]) => this.#inputs.some((input) => input.name === name)))
