@@ -118,7 +118,7 @@ test('chat answers lines of a pipe, each with the turns before', async () => {
   const lines = ['Mara put the brass key in the blue drawer. Where is the brass key?', '/stats', 'And where is Mara?']
   const { code, stdout, stderr } = await kvasir('chat --json', { stdin: `${lines.join('\n')}\n` })
   expect(code).toBe(0)
-  expect(stderr).toMatch(/^read \d+ of \d+ tokens/)
+  expect(stderr).toMatch(/^last turn +read \d+ of \d+ tokens/)
   const { turns, messages } = JSON.parse(stdout)
   expect(turns[0].text.trim()).toBe('The brass key is in the blue drawer.')
   expect(turns[1].reusedTokens).toBeGreaterThan(10)

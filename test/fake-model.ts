@@ -77,7 +77,12 @@ export function createFakeModel(respond: Respond, options: LoadOptions = {}): Ca
     restoreCache: withoutFiles,
     saveCaches: withoutFiles,
     restoreCaches: withoutFiles,
-    explainCache: withoutFiles,
+    async explainCache(cache) {
+      const info = cache.getCacheInfo()
+      const first = info.seenTokens - info.keptTokens
+      const positions = Array.from({ length: info.keptTokens }, (_, n) => first + n)
+      return { info, layers: [{ heads: [{ positions, scores: positions.map(() => null) }], evicted: [] }] }
+    },
     checkCache: async () => {},
     tokenize,
     generate,

@@ -4,8 +4,8 @@ import { policyNames, readPolicy } from '../policies/index.ts'
 import type { CausalLM, Conversation, ConversationOptions, TurnResult } from '../runtime/contract.ts'
 import { checkChoice, describe } from '../tensor/check.ts'
 import { invalidArgument, isKvasirError } from '../tensor/error.ts'
-import { formatBytes, formatCount, formatPlural, ratePerSecond } from './format.ts'
-import { prefixLine } from './prefix-report.ts'
+import { statsText } from './chat-stats.ts'
+import { formatBytes, formatCount, formatPlural } from './format.ts'
 import { loadTranscript, saveTranscript } from './transcript.ts'
 
 /** What the commands of one chat work on. */
@@ -68,10 +68,11 @@ const commands = {
     },
   },
   stats: {
-    help: 'figures of the last turn and of the cache',
-    run: async ({ conversation, last, model }) => {
-      const prefixes = prefixLine(await model.prefixStats())
-      return [stats(conversation, last), prefixes].filter((line) => line !== '').join('\n')
+    help: 'the last turn; what the cache keeps, has lost and got back',
+    async run({ conversation, last, model, options }) {
+      const report = await conversation.explainCache()
+      const cache = { ...model.cacheOptions, ...options.cache }
+      return statsText({ last, options: cache, report, prefixes: await model.prefixStats() })
     },
   },
   reset: {
@@ -145,21 +146,6 @@ function changeCache(state: ChatState, change: NonNullable<ConversationOptions['
   state.options = options
   const { policy, window } = { ...state.model.cacheOptions, ...options.cache }
   return `policy ${policy}${window === undefined ? '' : `, window ${formatCount(window)}`}`
-}
-
-function stats(conversation: Conversation, last: TurnResult | undefined): string {
-  const { bytes, fullBytes, keptTokens, seenTokens } = conversation.getCacheInfo()
-  const cache =
-    `KV cache ${formatBytes(bytes)} for ${formatCount(keptTokens)} of ${formatCount(seenTokens)} tokens ` +
-    `(all of them: ${formatBytes(fullBytes)})`
-  if (!last) return cache
-  const { promptTokens, reusedTokens, generatedTokens, prefillMs, decodeMs } = last
-  const read = promptTokens - reusedTokens
-  return (
-    `read ${formatCount(read)} of ${formatPlural(promptTokens, 'token')} at ` +
-    `${formatCount(ratePerSecond(read, prefillMs))} a second, wrote ${formatCount(generatedTokens)} at ` +
-    `${formatCount(ratePerSecond(generatedTokens, decodeMs))} a second\n${cache}`
-  )
 }
 
 function need(argument: string, what: string): string {

@@ -122,7 +122,7 @@ describe('kvasir chat', () => {
     expect(stderr).toContain('policy window, window 64')
     expect(stderr).toContain('policy window, window 5')
     expect(stderr).toContain('did you mean "window"')
-    expect(stderr).toMatch(/KV cache 20 B for 5 of \d+ tokens/)
+    expect(stderr).toMatch(/KV cache +20 B for 5 of \d+ tokens/)
     expect(stderr).toContain('expected a number of tokens after /window, got "none"')
     const { policy, window, turns } = JSON.parse(stdout)
     expect({ policy, window, reused: turns[1].reusedTokens }).toEqual({ policy: 'window', window: 5, reused: 0 })

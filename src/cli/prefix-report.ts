@@ -4,6 +4,12 @@ import { formatBytes, formatCount, formatPlural } from './format.ts'
 
 /** A line; '' without shared prefixes. */
 export function prefixLine(stats: PrefixStats | undefined): string {
+  const text = prefixText(stats)
+  return text === '' ? '' : `prefixes: ${text}`
+}
+
+/** The same without its name. */
+export function prefixText(stats: PrefixStats | undefined): string {
   if (!stats) return ''
   const { hits, misses, askedTokens, reusedTokens, refused, pages, tiers } = stats
   const places = [
@@ -13,7 +19,7 @@ export function prefixLine(stats: PrefixStats | undefined): string {
     }),
   ]
   return (
-    `prefixes: ${formatCount(reusedTokens)} of ${formatPlural(askedTokens, 'token')} reused in ` +
+    `${formatCount(reusedTokens)} of ${formatPlural(askedTokens, 'token')} reused in ` +
     `${formatCount(hits)} of ${formatPlural(hits + misses, 'prompt')}${refused > 0 ? `, ${refused} refused` : ''}; ` +
     places.join(', ')
   )

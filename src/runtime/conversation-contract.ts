@@ -1,6 +1,6 @@
 /** The public types of conversations. */
 import type { CacheInfo, CacheOptions } from '../cache/contract.ts'
-import type { SavedFile } from './contract.ts'
+import type { CacheReport, SavedFile } from './contract.ts'
 import type { ChatMessage, GenerateOptions, GenerateResult, StreamEvent } from './generation-contract.ts'
 
 /** Options of one turn; a conversation has its own cache and one answer a turn. */
@@ -39,6 +39,11 @@ export interface Conversation {
   /** The same, as it comes. */
   stream(message: string | ChatMessage | readonly ChatMessage[], options?: TurnOptions): AsyncIterable<TurnEvent>
   getCacheInfo(): CacheInfo
+  /**
+   * Which tokens each layer and head of its cache keeps and why.
+   * @throws KvasirError `invalid-argument` during a turn
+   */
+  explainCache(): Promise<CacheReport>
   /**
    * Writes messages and cache to a file, from which a conversation with the same model goes on without reading anything
    * again.

@@ -3,6 +3,7 @@ import type { CacheInfo } from '../cache/contract.ts'
 import { describe } from '../tensor/check.ts'
 import { invalidArgument, isKvasirError } from '../tensor/error.ts'
 import type {
+  CacheReport,
   CausalLM,
   ChatMessage,
   ChatOptions,
@@ -89,6 +90,11 @@ export class CachedConversation implements Conversation {
 
   getCacheInfo(): CacheInfo {
     return this.#cache.getCacheInfo()
+  }
+
+  async explainCache(): Promise<CacheReport> {
+    this.#checkFree()
+    return await this.#cache.explain()
   }
 
   dispose(): void {

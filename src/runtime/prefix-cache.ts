@@ -7,7 +7,7 @@
  */
 import type { CacheInfo, CacheOptions, KvCache } from '../cache/contract.ts'
 import { invalidArgument, isKvasirError } from '../tensor/error.ts'
-import type { CausalLM, GenerateOptions, SavedFile, StreamEvent } from './contract.ts'
+import type { CacheReport, CausalLM, GenerateOptions, SavedFile, StreamEvent } from './contract.ts'
 
 export class PrefixCache {
   readonly #model: CausalLM
@@ -78,6 +78,10 @@ export class PrefixCache {
 
   getCacheInfo(): CacheInfo {
     return this.#cache.getCacheInfo()
+  }
+
+  explain(): Promise<CacheReport> {
+    return this.#model.explainCache(this.#cache)
   }
 
   /** Writes the cache and the fork beside it. */

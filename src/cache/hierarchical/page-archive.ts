@@ -8,6 +8,7 @@ import type { KeyValueSegment, Rotation } from '../../kernels/index.ts'
 import type { LayerInput } from '../contract.ts'
 import type { LayerConfig } from '../layout.ts'
 import type { StateVisitor } from '../snapshot/state.ts'
+import type { TierStats } from '../tiers/contract.ts'
 import type { TieredStore } from '../tiers/tiered-store.ts'
 import { OpenPage } from './open-page.ts'
 import { factsOf, keyOf, type Page, type RememberedPage } from './page.ts'
@@ -33,6 +34,8 @@ export interface RecallCounts {
   readonly recalled: number
   /** Pages of a head that were wanted and not to be had. */
   readonly missed: number
+  /** Where pages lie; layers share them. */
+  readonly tiers: readonly TierStats[]
 }
 
 /** Tokens of a chunk that are attended one by one, since evicted tokens may come back for each. */
@@ -70,7 +73,7 @@ export class PageArchive {
   }
 
   get counts(): RecallCounts {
-    return { pages: this.#pages.entries.length, ...this.#counts }
+    return { pages: this.#pages.entries.length, ...this.#counts, tiers: this.#options.store.stats() }
   }
 
   /** In RAM: pages there at most, their bounds, and the rows of those that came back last. */

@@ -36,6 +36,9 @@ export class PageBounds {
   #used = 0
   readonly #query: Float32Array
   readonly #output: Float32Array
+  /** `[D]` */
+  readonly #least: Float32Array
+  readonly #greatest: Float32Array
   readonly #logits: ScratchFloats
 
   constructor(kernels: Kernels, shape: LayerShape, maxPages: number) {
@@ -48,6 +51,8 @@ export class PageBounds {
     this.clear()
     this.#query = new Float32Array(shape.numHeads * 2 * shape.headDim)
     this.#output = new Float32Array(shape.numHeads * valueDim)
+    this.#least = new Float32Array(shape.headDim)
+    this.#greatest = new Float32Array(shape.headDim)
     this.#logits = new ScratchFloats(kernels)
   }
 
@@ -96,15 +101,17 @@ export class PageBounds {
     this.#use(number)
     const at = (head * this.#capacity + (number % this.#capacity)) * 2 * D
     const into = this.#bounds.u16.subarray(at, at + 2 * D)
-    for (let d = 0; d < D; d++) {
-      let [least, greatest] = [largestHalf, -largestHalf]
-      for (let i = d; i < keys.length; i += D) {
-        const value = keys[i] as number
-        if (value < least) least = value
-        if (value > greatest) greatest = value
+    const [least, greatest] = [this.#least.fill(largestHalf), this.#greatest.fill(-largestHalf)]
+    for (let row = 0; row < keys.length; row += D) {
+      for (let d = 0; d < D; d++) {
+        const value = keys[row + d] as number
+        if (value < (least[d] as number)) least[d] = value
+        if (value > (greatest[d] as number)) greatest[d] = value
       }
-      into[d] = f32ToF16(Math.min(greatest, largestHalf))
-      into[D + d] = f32ToF16(Math.max(least, -largestHalf))
+    }
+    for (let d = 0; d < D; d++) {
+      into[d] = f32ToF16(Math.min(greatest[d] as number, largestHalf))
+      into[D + d] = f32ToF16(Math.max(least[d] as number, -largestHalf))
     }
   }
 
@@ -193,13 +200,12 @@ interface Groups {
 /** The most of G lists, `[K, G, C]` to `[K, C]` at the beginning of the same memory. */
 function mostOfGroups(values: Float32Array, { K, G, C, used }: Groups): Float32Array {
   for (let k = 0; k < K; k++) {
-    const to = k * C
+    const most = values.subarray(k * C, k * C + used)
     for (let g = 0; g < G; g++) {
       const from = (k * G + g) * C
-      for (let c = 0; c < used; c++) {
-        const value = values[from + c] as number
-        if (g === 0 || value > (values[to + c] as number)) values[to + c] = value
-      }
+      const own = values.subarray(from, from + used)
+      if (g === 0) most.set(own)
+      else for (let c = 0; c < used; c++) most[c] = Math.max(most[c] as number, own[c] as number)
     }
   }
   return values.subarray(0, K * C)

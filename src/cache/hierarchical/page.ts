@@ -61,15 +61,18 @@ export function factsOf(
   entryAt: (head: number, n: number) => { page: Pick<Page, 'number' | 'bias'>; kept: Uint16Array },
 ): RowFacts {
   const bias = new Float32Array(lengths.length * capacity)
-  const positions = new Int32Array(lengths.length * capacity)
-  for (const [k, length] of lengths.entries()) {
-    for (let row = 0; row < length; row++) {
-      const { page, kept } = entryAt(k, Math.floor(row / pageTokens))
-      const place = row % pageTokens
-      const isKept = ((kept[k] as number) >> place) & 1
-      bias[k * capacity + row] = isKept ? Number.NEGATIVE_INFINITY : (page.bias?.[k * pageTokens + place] ?? 0)
-      positions[k * capacity + row] = page.number * pageTokens + place - (seen - 1)
+  const positions = shape.alibiSlopes && new Int32Array(lengths.length * capacity)
+  for (let k = 0; k < lengths.length; k++) {
+    for (let first = 0; first < (lengths[k] as number); first += pageTokens) {
+      const { page, kept } = entryAt(k, first / pageTokens)
+      const [bits, own] = [kept[k] as number, page.bias]
+      const count = Math.min(pageTokens, (lengths[k] as number) - first)
+      for (let place = 0, at = k * capacity + first; place < count; place++, at++) {
+        const isKept = (bits >> place) & 1
+        bias[at] = isKept ? Number.NEGATIVE_INFINITY : own ? (own[k * pageTokens + place] as number) : 0
+        if (positions) positions[at] = page.number * pageTokens + place - (seen - 1)
+      }
     }
   }
-  return { bias, ...(shape.alibiSlopes && { positions }), origin: seen - 1 }
+  return { bias, ...(positions && { positions }), origin: seen - 1 }
 }
