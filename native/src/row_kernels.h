@@ -21,15 +21,15 @@ constexpr bool kPacksQueries = false;
 #endif
 // Room for one query, for every storage.
 static inline int64_t packed_bytes(int head_dim) {
-  const int64_t floats = ((int64_t)head_dim + 63) / 64 * 256, halves = ((int64_t)head_dim + 127) / 128 * 64;
-  return (floats > 6 * halves ? floats : 6 * halves) + 64;
+  return ((int64_t)head_dim + 127) / 128 * 128 * 12 + 64;  // three terms of each number, four times
 }
 
 }  // namespace KVASIR_ISA
 }  // namespace kvasir
 
 #if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
-#include "byte_kernels.h"
+#include "e4m3_kernels.h"
+#include "int_kernels.h"
 #endif
 
 namespace kvasir {
@@ -254,58 +254,68 @@ constexpr RowKernels row_kernels_of() {
 #if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
 
 // More than four heads at once do not fit in registers.
-template <bool kAhead>
-static void score_int4_twice(const DecodeRows& rows, const PackedQuery& query, int dim, float* scores) {
-  score_int4<4, kAhead>(rows, query, dim, scores);
-  score_int4<4, false>(rows, {query.at + 4 * query.stride, query.stride}, dim, scores + 4 * kBlockRows);
+template <ScoreRows kFirst, ScoreRows kSecond>
+static void score_twice(const DecodeRows& rows, const PackedQuery& query, int dim, float* scores) {
+  kFirst(rows, query, dim, scores);
+  kSecond(rows, {query.at + 4 * query.stride, query.stride}, dim, scores + 4 * kBlockRows);
 }
 
-template <int kGroup, bool kAhead>
-static void add_int4_or_floats(const DecodeRows& rows, const char* const* ahead, const float* weights, float* out, int dim) {
-  if (!add_int4<kGroup, kAhead>(rows, ahead, weights, out, dim)) {
-    add_rows<Int4, kGroup, kAhead>(rows, ahead, weights, out, dim);
+template <typename X, int kGroup, bool kAhead>
+static void add_ints_or_floats(const DecodeRows& rows, const char* const* ahead, const float* weights, float* out, int dim) {
+  if (!add_ints<X, kGroup, kAhead>(rows, ahead, weights, out, dim)) {
+    add_rows<X, kGroup, kAhead>(rows, ahead, weights, out, dim);
   }
 }
 
-constexpr RowKernels int4_kernels() {
+template <typename X>
+constexpr RowKernels int_kernels() {
   return {
-      {{score_int4<1, false>, score_int4<1, true>},
-       {score_int4<2, false>, score_int4<2, true>},
-       {score_int4<4, false>, score_int4<4, true>},
-       {score_int4_twice<false>, score_int4_twice<true>}},
-      {{add_int4_or_floats<1, false>, add_int4_or_floats<1, true>},
-       {add_int4_or_floats<2, false>, add_int4_or_floats<2, true>},
-       {add_int4_or_floats<4, false>, add_int4_or_floats<4, true>},
-       {add_int4_or_floats<8, false>, add_int4_or_floats<8, true>}},
-      widen_any_row<Int4>,
-      widen_codes<Int4>,
-      pack_int4,
+      {{score_ints<X, 1, false>, score_ints<X, 1, true>},
+       {score_ints<X, 2, false>, score_ints<X, 2, true>},
+       {score_ints<X, 4, false>, score_ints<X, 4, true>},
+       {score_twice<score_ints<X, 4, false>, score_ints<X, 4, false>>,
+        score_twice<score_ints<X, 4, true>, score_ints<X, 4, false>>}},
+      {{add_ints_or_floats<X, 1, false>, add_ints_or_floats<X, 1, true>},
+       {add_ints_or_floats<X, 2, false>, add_ints_or_floats<X, 2, true>},
+       {add_ints_or_floats<X, 4, false>, add_ints_or_floats<X, 4, true>},
+       {add_ints_or_floats<X, 8, false>, add_ints_or_floats<X, 8, true>}},
+      widen_any_row<X>,
+      widen_codes<X>,
+      pack_ints<X>,
   };
 }
 
 constexpr RowKernels e4m3_kernels() {
-  RowKernels kernels = row_kernels_of<E4m3>();
-  const AddRows add[4][2] = {{add_e4m3<1, false>, add_e4m3<1, true>},
-                             {add_e4m3<2, false>, add_e4m3<2, true>},
-                             {add_e4m3<4, false>, add_e4m3<4, true>},
-                             {add_e4m3<8, false>, add_e4m3<8, true>}};
-  for (int log = 0; log < 4; log++) {
-    for (int ahead = 0; ahead < 2; ahead++) kernels.add[log][ahead] = add[log][ahead];
-  }
-  return kernels;
+  return {
+      {{score_e4m3<1, false>, score_e4m3<1, true>},
+       {score_e4m3<2, false>, score_e4m3<2, true>},
+       {score_e4m3<4, false>, score_e4m3<4, true>},
+       {score_twice<score_e4m3<4, false>, score_e4m3<4, false>>,
+        score_twice<score_e4m3<4, true>, score_e4m3<4, false>>}},
+      {{add_e4m3<1, false>, add_e4m3<1, true>},
+       {add_e4m3<2, false>, add_e4m3<2, true>},
+       {add_e4m3<4, false>, add_e4m3<4, true>},
+       {add_e4m3<8, false>, add_e4m3<8, true>}},
+      widen_any_row<E4m3>,
+      widen_codes<E4m3>,
+      pack_e4m3,
+  };
 }
 
 #else
 
-constexpr RowKernels int4_kernels() { return row_kernels_of<Int4>(); }
+template <typename X>
+constexpr RowKernels int_kernels() {
+  return row_kernels_of<X>();
+}
 constexpr RowKernels e4m3_kernels() { return row_kernels_of<E4m3>(); }
 
 #endif
 
 // By storage.
 static const RowKernels kRowKernels[] = {
-    row_kernels_of<float>(), row_kernels_of<Half>(), row_kernels_of<Brain>(), row_kernels_of<Int8>(),
-    e4m3_kernels(), row_kernels_of<E5m2>(), int4_kernels(),
+    row_kernels_of<float>(), row_kernels_of<Half>(), row_kernels_of<Brain>(), int_kernels<Int8>(),
+    e4m3_kernels(), row_kernels_of<E5m2>(), int_kernels<Int4>(),
 };
 
 }  // namespace KVASIR_ISA
