@@ -29,7 +29,8 @@ static inline int64_t packed_bytes(int head_dim) {
 
 #if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
 #include "e4m3_kernels.h"
-#include "int_kernels.h"
+#include "int_keys.h"
+#include "int_values.h"
 #endif
 
 namespace kvasir {
