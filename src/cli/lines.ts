@@ -23,6 +23,7 @@ function terminalLines(stdin: CliContext['stdin'], stdout: CliContext['stdout'],
       reader.setPrompt(prompt)
       reader.prompt()
       const { value, done } = await lines.next()
+      if (done) stdout.write('\n') // what comes after the program begins a line of its own
       return done ? undefined : value
     },
     close: () => reader.close(),
