@@ -2,8 +2,9 @@
  * A cache that keeps everything and writes down who attends to what: keys, values and importance of all tokens, and the
  * attention that each token gets from later ones, added up over stretches of queries.
  */
-import type { CacheInfo, KvCache, LayerCache, LayerInput, LayerRotary, LayerShape } from '../../src/cache/contract.ts'
+
 import { attentionOf } from '../../src/cache/attend-args.ts'
+import type { CacheInfo, KvCache, LayerCache, LayerInput, LayerRotary, LayerShape } from '../../src/cache/contract.ts'
 import type { AttendArgs, Kernels } from '../../src/kernels/index.ts'
 import type { CausalLM } from '../../src/runtime/contract.ts'
 import { KvasirError } from '../../src/tensor/error.ts'
