@@ -4,6 +4,7 @@ import type { OnnxModel, OnnxNode } from '../onnx/schema.ts'
 import { groupQuery } from '../onnx/testing/published/fused.ts'
 import { loopedAttention } from '../onnx/testing/published/looped.ts'
 import { fusedDecoder, plainDecoder } from '../onnx/testing/published/scaffold.ts'
+import { stepLengths } from '../onnx/testing/published/steps.ts'
 import { createCustom } from '../onnx/testing/published/styles.ts'
 import { cutLogits, deviation, temporaryFolders, tokensOf, uncutLogits, withModel } from './testing/published-folder.ts'
 
@@ -125,6 +126,41 @@ describe('rows before the head that go through an If', () => {
     const expected = await uncutLogits(file, tokens, prompt)
     await withModel(folder, { chunkSize: 16 }, async (model) => {
       expect(deviation(await cutLogits(model, tokens, prompt), expected)).toBeLessThanOrEqual(1e-4)
+    })
+    warn.mockRestore()
+  })
+
+  it('may be multiplied with what an If makes of a table that is cut to the length so far', async () => {
+    const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined)
+    const model = createCustom((w) => {
+      w.bools('always', [true], [])
+      fusedDecoder(w, groupQuery(w, {}))
+      const [head, cast] = w.nodes.splice(-2)
+      const end = w.node('Unsqueeze', [stepLengths(w).total, w.integers([0])])
+      const table = w.tensor(
+        'table',
+        Float32Array.from({ length: 256 }, (_, i) => 1 + i / 64),
+        [256],
+      )
+      const sofar = w.node('Slice', [table, w.integers([0]), end, w.integers([0])])
+      const branch = (name: string) => {
+        const tensorType = make('TensorType', { elemType: 1 })
+        const output = [make('ValueInfo', { name, type: make('Type', { tensorType }) })]
+        return {
+          graph: make('Graph', {
+            name,
+            node: [make('Node', { opType: 'ReduceMean', input: [sofar], output: [name] })],
+            output,
+          }),
+        }
+      }
+      w.node('If', ['always'], 'mean', { attributes: { then_branch: branch('one'), else_branch: branch('two') } })
+      w.nodes.push({ ...head!, input: [w.node('Mul', [head!.input[0]!, 'mean']), head!.input[1]!] }, cast!)
+    })
+    const { folder, file } = await writeFolder(model)
+    const expected = await uncutLogits(file, tokens, prompt)
+    await withModel(folder, { chunkSize: 32 }, async (loaded) => {
+      expect(deviation(await cutLogits(loaded, tokens, prompt), expected)).toBeLessThanOrEqual(1e-4)
     })
     warn.mockRestore()
   })
