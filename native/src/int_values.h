@@ -94,10 +94,18 @@ static bool add_ints(const VisibleRows<kBlockRows, false>& rows, const char* con
   const int bytes = code_bytes<X>(dim), quads = (rows.count + 3) / 4, stride = padded(dim);
   constexpr int kBias = kHasHalves<X> ? kCodeBias<X> : 0;  // int8 is signed as it lies
   for (int at = 0; at < bytes; at += kChunk) {
-    // The first head interleaves the rows for the others.
+    // The first head interleaves the rows for the others. Each pass asks for a part of the rows ahead: what can be under way
+    // at once is limited.
     Bytes low[kBlockRows / 4][4], high[kBlockRows / 4][4];
+    constexpr int kPasses = kGroup * (kHasHalves<X> ? 2 : 1);
+    const bool is_last = at + kChunk >= bytes;
+    const auto ask = [&](int q, int pass) __attribute__((always_inline)) {
+      if (!kAhead || q % kPasses != pass) return;
+      prefetch_chunks<4>(ahead + 4 * q, at);
+      if (is_last) prefetch_chunks<4>(ahead + 4 * q, scale_offset(X::kStorage, dim));
+    };
     const auto read_rows = [&](int q, Bytes* codes) __attribute__((always_inline)) {
-      if (kAhead) prefetch_chunks<4>(ahead + 4 * q, at);
+      ask(q, 0);
       interleave(rows.values + 4 * q, at, bytes, codes);
       KVASIR_UNROLL
       for (int n = 0; n < 4; n++) {
@@ -108,16 +116,21 @@ static bool add_ints(const VisibleRows<kBlockRows, false>& rows, const char* con
         if (kGroup > 1) low[q][n] = codes[n];
       }
     };
-    const auto read_low = [&](int q, Bytes* codes) { __builtin_memcpy(codes, low[q], sizeof low[q]); };
-    const auto read_high = [&](int q, Bytes* codes) { __builtin_memcpy(codes, high[q], sizeof high[q]); };
     for (int g = 0; g < kGroup; g++) {
       float* row = out + g * stride + at;
+      const auto read_low = [&](int q, Bytes* codes) __attribute__((always_inline)) {
+        ask(q, g);
+        __builtin_memcpy(codes, low[q], sizeof low[q]);
+      };
+      const auto read_high = [&](int q, Bytes* codes) __attribute__((always_inline)) {
+        ask(q, kGroup + g);
+        __builtin_memcpy(codes, high[q], sizeof high[q]);
+      };
       if (g == 0) add_quads<kBias>(read_rows, quads, split[g], row, bytes - at);
       else add_quads<kBias>(read_low, quads, split[g], row, bytes - at);
       if (kHasHalves<X>) add_quads<kBias>(read_high, quads, split[g], row + bytes, dim - bytes - at);
     }
   }
-  for (int j = 0; kAhead && j < rows.count; j += 4) prefetch_chunks<4>(ahead + j, scale_offset(X::kStorage, dim));
   return true;
 }
 
