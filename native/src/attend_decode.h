@@ -81,12 +81,22 @@ static bool shape_scores(const Decode& decode, const DecodeRows& rows, int first
   return hides;
 }
 
-// Raises the maximum of a head to that of `scores` and rescales what was summed so far.
-static void raise_max(const float* scores, float* max_, float* sum, float* out, int out_vectors) {
-  float highest = *max_;
-  for (int j = 0; j < kBlockRows; j++) {
-    if (!(scores[j] <= highest) && highest == highest) highest = scores[j];  // once NaN, it stays
+// The highest of the scores [64], whose maxima by lane are `top`; NaN where there is one, which `top` may have lost.
+static float highest_of(const float* scores, F top) {
+  for (int j = 0; j < kBlockRows; j += kLanes) {
+    if (any_above(load(scores + j), broadcast(__builtin_inff()))) return __builtin_nanf("");
   }
+  float each[kLanes];
+  store(each, top);
+  float highest = each[0];
+  for (int i = 1; i < kLanes; i++) highest = each[i] > highest ? each[i] : highest;
+  return highest;
+}
+
+// Raises the maximum of a head to that of `scores` and rescales what was summed so far.
+static void raise_max(const float* scores, F top, float* max_, float* sum, float* out, int out_vectors) {
+  const float among = highest_of(scores, top);
+  const float highest = *max_ != *max_ || among <= *max_ ? *max_ : among;  // once NaN, it stays
   if (highest == *max_) return;
   const F shrink = exp_nonpositive(broadcast(*max_ - highest));
   store(sum, mul(load(sum), shrink));
@@ -100,7 +110,7 @@ static inline void soften(float* scores, float* max_, float* sum, float* out, in
   const F old = broadcast(*max_);
   F top = load(scores);
   for (int j = kLanes; j < kBlockRows; j += kLanes) top = max(top, load(scores + j));
-  if (any_above(top, old) || !(*max_ > -__builtin_inff())) raise_max(scores, max_, sum, out, out_vectors);
+  if (any_above(top, old) || !(*max_ > -__builtin_inff())) raise_max(scores, top, max_, sum, out, out_vectors);
   if (*max_ == -__builtin_inff()) {
     for (int j = 0; j < kBlockRows; j += kLanes) store(scores + j, zero());
     return;
@@ -161,7 +171,7 @@ static void attend_heads(Decode& decode, const DecodeRows& rows, const char* con
   const int count = 1 << log_count, stride = padded(args.value_dim), asks = first == 0;
   float* out = decode.state.out + (int64_t)first * stride;
   const RowKernels &of_keys = kRowKernels[(int)rows.key_storage], &of_values = kRowKernels[(int)rows.value_storage];
-  of_keys.score[log_count][asks](rows, decode.packed.from(first, rows.key_storage), args.head_dim, decode.scores);
+  of_keys.score[log_count][asks](rows, decode.packed.from(first, log_count, rows.key_storage), args.head_dim, decode.scores);
   const bool hides = shapes_logits(args, rows.mask) && shape_scores(decode, rows, first, count);
   for (int g = 0; g < count; g++) {
     float* scores = decode.scores + g * kBlockRows;

@@ -49,16 +49,6 @@ KVASIR_INLINE void prefetch_chunks(const char* const* rows, int64_t at) {
   for (int i = 0; i < kRows; i++) __builtin_prefetch(rows[i] + at, 0, 2);
 }
 
-// Quarters of four vectors: vector i gets quarter i of each.
-KVASIR_INLINE void turn_quarters(F* x) {
-  const F a = _mm512_shuffle_f32x4(x[0], x[1], 0x44), b = _mm512_shuffle_f32x4(x[0], x[1], 0xee);
-  const F c = _mm512_shuffle_f32x4(x[2], x[3], 0x44), d = _mm512_shuffle_f32x4(x[2], x[3], 0xee);
-  x[0] = _mm512_shuffle_f32x4(a, c, 0x88);
-  x[1] = _mm512_shuffle_f32x4(a, c, 0xdd);
-  x[2] = _mm512_shuffle_f32x4(b, d, 0x88);
-  x[3] = _mm512_shuffle_f32x4(b, d, 0xdd);
-}
-
 // out[0 .. count) += factor * x of up to four vectors.
 KVASIR_INLINE void add_to_row(float* out, const F* x, F factor, int count) {
   if (count >= kChunk) {

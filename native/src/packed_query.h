@@ -1,5 +1,5 @@
-// Queries in the form that the rows of a storage want to meet them in: as they are, or packed. Packing costs about as much
-// as a few rows, so it is done once for a run of rows of one storage.
+// Queries in the form that the rows of a storage want to meet them in: as they are, packed one by one, or eight arranged
+// together. That costs about as much as a few rows, so it is done once for a run of rows of one storage.
 #pragma once
 #include "row_kernels.h"
 
@@ -13,21 +13,32 @@ struct PackedQueries {
   int group, head_dim;
   int storage;     // -1: none yet
 
-  static int64_t bytes(int group, int head_dim) { return kPacksQueries ? (int64_t)group * packed_bytes(head_dim) : 0; }
+  static int64_t bytes(int group, int head_dim) { return (int64_t)group * packed_bytes(head_dim); }
   static PackedQueries over(const float* q, char* packed, int group, int head_dim) {
     return PackedQueries{q, packed, group, head_dim, -1};
   }
 
-  // The queries from `first` on for rows of `wanted`.
-  PackedQuery from(int first, Storage wanted) {
-    const auto pack = kRowKernels[(int)wanted].pack;
-    if (!pack) return {(const char*)(q + (int64_t)first * padded(head_dim)), 4 * padded(head_dim)};
-    const int64_t stride = packed_bytes(head_dim);
-    for (int g = 0; g < group && storage != (int)wanted; g++) {
-      pack(q + (int64_t)g * padded(head_dim), head_dim, packed + g * stride);
-    }
+  // The 2^log_count queries from `first` on for rows of `wanted`.
+  PackedQuery from(int first, int log_count, Storage wanted) {
+    const RowKernels& kernels = kRowKernels[(int)wanted];
+    if (storage != (int)wanted) pack(kernels);
     storage = (int)wanted;
-    return {packed + first * stride, stride};
+    const int64_t stride = packed_bytes(head_dim);
+    if (kernels.pack || (kernels.arrange && log_count == 3)) return {packed + first * stride, stride};
+    return {(const char*)(q + (int64_t)first * padded(head_dim)), 4 * padded(head_dim)};
+  }
+
+ private:
+  void pack(const RowKernels& kernels) {
+    for (int first = 0, log; first < group; first += 1 << log) {
+      log = log_heads(group - first);
+      const float* from = q + (int64_t)first * padded(head_dim);
+      char* to = packed + first * packed_bytes(head_dim);
+      if (kernels.arrange && log == 3) kernels.arrange(from, head_dim, to);
+      for (int g = 0; kernels.pack && g < 1 << log; g++) {
+        kernels.pack(from + g * padded(head_dim), head_dim, to + g * packed_bytes(head_dim));
+      }
+    }
   }
 };
 

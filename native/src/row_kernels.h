@@ -19,8 +19,15 @@ constexpr bool kPacksQueries = true;
 #else
 constexpr bool kPacksQueries = false;
 #endif
+// Whether queries of eight heads are arranged to meet rows together (score_together).
+#if defined(__AVX512F__)
+constexpr bool kArrangesQueries = true;
+#else
+constexpr bool kArrangesQueries = false;
+#endif
 // Room for one query, for every storage.
 static inline int64_t packed_bytes(int head_dim) {
+  if (!kPacksQueries) return kArrangesQueries ? 4 * padded(head_dim) : 0;
   return ((int64_t)head_dim + 127) / 128 * 128 * 12 + 64;  // three terms of each number, four times
 }
 
@@ -31,6 +38,9 @@ static inline int64_t packed_bytes(int head_dim) {
 #include "e4m3_kernels.h"
 #include "int_keys.h"
 #include "int_values.h"
+#endif
+#if defined(__AVX512F__)
+#include "score_together.h"
 #endif
 
 namespace kvasir {
@@ -130,8 +140,7 @@ static inline void scale_rows(const char* const* rows, int count, int dim, int g
 // the sums across lanes of kLanes or more of them are made together. Rows past the last are those of the last again;
 // their scores mean nothing.
 template <typename X, int kGroup, bool kAhead>
-static void score_rows(const DecodeRows& rows, const PackedQuery& query, int head_dim, float* scores) {
-  const float* q = (const float*)query.at;
+static void score_rows_apart(const DecodeRows& rows, const float* q, int head_dim, float* scores) {
   constexpr int kAtOnce = kAccumulators / kGroup > 8 ? 8 : kAccumulators / kGroup;
   constexpr int kRows = kAtOnce * kGroup < kLanes ? kLanes / kGroup : kAtOnce;
   static_assert(kBlockRows % kRows == 0, "the last group must not write past the block");
@@ -146,6 +155,16 @@ static void score_rows(const DecodeRows& rows, const PackedQuery& query, int hea
     for (int at = 0; at < kGroup * kRows; at += kLanes) store(total + at, reduce_each(sum + at));
     for (int g = 0; g < kGroup; g++) __builtin_memcpy(scores + g * kBlockRows + j, total + g * kRows, kRows * 4);
   }
+}
+
+template <typename X, int kGroup, bool kAhead>
+static void score_rows(const DecodeRows& rows, const PackedQuery& query, int head_dim, float* scores) {
+  const float* q = (const float*)query.at;
+#if defined(__AVX512F__)
+  if constexpr (kGroup == 8) score_together<X, kAhead>(rows, q, head_dim, scores);
+  else
+#endif
+    score_rows_apart<X, kGroup, kAhead>(rows, q, head_dim, scores);
   if constexpr (is_quantized_type<X>()) scale_rows<X>(rows.keys, rows.count, head_dim, kGroup, scores, scores);
 }
 
@@ -179,7 +198,8 @@ static void add_vectors(const DecodeRows& rows, const char* const* ahead, const 
 template <typename X, int kGroup, bool kAhead>
 static void add_rows(const DecodeRows& rows, const char* const* ahead, const float* weights, float* out,
                      int value_dim) {
-  constexpr int kMost = kAccumulators / kGroup > 8 ? 8 : kAccumulators / kGroup;
+  // Three vectors for eight heads: of the 32 registers of AVX-512 they leave as many as they need.
+  constexpr int kFit = kGroup == 8 && kLanes == 16 ? 3 : kAccumulators / kGroup, kMost = kFit > 8 ? 8 : kFit;
   float scaled[kGroup * kBlockRows];
   if constexpr (is_quantized_type<X>()) {
     scale_rows<X>(rows.values, rows.count, value_dim, kGroup, weights, scaled);
@@ -193,6 +213,11 @@ static void add_rows(const DecodeRows& rows, const char* const* ahead, const flo
   if constexpr (kMost > 4) {
     for (; e + 4 * kLanes <= whole; e += 4 * kLanes) {
       add_vectors<X, kGroup, 4, kAhead>(rows, ahead, weights, out, stride, e, value_dim);
+    }
+  }
+  if constexpr (kMost == 3) {
+    for (; e + 2 * kLanes <= whole; e += 2 * kLanes) {
+      add_vectors<X, kGroup, 2, kAhead>(rows, ahead, weights, out, stride, e, value_dim);
     }
   }
   for (; e < whole; e += kLanes) add_vectors<X, kGroup, 1, kAhead>(rows, ahead, weights, out, stride, e, value_dim);
@@ -231,8 +256,13 @@ struct RowKernels {
   AddRows add[4][2];
   void (*widen)(float* to, const char* from, int dim);
   float (*widen_codes)(float* to, const char* from, int dim);
-  void (*pack)(const float* q, int head_dim, char* packed);  // null: queries are taken as floats
+  void (*pack)(const float* q, int head_dim, char* packed);  // of one query; null: queries are taken as floats
+  void (*arrange)(const float* q, int head_dim, char* packed);  // of eight queries together; null: as `pack` has it
 };
+
+#if !defined(__AVX512F__)
+constexpr void (*arrange)(const float* q, int head_dim, char* packed) = nullptr;
+#endif
 
 template <typename X>
 constexpr RowKernels row_kernels_of() {
@@ -249,6 +279,7 @@ constexpr RowKernels row_kernels_of() {
       widen_any_row<X>,
       widen_codes<X>,
       nullptr,
+      arrange,
   };
 }
 
@@ -283,6 +314,7 @@ constexpr RowKernels int_kernels() {
       widen_any_row<X>,
       widen_codes<X>,
       pack_ints<X>,
+      nullptr,
   };
 }
 
@@ -300,6 +332,7 @@ constexpr RowKernels e4m3_kernels() {
       widen_any_row<E4m3>,
       widen_codes<E4m3>,
       pack_e4m3,
+      nullptr,
   };
 }
 

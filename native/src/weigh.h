@@ -65,7 +65,7 @@ static void weigh_heads(const WeighArgs& args, Weigh& weigh, const DecodeRows& r
                         int first, int log_count, float* weights) {
   const AttendArgs& attend = args.attend;
   const int group = attend.num_heads / attend.num_kv_heads;
-  kRowKernels[(int)rows.key_storage].score[log_count][0](rows, weigh.packed.from(first, rows.key_storage),
+  kRowKernels[(int)rows.key_storage].score[log_count][0](rows, weigh.packed.from(first, log_count, rows.key_storage),
                                                          attend.head_dim, weigh.scores);
   for (int g = 0; g < 1 << log_count; g++) {
     float* scores = weigh.scores + g * kBlockRows;
