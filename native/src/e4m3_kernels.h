@@ -53,11 +53,16 @@ KVASIR_INLINE void look_up(Bytes codes, F* out) {
 
 // A query as floats in the order of `look_up`, zeros past its end.
 static void pack_e4m3(const float* q, int dim, char* packed) {
-  float* to = (float*)packed;
-  for (int i = 0; i < chunks_of(dim) * kChunk; i++) {
-    const int vector = i / kLanes % 4, lane = i % kLanes;
-    const int d = i / kChunk * kChunk + lane / 4 * 16 + vector / 2 * 8 + lane % 4 * 2 + vector % 2;
-    to[i] = d < dim ? q[d] : 0.0f;
+  const Bytes order = _mm512_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15);
+  for (int at = 0; at < dim; at += kChunk) {
+    F x[4];
+    for (int n = 0; n < 4; n++) {
+      const int left = dim - at - n * kLanes;
+      const __mmask16 used = left >= kLanes ? 0xffff : left > 0 ? (__mmask16)((1u << left) - 1) : 0;
+      x[n] = _mm512_permutexvar_ps(order, _mm512_maskz_loadu_ps(used, q + at + n * kLanes));
+    }
+    turn_quarters(x);
+    for (int n = 0; n < 4; n++) store((float*)packed + at + n * kLanes, x[n]);
   }
 }
 

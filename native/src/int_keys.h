@@ -19,33 +19,45 @@ template <typename X>
 static inline int query_vectors(int dim) {
   return (kHasHalves<X> ? 2 : 1) * chunks_of(code_bytes<X>(dim));
 }
-// Where a term of dim d of a query lies first; a byte of int4 holds dims d and d + half.
-template <typename X>
-static inline int place_in_query(int d, int dim, int term) {
-  const int half = (dim + 1) / 2, is_second = kHasHalves<X> && d >= half, within = is_second ? d - half : d;
-  const int vector = kHasHalves<X> ? 2 * (within / kChunk) + is_second : within / kChunk;
-  const int quarter = within % kChunk / 16, four = within % 16 / 4;
-  return vector * kPackedVector + four * 3 * kChunk + term * kChunk + quarter * 16 + within % 4;
+
+// Up to 16 of the integers that a query becomes, as `quarter` of a packed vector. sums[t] gets four times each of the terms.
+KVASIR_INLINE void pack_quarter(Bytes numbers, char* to, Bytes (&sums)[3]) {
+  // Bytes of which each is what is left to the next, rounded: -128 to 127 rather than 0 to 255.
+  const Bytes carries = _mm512_set1_epi32(0x808080);
+  const Bytes terms = _mm512_xor_si512(_mm512_add_epi32(numbers, carries), carries);
+  KVASIR_UNROLL
+  for (int t = 0; t < 3; t++) {
+    const Bytes order = _mm512_set1_epi32((2 - t) * 0x01010101 + 0x0c080400);
+    const Bytes fours = _mm512_shuffle_epi8(terms, order);
+    sums[t] = dot(sums[t], _mm512_set1_epi8(1), fours);
+    char* at = to + t * kChunk;
+    _mm_storeu_si128((__m128i*)at, _mm512_castsi512_si128(fours));
+    _mm_storeu_si128((__m128i*)(at + 3 * kChunk), _mm512_extracti32x4_epi32(fours, 1));
+    _mm_storeu_si128((__m128i*)(at + 6 * kChunk), _mm512_extracti32x4_epi32(fours, 2));
+    _mm_storeu_si128((__m128i*)(at + 9 * kChunk), _mm512_extracti32x4_epi32(fours, 3));
+  }
 }
 
 template <typename X>
 static void pack_ints(const float* q, int dim, char* packed) {
-  const int64_t size = (int64_t)query_vectors<X>(dim) * kPackedVector;
+  constexpr int kHalves = kHasHalves<X> ? 2 : 1;  // a byte of int4 holds dims d and d + half
+  const int half = code_bytes<X>(dim), vectors = query_vectors<X>(dim);
   const float largest = largest_of(q, dim), scale = largest / kQuerySteps;
-  const float factor = scale > 0.0f && largest < __builtin_inff() ? kQuerySteps / largest : 0.0f;
-  IntQuery tail = {{0, 0, 0}, scale};  // NaN where the query holds NaN or infinities
-  __builtin_memset(packed, 0, (size_t)size);
-  for (int d = 0; d < dim; d++) {
-    int value = factor > 0.0f ? (int)__builtin_rintf(q[d] * factor) : 0;
-    for (int t = 2; t >= 0; t--) {
-      const int8_t term = (int8_t)value;
-      char* to = packed + place_in_query<X>(d, dim, t);
-      for (int row = 0; row < 4; row++) to[4 * row] = (char)term;
-      tail.begin[t] -= kCodeBias<X> * term;
-      value = (value - term) >> 8;
+  const F factor = broadcast(scale > 0.0f && largest < __builtin_inff() ? kQuerySteps / largest : 0.0f);
+  Bytes sums[3] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
+  for (int v = 0; v < vectors; v++) {
+    const int first = v % kHalves * half, end = v % kHalves ? dim : half;
+    for (int quarter = 0; quarter < 4; quarter++) {
+      const int d = first + v / kHalves * kChunk + quarter * kLanes, left = end - d;
+      const __mmask16 used = left >= kLanes ? 0xffff : left > 0 ? (__mmask16)((1u << left) - 1) : 0;
+      // Of NaN and infinities no integer means anything; the scale is NaN then.
+      const F numbers = mul(_mm512_maskz_loadu_ps(used, q + d), factor);
+      pack_quarter(_mm512_cvtps_epi32(numbers), packed + (int64_t)v * kPackedVector + quarter * 16, sums);
     }
   }
-  __builtin_memcpy(packed + size, &tail, sizeof tail);
+  IntQuery tail = {{}, scale};
+  for (int t = 0; t < 3; t++) tail.begin[t] = -kCodeBias<X> * (_mm512_reduce_add_epi32(sums[t]) / 4);
+  __builtin_memcpy(packed + (int64_t)vectors * kPackedVector, &tail, sizeof tail);
 }
 
 // Fours of codes of four rows: vector i holds of each 16 bytes those from 4 i on, row after row.

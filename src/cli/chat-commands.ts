@@ -52,7 +52,7 @@ const commands = {
     argument: '<name>',
     help: `which tokens stay: ${policyNames.join(', ')}`,
     run(state, policy) {
-      readPolicy(policy) // throws for one that is none
+      readPolicy(need(policy, 'a policy')) // throws for one that is none
       return changeCache(state, { policy: policy as PolicyChoice })
     },
   },

@@ -20,11 +20,13 @@ function transformBlock(
   round: (value: number) => number,
 ): void {
   for (let step = 1; step < length; step *= 2) {
-    for (let i = begin; i < begin + length; i++) {
-      if ((i - begin) & step) continue
-      const [a, b] = [x[i] as number, x[i + step] as number]
-      x[i] = round(a + b)
-      x[i + step] = round(a - b)
+    for (let first = begin; first < begin + length; first += 2 * step) {
+      for (let i = first; i < first + step; i++) {
+        const a = x[i] as number
+        const b = x[i + step] as number
+        x[i] = round(a + b)
+        x[i + step] = round(a - b)
+      }
     }
   }
   const factor = round(1 / Math.sqrt(length))

@@ -22,6 +22,14 @@ export const quantizedFormats = {
   int4: { largest: 7, encode: (value) => clampedTo(7, value) + 8, decode: (code) => code - 8 },
 } as const satisfies Record<QuantizedType, QuantizedFormat>
 
+/** What each code stands for, before the scale. */
+const decodedBy = Object.fromEntries(
+  Object.entries(quantizedFormats).map(([type, { decode }]) => [
+    type,
+    Float64Array.from({ length: 256 }, (_, i) => decode(i)),
+  ]),
+) as unknown as Record<QuantizedType, Float64Array>
+
 function clampedTo(most: number, value: number): number {
   return Math.max(-most, Math.min(most, roundToEven(value)))
 }
@@ -64,15 +72,16 @@ export function dequantizeRow(
   type: QuantizedType,
   into: Float32Array | Float64Array,
 ): void {
-  const { decode } = quantizedFormats[type]
+  const decoded = decodedBy[type]
   const dim = into.length
   const scale = viewOf(from).getFloat32(at + quantizedRowBytes(dim, type) - 4, true)
-  const half = Math.ceil(dim / 2)
-  for (let i = 0; i < dim; i++) {
-    let code = from[at + i] as number
-    if (type === 'int4') code = i < half ? code & 15 : (from[at + i - half] as number) >> 4
-    into[i] = decode(code) * scale
+  if (type !== 'int4') {
+    for (let i = 0; i < dim; i++) into[i] = (decoded[from[at + i] as number] as number) * scale
+    return
   }
+  const half = Math.ceil(dim / 2)
+  for (let i = 0; i < half; i++) into[i] = (decoded[(from[at + i] as number) & 15] as number) * scale
+  for (let i = half; i < dim; i++) into[i] = (decoded[(from[at + i - half] as number) >> 4] as number) * scale
 }
 
 function viewOf({ buffer, byteOffset, byteLength }: Uint8Array): DataView {

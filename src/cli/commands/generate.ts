@@ -4,7 +4,7 @@ import type { KvCache } from '../../cache/contract.ts'
 import type { CausalLM, GenerateOptions, GenerateResult, Prompt } from '../../runtime/contract.ts'
 import { KvasirError } from '../../tensor/error.ts'
 import type { CliContext } from '../context.ts'
-import { formatBytes, formatCount, formatSeconds, ratePerSecond } from '../format.ts'
+import { formatBytes, formatCount, formatPlural, formatSeconds, ratePerSecond } from '../format.ts'
 import { type ModelFlags, modelName, withModel } from '../model.ts'
 import {
   examples,
@@ -168,7 +168,7 @@ function report(result: GenerateResult, { stream }: GenerateFlags, terminal: Ter
   terminal.print(stream ? '' : text)
   for (const choice of choices.slice(1)) terminal.print(`\n${choice.text}`)
   terminal.note(
-    `read ${formatCount(promptTokens)} tokens${reusedTokens > 0 ? ` (${formatCount(reusedTokens)} were kept)` : ''} ` +
+    `read ${formatPlural(promptTokens, 'token')}${reusedTokens > 0 ? ` (${formatCount(reusedTokens)} were kept)` : ''} ` +
       `in ${formatSeconds(prefillMs)}, ` +
       `wrote ${formatCount(generatedTokens)} at ${formatCount(ratePerSecond(generatedTokens, decodeMs))} a second; ` +
       `KV cache ${formatBytes(kv.bytes)} for ${formatCount(kv.keptTokens)} of ${formatCount(kv.seenTokens)} tokens ` +
