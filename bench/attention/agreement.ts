@@ -1,7 +1,7 @@
 /** Nothing is timed before its result is right: each is compared with the first, and ours with the f64 reference. */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import type { FloatArray, FloatType, StorageArray, StorageType } from '../../src/kernels/index.ts'
-import { attend } from '../../src/kernels/reference.ts'
+import { attend } from '../../src/kernels/reference-attend.ts'
 import { rowLength } from '../../src/kernels/storage.ts'
 import { KvasirError } from '../../src/tensor/error.ts'
 import { isQuantized } from '../../src/tensor/quantized-row.ts'

@@ -1,7 +1,7 @@
 /** Cases of `attend`. */
 import { isQuantized } from '../../tensor/quantized-row.ts'
 import type { AttendArgs } from '../contract.ts'
-import { attend } from '../reference.ts'
+import { attend } from '../reference-attend.ts'
 import { rowBytes, storageCodecs, storageOf, storageTypes } from '../storage.ts'
 import { type AttendShape, createAttendCase } from './attend-inputs.ts'
 import { attendShapes } from './attend-shapes.ts'
