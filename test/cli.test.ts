@@ -140,7 +140,7 @@ test('Ctrl-C stops the answer of a chat and not the program', async () => {
     })
   })
   expect(code).toBe(0)
-  expect(stderr).toMatch(/\(stopped\)\nread \d+ of/)
+  expect(stderr).toMatch(/\(stopped\)\nlast turn +read \d+ of/)
   expect(stdout.length).toBeGreaterThan(1)
 })
 
