@@ -56,36 +56,77 @@ static inline F codes_at(const Int4*, const char* row, int at, int dim) {
   return load_int8(codes);
 }
 
-// f32 to eight bits of which `fraction` are the fraction, nearest even, saturated; no NaN.
-static inline uint8_t narrow_float8(float value, int fraction, int bias, int largest) {
-  uint32_t bits;
-  __builtin_memcpy(&bits, &value, 4);
-  const uint32_t sign = bits >> 24 & 0x80u, magnitude = bits & 0x7fffffffu;
-  const int dropped = 23 - fraction;
-  if (magnitude < (uint32_t)(128 - bias) << 23) {
-    // Adding a power of two whose last bit is the least number rounds to multiples of that.
-    const uint32_t base = (uint32_t)(128 - bias + dropped) << 23;
-    float power, absolute;
-    __builtin_memcpy(&power, &base, 4);
-    __builtin_memcpy(&absolute, &magnitude, 4);
-    const float sum = absolute + power;
-    __builtin_memcpy(&bits, &sum, 4);
-    return (uint8_t)(sign | (bits - base));
-  }
-  const uint32_t rounded = magnitude + (1u << (dropped - 1)) - 1 + (magnitude >> dropped & 1);
-  const uint32_t code = (rounded - ((uint32_t)(127 - bias) << 23)) >> dropped;
-  return (uint8_t)(sign | (code < (uint32_t)largest ? code : (uint32_t)largest));
+// kLanes numbers to eight bits of which kFraction are the fraction, nearest even, saturated; no NaN.
+#if defined(__AVX512F__)
+
+template <int kFraction, int kBias, int kLargest>
+static inline void store_float8(uint8_t* to, F value) {
+  constexpr int kDropped = 23 - kFraction;
+  const __m512i bits = _mm512_castps_si512(value);
+  const __m512i sign = _mm512_and_si512(_mm512_srli_epi32(bits, 24), _mm512_set1_epi32(0x80));
+  const __m512i magnitude = _mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff));
+  const __mmask16 is_small = _mm512_cmplt_epi32_mask(magnitude, _mm512_set1_epi32((128 - kBias) << 23));
+  // Adding a power of two whose last bit is the least number rounds to multiples of that.
+  const __m512i power = _mm512_set1_epi32((128 - kBias + kDropped) << 23);
+  const F sum = add(_mm512_castsi512_ps(magnitude), _mm512_castsi512_ps(power));
+  const __m512i least = _mm512_sub_epi32(_mm512_castps_si512(sum), power);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(magnitude, kDropped), _mm512_set1_epi32(1));
+  const __m512i half = _mm512_set1_epi32((1 << (kDropped - 1)) - 1 - ((127 - kBias) << 23));
+  const __m512i nearest = _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(magnitude, odd), half), kDropped);
+  const __m512i code = _mm512_min_epu32(_mm512_mask_blend_epi32(is_small, nearest, least), _mm512_set1_epi32(kLargest));
+  _mm_storeu_si128((__m128i*)to, _mm512_cvtepi32_epi8(_mm512_or_si512(sign, code)));
 }
 
-static inline int clamped(float rounded, int most) {
-  const int value = (int)rounded;
-  return value < -most ? -most : value > most ? most : value;
+// Integers within `most`, plus `bias`.
+static inline void store_integers(uint8_t* to, F value, int most, int bias) {
+  const __m512i within = _mm512_min_epi32(_mm512_cvtps_epi32(value), _mm512_set1_epi32(most));
+  const __m512i code = _mm512_add_epi32(_mm512_max_epi32(within, _mm512_set1_epi32(-most)), _mm512_set1_epi32(bias));
+  _mm_storeu_si128((__m128i*)to, _mm512_cvtepi32_epi8(code));
 }
-// `quotient`: number / scale, `rounded`: to the nearest integer.
-static inline uint8_t code_of(const Int8*, float, float rounded) { return (uint8_t)clamped(rounded, 127); }
-static inline uint8_t code_of(const Int4*, float, float rounded) { return (uint8_t)(clamped(rounded, 7) + 8); }
-static inline uint8_t code_of(const E4m3*, float quotient, float) { return narrow_float8(quotient, 3, 7, 0x7e); }
-static inline uint8_t code_of(const E5m2*, float quotient, float) { return narrow_float8(quotient, 2, 15, 0x7b); }
+
+#else
+
+template <int kFraction, int kBias, int kLargest>
+static inline void store_float8(uint8_t* to, F value) {
+  constexpr int kDropped = 23 - kFraction;
+  uint32_t each[kLanes];
+  store((float*)each, value);
+  for (int i = 0; i < kLanes; i++) {
+    const uint32_t sign = each[i] >> 24 & 0x80u, magnitude = each[i] & 0x7fffffffu;
+    uint32_t code;
+    if (magnitude < (uint32_t)(128 - kBias) << 23) {
+      // Adding a power of two whose last bit is the least number rounds to multiples of that.
+      const uint32_t base = (uint32_t)(128 - kBias + kDropped) << 23;
+      float power, absolute;
+      __builtin_memcpy(&power, &base, 4);
+      __builtin_memcpy(&absolute, &magnitude, 4);
+      const float sum = absolute + power;
+      __builtin_memcpy(&code, &sum, 4);
+      code -= base;
+    } else {
+      const uint32_t rounded = magnitude + (1u << (kDropped - 1)) - 1 + (magnitude >> kDropped & 1);
+      code = (rounded - ((uint32_t)(127 - kBias) << 23)) >> kDropped;
+    }
+    to[i] = (uint8_t)(sign | (code < (uint32_t)kLargest ? code : (uint32_t)kLargest));
+  }
+}
+
+static inline void store_integers(uint8_t* to, F value, int most, int bias) {
+  float each[kLanes];
+  store(each, round_even(value));
+  for (int i = 0; i < kLanes; i++) {
+    const int whole = (int)each[i];
+    to[i] = (uint8_t)((whole < -most ? -most : whole > most ? most : whole) + bias);
+  }
+}
+
+#endif
+
+// Codes of kLanes numbers that were divided by the scale.
+static inline void store_codes(const Int8*, uint8_t* to, F quotient) { store_integers(to, quotient, 127, 0); }
+static inline void store_codes(const Int4*, uint8_t* to, F quotient) { store_integers(to, quotient, 7, 8); }
+static inline void store_codes(const E4m3*, uint8_t* to, F quotient) { store_float8<3, 7, 0x7e>(to, quotient); }
+static inline void store_codes(const E5m2*, uint8_t* to, F quotient) { store_float8<2, 15, 0x7b>(to, quotient); }
 
 // The largest magnitude of a row; NaN when one number is NaN or infinite.
 static inline float largest_of(const float* x, int dim) {
@@ -101,29 +142,46 @@ static inline float largest_of(const float* x, int dim) {
   return reduce_add(spoiled) == 0.0f ? largest : __builtin_nanf("");
 }
 
-// Code `at` of a row; those of int4 in order: the first of a byte clears the other.
-static inline void put_code(const void*, uint8_t* row, int at, int, uint8_t code) { row[at] = code; }
-static inline void put_code(const Int4*, uint8_t* row, int at, int dim, uint8_t code) {
-  const int half = (dim + 1) / 2;
-  if (at < half) row[at] = (uint8_t)(code | 0x80);
-  else row[at - half] = (uint8_t)((row[at - half] & 15) | code << 4);
+// What a row is quantized from, and by what scale.
+struct Quotients {
+  const float* from;
+  int dim;
+  float scale;
+
+  // Numbers [at, end) or as many as there are lanes, and zeros.
+  F part(int at, int end) const {
+    if (!(scale > 0.0f) || at >= end) return zero();
+    return divide(end - at >= kLanes ? load(from + at) : load_part(from + at, end - at), broadcast(scale));
+  }
+};
+
+static inline int lanes_of(int left) { return left < kLanes ? left : kLanes; }
+
+template <typename X>
+static inline void quantize_numbers(const X* type, uint8_t* to, const Quotients& numbers) {
+  uint8_t codes[kLanes];
+  for (int d = 0; d < numbers.dim; d += kLanes) {
+    store_codes(type, codes, numbers.part(d, numbers.dim));
+    __builtin_memcpy(to + d, codes, (size_t)lanes_of(numbers.dim - d));
+  }
+}
+static inline void quantize_numbers(const Int4* type, uint8_t* to, const Quotients& numbers) {
+  const int half = (numbers.dim + 1) / 2;
+  uint8_t low[kLanes], high[kLanes];
+  for (int i = 0; i < half; i += kLanes) {
+    store_codes(type, low, numbers.part(i, half));
+    store_codes(type, high, numbers.part(half + i, numbers.dim));
+    for (int n = 0; n < kLanes; n++) low[n] = (uint8_t)(low[n] | high[n] << 4);
+    __builtin_memcpy(to + i, low, (size_t)lanes_of(half - i));
+  }
 }
 
 template <typename X>
 static void quantize_row(const X* type, char* to, const float* from, int dim) {
   const float scale = largest_of(from, dim) / X::kLargest;
-  const F divisor = broadcast(scale);
   const int64_t end = scale_offset(X::kStorage, dim);
   for (int64_t i = end - 4 < 0 ? 0 : end - 4; i < end; i++) to[i] = 0;
-  for (int d = 0; d < dim; d += kLanes) {
-    const int used = dim - d < kLanes ? dim - d : kLanes;
-    const F value = used == kLanes ? load(from + d) : load_part(from + d, used);
-    const F quotient = scale > 0.0f ? divide(value, divisor) : zero();
-    float quotients[kLanes], rounded[kLanes];
-    store(quotients, quotient);
-    store(rounded, round_even(quotient));
-    for (int i = 0; i < used; i++) put_code(type, (uint8_t*)to, d + i, dim, code_of(type, quotients[i], rounded[i]));
-  }
+  quantize_numbers(type, (uint8_t*)to, Quotients{from, dim, scale});
   __builtin_memcpy(to + end, &scale, 4);
 }
 

@@ -91,6 +91,22 @@ export class RecentRows {
   }
 
   /**
+   * births[k * capacity + row] is at least bornAt(entry) for the rows that entries are copies of.
+   * @param first the first entry to look at, of each head
+   * @param end the first not to look at any more
+   */
+  delay(births: Int32Array, capacity: number, bornAt: (entry: number) => number, first = 0, end = this.size): void {
+    for (let entry = first; entry < end; entry++) {
+      const born = bornAt(entry)
+      for (let k = 0; k < this.#numKvHeads; k++) {
+        const row = this.rows[k * this.size + entry] as number
+        const at = k * capacity + row
+        if (row !== nowhere) births[at] = Math.max(births[at] as number, born)
+      }
+    }
+  }
+
+  /**
    * The facts by entry. Copies are seen until `deathOf` their entry, on the axis of births.
    * @param capacity of the arrays by row
    */
@@ -103,13 +119,19 @@ export class RecentRows {
       deaths: new Int32Array(count),
       positions: positions || firstPosition !== undefined ? new Int32Array(count) : undefined,
     }
-    this.each((k, entry, row) => {
-      const [at, from] = [k * this.size + entry, k * capacity + row]
-      if (own.bias) own.bias[at] = bias?.[from] as number
-      if (!listed || listed[from]) own.births[at] = births?.[from] ?? -NEVER
-      own.deaths[at] = Math.min(deaths?.[from] ?? NEVER, deathOf(entry))
-      if (own.positions) own.positions[at] = positions?.[from] ?? (firstPosition as number) + row
-    })
+    for (let entry = 0; entry < this.size; entry++) {
+      const death = deathOf(entry)
+      for (let k = 0; k < this.#numKvHeads; k++) {
+        const at = k * this.size + entry
+        const row = this.rows[at] as number
+        if (row === nowhere) continue
+        const from = k * capacity + row
+        if (own.bias) own.bias[at] = (bias as Float32Array)[from] as number
+        if (!listed || listed[from]) own.births[at] = births ? (births[from] as number) : -NEVER
+        own.deaths[at] = deaths ? Math.min(deaths[from] as number, death) : death
+        if (own.positions) own.positions[at] = positions ? (positions[from] as number) : (firstPosition as number) + row
+      }
+    }
     return { ...own, origin }
   }
 

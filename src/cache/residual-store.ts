@@ -37,10 +37,10 @@ export class ResidualStore implements RowStore {
   /** The last chunk, until it is settled. */
   #chunk: { readonly store: PlaneStore; readonly recent: RecentRows; readonly first: number } | undefined
   #seen = 0
-  /** `[K, C]`: those of rows that have no copy are always visible. */
-  #births = new Int32Array(0)
-  /** Entries of `#births` that are not as they were made. */
-  #touched: number[] = []
+  /** `[K, C]`, on the axis of `origin`, for the tokens before `until`; rows that never had a copy are always visible. */
+  #births = { rows: new Int32Array(0), origin: 0, until: 0 }
+  /** Nothing but single tokens has come since `#births` were made. */
+  #isUpToDate = false
 
   constructor(options: ResidualOptions, main: PlaneStore) {
     this.#options = options
@@ -87,6 +87,7 @@ export class ResidualStore implements RowStore {
   }
 
   release(lengths: Int32Array): void {
+    this.#isUpToDate = false
     this.#main.release(lengths)
     for (const { recent } of this.#copies()) recent.release(lengths)
   }
@@ -119,6 +120,7 @@ export class ResidualStore implements RowStore {
   settle(): void {
     const chunk = this.#chunk
     if (!chunk) return
+    this.#isUpToDate = false
     const { residual, numKvHeads } = this.#options
     const { size, rows } = chunk.recent
     for (let k = 0; k < numKvHeads; k++) {
@@ -134,6 +136,7 @@ export class ResidualStore implements RowStore {
 
   rewind(seen: number): void {
     this.settle()
+    this.#isUpToDate = false
     this.#seen = seen
   }
 
@@ -146,6 +149,7 @@ export class ResidualStore implements RowStore {
   }
 
   move(head: number, from: Int32Array, to: Int32Array): void {
+    this.#isUpToDate = false
     this.#main.move(head, from, to)
     for (const { recent } of this.#copies()) recent.move(head, from, to)
   }
@@ -182,25 +186,34 @@ export class ResidualStore implements RowStore {
     return position + this.#options.residual - origin
   }
 
-  /** Rows with a copy are born when that goes; of a step without other births only these are written. */
+  /** Rows with a copy are born when that goes. */
   #mainBirths(copies: readonly Copies[], facts: RowFacts): Int32Array {
-    const { capacity } = this
-    const size = this.#options.numKvHeads * capacity
-    if (this.#births.length !== size) {
-      this.#births = new Int32Array(size).fill(-NEVER)
-      this.#touched = []
+    const births = facts.births?.slice() ?? this.#ownBirths(facts)
+    if (facts.births || !this.#isUpToDate) {
+      for (const { recent, positionOf } of copies) {
+        recent.delay(births, this.capacity, (entry) => this.#leaves(positionOf(entry), facts))
+      }
     }
-    for (const at of this.#touched) this.#births[at] = -NEVER
-    this.#touched = []
-    const births = facts.births?.slice() ?? this.#births
-    for (const { recent, positionOf } of copies) {
-      recent.each((k, entry, row) => {
-        const at = k * capacity + row
-        births[at] = Math.max(births[at] as number, this.#leaves(positionOf(entry), facts))
-        if (!facts.births) this.#touched.push(at)
-      })
-    }
+    this.#isUpToDate = !(facts.births || this.#chunk)
     return births
+  }
+
+  /** Where nothing else is said of births: from step to step only new tokens change them. */
+  #ownBirths(facts: RowFacts): Int32Array {
+    const { residual, numKvHeads } = this.#options
+    const own = this.#births
+    const fits = own.rows.length === numKvHeads * this.capacity
+    this.#isUpToDate &&= fits && own.origin === facts.origin && !this.#chunk && this.#seen - own.until <= residual
+    if (!this.#isUpToDate) {
+      const rows = fits ? own.rows : new Int32Array(numKvHeads * this.capacity)
+      this.#births = { rows: rows.fill(-NEVER), origin: facts.origin, until: this.#seen }
+      return rows
+    }
+    for (; own.until < this.#seen; own.until++) {
+      const [entry, born] = [own.until % residual, this.#leaves(own.until, facts)]
+      this.#ringRows.delay(own.rows, this.capacity, () => born, entry, entry + 1)
+    }
+    return own.rows
   }
 
   collect(parts: readonly Float32Array[], into: Float32Array): void {
@@ -214,6 +227,7 @@ export class ResidualStore implements RowStore {
 
   visitRows(visitor: StateVisitor, lengths: Int32Array): void {
     this.settle()
+    this.#isUpToDate = false
     visitor.fixed('residual', this.#options.residual)
     this.#main.visitRows(visitor, lengths)
     this.#seen = visitor.integer('tokens of the store', this.#seen, 0)

@@ -108,11 +108,12 @@ export function mostOf(lengths: Int32Array): number {
 /** Every new token, to the rows from firstRows[k] on, in order. */
 export function appendedRows(firstRows: Int32Array, numTokens: number): RowList {
   const numKvHeads = firstRows.length
-  const tokens = Int32Array.from({ length: numKvHeads * numTokens }, (_, i) => i % numTokens)
-  return {
-    counts: new Int32Array(numKvHeads).fill(numTokens),
-    tokens,
-    slots: tokens.map((t, i) => (firstRows[Math.floor(i / numTokens)] as number) + t),
-    stride: numTokens,
+  const [tokens, slots] = [new Int32Array(numKvHeads * numTokens), new Int32Array(numKvHeads * numTokens)]
+  for (let k = 0; k < numKvHeads; k++) {
+    for (let t = 0; t < numTokens; t++) {
+      tokens[k * numTokens + t] = t
+      slots[k * numTokens + t] = (firstRows[k] as number) + t
+    }
   }
+  return { counts: new Int32Array(numKvHeads).fill(numTokens), tokens, slots, stride: numTokens }
 }
