@@ -72,11 +72,19 @@ async function scanFacts(
 /** What goes from turn to turn, without what a turn changes; and what each turn gives besides. */
 async function settled(initial: readonly Fact[], turn: (states: readonly Fact[]) => Promise<readonly Fact[]>) {
   const split = (facts: readonly Fact[]) => [facts.slice(0, initial.length), facts.slice(initial.length)] as const
-  const start = initial.map(({ type, dims }) => ({ type, dims }))
-  const [once] = split(await turn(start))
-  const states = start.map((fact, i) => common(fact, once[i] ?? {}))
-  const [, rows] = split(await turn(states))
-  return { states, rows }
+  let states: readonly Fact[] = initial.map(({ type, dims }) => ({ type, dims }))
+  // What one turn changes may change another state in the next. Each time less is known, so this ends.
+  for (;;) {
+    const [after, rows] = split(await turn(states))
+    const rest = states.map((fact, i) => common(fact, after[i] ?? {}))
+    if (rest.every((fact, i) => isSame(fact, states[i] as Fact))) return { states, rows }
+    states = rest
+  }
+}
+
+function isSame(a: Fact, b: Fact): boolean {
+  if (a.type !== b.type || a.dims?.length !== b.dims?.length) return false
+  return a.dims?.every((dim, i) => (dim === undefined ? b.dims?.[i] === undefined : same(dim, b.dims?.[i]))) ?? true
 }
 
 /** What is true of both. */
