@@ -1,4 +1,7 @@
-/** Lengths of rows of `[n, D]`, summed in f64; four sums at once, since one waits for itself, and nothing in the loop that makes objects. */
+/**
+ * Lengths of rows of `[n, D]`, summed in f64; four sums at once, since one waits for itself, and nothing in the loop that
+ * makes objects.
+ */
 
 /** Euclidean length of row n. */
 export function normOf(rows: Float32Array, n: number, dim: number): number {
