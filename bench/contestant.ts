@@ -61,12 +61,13 @@ export class Contestant<Request, Reply extends { readonly kind: string }> {
         act()
       }
       const onMessage = (reply: unknown) => settle(() => resolve(reply as Reply))
+      const onAbort = () => settle(() => reject(new KvasirError('aborted', 'bench', 'interrupted')))
       const onExit = (code: number | null, end: string | null) => {
+        if (end === 'SIGINT') return onAbort() // Ctrl-C, before `serve` was there to leave it to us
         const reason = `its process ended with ${end ?? `exit code ${code}`}: ${lastLine(this.#errors)}`
         settle(() => resolve({ kind: 'skipped', reason }))
       }
       const onError = (error: Error) => settle(() => resolve({ kind: 'skipped', reason: error.message }))
-      const onAbort = () => settle(() => reject(new KvasirError('aborted', 'bench', 'interrupted')))
       if (signal?.aborted) return onAbort()
       child.on('message', onMessage).on('exit', onExit).on('error', onError)
       signal?.addEventListener('abort', onAbort)

@@ -19,3 +19,14 @@ test('lines of a terminal are asked for, and their end begins a new line', async
   expect(shown.slice(shown.lastIndexOf('. '))).toMatch(/\n$/)
   lines.close()
 })
+
+test('Ctrl-D that comes before its line is asked for ends them too, and the terminal is let go', async () => {
+  const [stdin, stdout] = [Object.assign(new PassThrough(), { isTTY: true }), new PassThrough()]
+  const lines = openLines({ stdin, stdout } as unknown as CliContext, () => {})
+  const first = lines.next('> ')
+  stdin.write('hello\r\x04')
+  expect(await first).toBe('hello')
+  expect(await lines.next('. ')).toBeUndefined()
+  expect(String(stdout.read())).not.toContain('. ')
+  expect(stdin.isPaused()).toBe(true)
+})

@@ -18,10 +18,17 @@ function terminalLines(stdin: CliContext['stdin'], stdout: CliContext['stdout'],
   const reader = createInterface({ input, output: stdout as unknown as NodeJS.WritableStream, terminal: true })
   const lines = reader[Symbol.asyncIterator]()
   reader.on('SIGINT', onInterrupt)
+  let isOver = false
+  reader.on('close', () => {
+    isOver = true
+  })
   return {
     async next(prompt) {
-      reader.setPrompt(prompt)
-      reader.prompt()
+      // After Ctrl-D, which may come during an answer, a prompt would wait for a terminal that nobody reads.
+      if (!isOver) {
+        reader.setPrompt(prompt)
+        reader.prompt()
+      }
       const { value, done } = await lines.next()
       if (done) stdout.write('\n') // what comes after the program begins a line of its own
       return done ? undefined : value

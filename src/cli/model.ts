@@ -1,12 +1,19 @@
 /** Loads the model that a command line names. */
 import { basename } from 'node:path'
 import type { CausalLM } from '../runtime/contract.ts'
+import { invalidArgument } from '../tensor/error.ts'
 import type { CliContext } from './context.ts'
 import { type LoadFlags, toLoadOptions } from './options.ts'
 import { bundledModel } from './package-root.ts'
 
 export interface ModelFlags extends LoadFlags {
   readonly model?: string
+}
+
+/** The model as an argument without a name, or by --model as everywhere else. */
+export function modelOf(argument: string | undefined, { model }: ModelFlags): Pick<ModelFlags, 'model'> {
+  if (argument === undefined || model === undefined) return { model: argument ?? model }
+  throw invalidArgument('cli', `expected one model, got the argument ${argument} and --model ${model}`)
 }
 
 /** Runs `use` with the model, and disposes of it however that ends. */

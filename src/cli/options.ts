@@ -92,27 +92,34 @@ export function policies(text: string, before: PolicyChoice[] = []): PolicyChoic
 
 const maxSeed = 2 ** 32 - 1
 
+/** What options stand under in --help. */
+export const helpGroups = { text: 'The text:', cache: 'The cache:', model: 'How the model runs:' }
+const ofCache = (option: Option): Option => option.helpGroup(helpGroups.cache)
+const ofModel = (option: Option): Option => option.helpGroup(helpGroups.model)
+
 export const jsonOption = (): Option => new Option('--json', 'print one JSON object and nothing else')
 export const seedOption = (text: string, value?: number): Option =>
   new Option('--seed <number>', text).argParser(integer(0, maxSeed)).default(value)
 export const modelOption = (): Option =>
   new Option('--model <path>', 'folder of a model, or its id at the hub: org/name (default: the bundled kvasir-tiny)')
 export const dtypeOption = (): Option =>
-  new Option('--dtype <name>', 'which of the ONNX files').choices(Object.keys(onnxDtypes))
+  ofModel(new Option('--dtype <name>', 'which of the ONNX files').choices(Object.keys(onnxDtypes)))
 export const revisionOption = (): Option =>
-  new Option('--revision <name>', 'branch, tag or commit of a model of the hub (default: main)')
+  ofModel(new Option('--revision <name>', 'branch, tag or commit of a model of the hub (default: main)'))
 export const windowOption = (value?: number): Option =>
-  new Option('--window <tokens>', 'tokens kept for each KV head').argParser(integer(1)).default(value)
+  ofCache(new Option('--window <tokens>', 'tokens kept for each KV head').argParser(integer(1)).default(value))
 export const policyOption = (): Option =>
-  new Option(
-    '--policy <name>',
-    `which tokens stay: ${policyNames.join(', ')}; adakv(...), pyramidkv(...) of one`,
-  ).argParser(policy)
+  ofCache(
+    new Option(
+      '--policy <name>',
+      `which tokens stay: ${policyNames.join(', ')}; adakv(...), pyramidkv(...) of one`,
+    ).argParser(policy),
+  )
 
 export const backendOption = (): Option =>
-  new Option('--backend <name>', 'kernels for attention (default: the best available)').choices(backendNames)
+  ofModel(new Option('--backend <name>', 'kernels for attention (default: the best available)').choices(backendNames))
 export const threadsOption = (): Option =>
-  new Option('--threads <number>', 'threads that compute (default: all cores)').argParser(integer(1, 256))
+  ofModel(new Option('--threads <number>', 'threads that compute (default: all cores)').argParser(integer(1, 256)))
 
 function kvDtypeOption(flags: string, text: string): Option {
   return new Option(flags, text).choices(storageTypes).argParser((type) => {
@@ -123,7 +130,9 @@ function kvDtypeOption(flags: string, text: string): Option {
 }
 
 /** How a model is loaded: storage of the cache, kernels, weights. */
-export const loadOptions = (): Option[] => [
+export const loadOptions = (): Option[] => [...cacheOptions().map(ofCache), ...runOptions()]
+
+const cacheOptions = (): Option[] => [
   new Option('--sinks <tokens>', 'first tokens that always stay').argParser(integer(0)),
   new Option('--recent <tokens>', 'last tokens that always stay').argParser(integer(0)),
   new Option('--preset <name>', 'window, sinks, recent and kv-dtype by use').choices(Object.keys(presets)),
@@ -148,13 +157,16 @@ export const loadOptions = (): Option[] => [
     '--importance <what>',
     `what linear ranks by: ${importanceNames.join(', ')}, or the file of a scorer`,
   ).argParser(importance),
+  ...prefixOptions(),
+]
+
+const runOptions = (): Option[] => [
   backendOption(),
   threadsOption(),
-  new Option('--quantize <type>', 'weights of this width, built once and kept').choices(['int8', 'int4']),
+  ofModel(new Option('--quantize <type>', 'weights of this width, built once and kept').choices(['int8', 'int4'])),
   dtypeOption(),
   revisionOption(),
-  new Option('--chunk-size <tokens>', 'prompt tokens run through the model at once').argParser(integer(1)),
-  ...prefixOptions(),
+  ofModel(new Option('--chunk-size <tokens>', 'prompt tokens run through the model at once').argParser(integer(1))),
 ]
 
 /** Values of `loadOptions`, `windowOption` and `policyOption` as commander gives them. */

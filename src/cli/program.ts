@@ -1,10 +1,13 @@
 /** Puts the commands together and turns whatever happens into an exit code: 0 done, 1 failed, 2 wrong usage. */
 import { Command, CommanderError } from 'commander'
-import { isKvasirError } from '../tensor/error.ts'
+import { isKvasirError, reasonOf } from '../tensor/error.ts'
 import { commands } from './commands/index.ts'
 import type { CliContext } from './context.ts'
 import { examples } from './options.ts'
 import { packageVersion } from './package-root.ts'
+
+/** Options of a command that are so few need no headings in --help. */
+const groupedOptions = 20
 
 const exitCodes = { done: 0, failed: 1, usage: 2 } as const
 
@@ -15,7 +18,8 @@ export async function runCli(args: readonly string[], context: CliContext): Prom
     return exitCodes.done
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.done : exitCodes.usage
-    if (context.signal.aborted) context.stderr.write('interrupted\n')
+    if (context.signal.aborted || (isKvasirError(error) && error.code === 'aborted'))
+      context.stderr.write('interrupted\n')
     else context.stderr.write(`error: ${explain(error, context.env)}\n`)
     return isKvasirError(error) && error.code === 'invalid-argument' ? exitCodes.usage : exitCodes.failed
   }
@@ -26,7 +30,7 @@ function createProgram(context: CliContext): Command {
     .description('Language models in TypeScript whose KV cache does not grow.')
     .version(packageVersion())
     .showHelpAfterError('(--help shows the options)')
-    .addHelpText('after', examples('kvasir demo', 'kvasir generate --prompt "Once upon a time" --max-tokens 40'))
+    .addHelpText('after', examples('kvasir demo', 'kvasir generate "Once upon a time" --max-tokens 40'))
   for (const create of Object.values(commands)) program.addCommand(create(context))
   connect(program, context)
   return program
@@ -44,12 +48,16 @@ function connect(command: Command, context: CliContext): void {
     getErrHasColors: () => false,
   })
   command.showHelpAfterError('(--help shows the options)')
+  if (command.options.length < groupedOptions) {
+    for (const option of command.options) delete option.helpGroupHeading
+  }
   for (const child of command.commands) connect(child, context)
 }
 
-/** One line without a stack, unless KVASIR_DEBUG asks for it. */
+/** One line without the layer that refused and without a stack, unless KVASIR_DEBUG asks for them. */
 function explain(error: unknown, env: NodeJS.ProcessEnv): string {
   if (!(error instanceof Error)) return String(error)
   if (env.KVASIR_DEBUG) return error.stack ?? error.message
-  return error.message.replace(/\s*\n\s*/g, ' ')
+  const text = isKvasirError(error) ? reasonOf(error) : error.message
+  return text.replace(/\s*\n\s*/g, ' ')
 }

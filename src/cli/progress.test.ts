@@ -24,6 +24,13 @@ test('in a log, progress is a line at the start and one at each quarter', () => 
   ])
 })
 
+test('what is read beyond the total, to the end of a sentence, is not told', () => {
+  const stream = collect()
+  const progress = createProgress(stream, { ...options, hasRate: false })
+  progress.update(2012)
+  expect(stream.text()).toContain('Reading: 2,000 of 2,000 tokens\n')
+})
+
 test('on a terminal, progress is a bar with a line of details below it', async () => {
   const stream = collect(true)
   const progress = createProgress(stream, options)

@@ -24,7 +24,9 @@ const plainSteps = 4
 const barSize = 32
 
 export function createProgress(stream: Output, options: ProgressOptions): Progress {
-  return stream.isTTY ? createBars(stream, options) : createLines(stream, options)
+  const { update, end } = stream.isTTY ? createBars(stream, options) : createLines(stream, options)
+  // Documents end with a sentence, a little after what was asked for.
+  return { update: (done, details) => update(Math.min(done, options.total), details), end }
 }
 
 function createBars(stream: Output, { title, total, unit, hasRate = true }: ProgressOptions): Progress {

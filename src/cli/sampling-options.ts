@@ -4,10 +4,13 @@ import { readJson } from '../onnx/index.ts'
 import type { TextTokenizer, TurnOptions } from '../runtime/contract.ts'
 import { describe } from '../tensor/check.ts'
 import { invalidArgument, KvasirError } from '../tensor/error.ts'
-import { integer, integers, number, seedOption } from './options.ts'
+import { helpGroups, integer, integers, number, seedOption } from './options.ts'
 
-export const samplingOptions = (): Option[] => [
-  new Option('--max-tokens <number>', 'most new tokens').argParser(integer(1)),
+/** What shapes a text. */
+export const samplingOptions = (): Option[] => unsorted().map((option) => option.helpGroup(helpGroups.text))
+
+const unsorted = (): Option[] => [
+  new Option('--max-tokens <number>', 'most new tokens; 0 only reads (default: 128)').argParser(integer(0)),
   new Option('--min-tokens <number>', 'no end before so many').argParser(integer(0)),
   new Option('--temperature <number>', '0 takes the likeliest token').argParser(number(0)),
   new Option('--top-k <number>', 'sample from so many tokens').argParser(integer(1)),

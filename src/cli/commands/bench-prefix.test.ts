@@ -11,7 +11,7 @@ const folder = mkdtempSync(join(tmpdir(), 'kvasir-bench-test-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
 const bench = (args: string, signal = new AbortController().signal) =>
-  runCaptured(['bench', 'prefix', '--threads', '1', '--rounds', '1', ...args.split(' ')], { signal })
+  runCaptured(['bench', 'prefix', '--threads', '1', '--repeat', '1', ...args.split(' ')], { signal })
 
 test('times of prompts whose beginning is computed, in RAM and on disk, and a picture', {
   timeout: 120_000,
@@ -48,7 +48,7 @@ test.skipIf(withoutRedis)(
   { timeout: 120_000 },
   async () => {
     const server = await startRedis()
-    const { code, stdout, stderr } = await bench(`--tokens 128 --redis ${server.url} --storage contiguous`)
+    const { code, stdout, stderr } = await bench(`--tokens 128 --redis ${server.url} --kv-storage contiguous`)
     await server.stop()
     expect(code, stderr).toBe(0)
     expect(stdout).toMatch(/beginning from +tokens in common +new +reused +ms to first token +times faster\n/)
@@ -66,7 +66,7 @@ test('a server that keeps nothing makes it fail: there is nothing to measure', {
 
 test.each([
   ['--tokens 63', 'Expected an integer of at least 64.'],
-  ['--storage pagd', 'Allowed choices are contiguous, paged.'],
+  ['--kv-storage pagd', 'Allowed choices are contiguous, paged.'],
   ['--random --model x', "cannot be used with option '--model"],
 ])('%s is refused', async (args, message) => {
   const { code, stdout, stderr } = await bench(args)

@@ -1,5 +1,4 @@
 /** `kvasir bench prefix`: time to the first token where a prompt begins like one before. */
-import { writeFile } from 'node:fs/promises'
 import { Command, Option } from 'commander'
 import type { PrefixRow } from '../../../bench/prefix.ts'
 import type { CliContext } from '../context.ts'
@@ -16,6 +15,7 @@ import {
   toLoadOptions,
   windowOption,
 } from '../options.ts'
+import { checkWritable, writePlot } from '../output-file.ts'
 import { bundledModel } from '../package-root.ts'
 import { createTerminal, type Terminal } from '../terminal.ts'
 
@@ -23,9 +23,8 @@ interface PrefixBenchFlags extends ModelFlags {
   readonly random?: boolean
   readonly tokens?: number[]
   readonly newTokens: number
-  readonly rounds: number
+  readonly repeat: number
   readonly redis?: string
-  readonly storage?: 'contiguous' | 'paged'
   readonly plot?: string
   readonly json?: boolean
 }
@@ -45,11 +44,8 @@ export function benchPrefixCommand(context: CliContext): Command {
       new Option('--tokens <numbers...>', 'lengths of what is common (default: 1024 and 4096)').argParser(integers(64)),
     )
     .addOption(new Option('--new-tokens <number>', 'tokens after it').argParser(integer(1)).default(16))
-    .addOption(new Option('--rounds <number>', 'prompts of each length').argParser(integer(1)).default(5))
+    .addOption(new Option('--repeat <rounds>', 'prompts of each length').argParser(integer(1)).default(5))
     .addOption(new Option('--redis <url>', 'a server that may be written to (default: none, no row)'))
-    .addOption(
-      new Option('--storage <name>', 'where rows lie (default: as the model chooses)').choices(['contiguous', 'paged']),
-    )
     .addOption(policyOption())
     .addOption(windowOption())
   for (const option of loadOptions()) command.addOption(option)
@@ -69,22 +65,22 @@ export function benchPrefixCommand(context: CliContext): Command {
 async function prefix(context: CliContext, flags: PrefixBenchFlags): Promise<void> {
   const terminal = createTerminal(context, flags.json === true)
   const { benchPrefix, plotPrefix } = await import('../../../bench/prefix.ts')
-  const { tokens = defaultTokens, newTokens, rounds, redis, plot } = flags
+  const { tokens = defaultTokens, newTokens, repeat: rounds, redis, plot } = flags
+  await checkWritable('--plot', plot)
   const total = tokens.length * (redis === undefined ? 3 : 4)
   const progress = terminal.progress({ title: 'Measuring', total, unit: 'cases', hasRate: false })
   let done = 0
   const { path, name } = await chooseModel(flags, context.signal)
-  const { prefixCache: _, ...chosen } = toLoadOptions(flags)
-  const load = { ...chosen, ...(flags.storage && { storage: flags.storage }) }
+  const { prefixCache: _, ...load } = toLoadOptions(flags)
   const rows = await benchPrefix({
     ...{ path, tokens, newTokens, rounds, redis, signal: context.signal },
     load: flags.random ? { dtype: 'fp32', ...load } : load,
     onProgress: () => progress.update(++done),
   }).finally(() => progress.end())
-  if (plot !== undefined) await writeFile(plot, await plotPrefix(name, rows))
   if (terminal.isJson)
-    terminal.json({ model: name, policy: flags.policy ?? null, storage: flags.storage ?? null, rows })
+    terminal.json({ model: name, policy: flags.policy ?? null, storage: flags.kvStorage ?? null, rows })
   else report(rows, terminal)
+  if (plot !== undefined) await writePlot(terminal, plot, await plotPrefix(name, rows))
 }
 
 async function chooseModel(flags: PrefixBenchFlags, signal: AbortSignal): Promise<{ path: string; name: string }> {

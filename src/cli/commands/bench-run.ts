@@ -1,8 +1,8 @@
 /** What the commands of benches share: progress, versions, the picture, and a report for programs or people. */
-import { writeFile } from 'node:fs/promises'
 import { type Command, Option } from 'commander'
 import type { CliContext } from '../context.ts'
 import { integer, jsonOption, threadsOption } from '../options.ts'
+import { checkWritable, writePlot } from '../output-file.ts'
 import { packageVersion } from '../package-root.ts'
 import { createTerminal, type Terminal } from '../terminal.ts'
 
@@ -51,6 +51,7 @@ export async function runBench<R extends Report>(
   { measure, draw, print }: BenchRun<R>,
 ): Promise<void> {
   const terminal = createTerminal(context, json === true)
+  await checkWritable('--plot', plot)
   let progress: ReturnType<Terminal['progress']> | undefined
   const onProgress = (done: number, total: number, what: string) => {
     progress ??= terminal.progress({ title: 'Measuring', total, unit: 'steps', hasRate: false })
@@ -58,10 +59,7 @@ export async function runBench<R extends Report>(
   }
   const measured = await measure({ signal: context.signal, onProgress }).finally(() => progress?.end())
   const report = { ...measured, versions: { kvasir: packageVersion(), ...measured.versions } }
-  if (plot !== undefined) {
-    await writeFile(plot, await draw(report))
-    terminal.note(`drawn: ${plot}`)
-  }
   if (terminal.isJson) terminal.json(report)
   else print(report, terminal)
+  if (plot !== undefined) await writePlot(terminal, plot, await draw(report))
 }

@@ -1,12 +1,12 @@
 /** `kvasir chat`: a conversation, a line at a time; each turn reads only what the cache does not hold. */
 import { Command, Option } from 'commander'
 import type { TurnResult } from '../../runtime/contract.ts'
-import { isKvasirError } from '../../tensor/error.ts'
+import { isKvasirError, reasonOf } from '../../tensor/error.ts'
 import { type ChatState, isCommand, runCommand } from '../chat-commands.ts'
 import type { CliContext } from '../context.ts'
 import { type Lines, openLines } from '../lines.ts'
-import { type ModelFlags, modelName, withModel } from '../model.ts'
-import { examples, jsonOption, loadOptions, policyOption, windowOption } from '../options.ts'
+import { type ModelFlags, modelName, modelOf, withModel } from '../model.ts'
+import { examples, jsonOption, loadOptions, modelOption, policyOption, windowOption } from '../options.ts'
 import { type SamplingFlags, samplingOptions, toSampling } from '../sampling-options.ts'
 import { createTerminal, type Terminal } from '../terminal.ts'
 
@@ -18,7 +18,8 @@ interface ChatFlags extends ModelFlags, SamplingFlags {
 export function chatCommand(context: CliContext): Command {
   const command = new Command('chat')
     .description('Talk with a model. /help lists what can be typed besides messages; Ctrl-C stops an answer.')
-    .argument('[model]', 'folder of a model, or its id at the hub: org/name (default: the bundled kvasir-tiny)')
+    .argument('[model]', 'the same as --model')
+    .addOption(modelOption())
     .addOption(new Option('--system <text>', 'what the model is told first'))
   for (const option of [...samplingOptions(), policyOption(), windowOption(), ...loadOptions()])
     command.addOption(option)
@@ -32,7 +33,7 @@ export function chatCommand(context: CliContext): Command {
         'printf "Mara put the key in the drawer. Where is the key?\\n/stats\\n" | kvasir chat',
       ),
     )
-    .action((model: string | undefined, flags: ChatFlags) => chat(context, { ...flags, model }))
+    .action((model: string | undefined, flags: ChatFlags) => chat(context, { ...flags, ...modelOf(model, flags) }))
 }
 
 async function chat(context: CliContext, flags: ChatFlags): Promise<void> {
@@ -111,7 +112,7 @@ async function act(
     return result
   } catch (error) {
     if (!isKvasirError(error) || error.code === 'internal') throw error
-    terminal.note(`error: ${error.message}`)
+    terminal.note(`error: ${reasonOf(error)}`)
     return undefined
   }
 }

@@ -1,5 +1,4 @@
 /** `kvasir eval memory`: bytes of the KV cache and of the process over a long read. */
-import { writeFile } from 'node:fs/promises'
 import { Command, Option } from 'commander'
 import { evalMemory, firstSampleTokens, type MemoryResult } from '../../../eval/memory.ts'
 import { plotMemory } from '../../../eval/plot.ts'
@@ -16,6 +15,7 @@ import {
   seedOption,
   windowOption,
 } from '../options.ts'
+import { checkWritable, writePlot } from '../output-file.ts'
 import { createTerminal, type Terminal } from '../terminal.ts'
 import { defaultSeed, defaultWindow, type EvalFlags, withoutIdleWindow } from './eval-flags.ts'
 
@@ -36,7 +36,7 @@ export function evalMemoryCommand(context: CliContext): Command {
     .addOption(seedOption('seed of the document', defaultSeed))
     .addOption(policyOption().default('linear'))
     .addOption(windowOption(defaultWindow))
-    .addOption(new Option('--plot <path>', 'write a picture (SVG) of the samples'))
+    .addOption(new Option('--plot <file>', 'write a picture (SVG) of the samples'))
   for (const option of loadOptions()) command.addOption(option)
   return command
     .addOption(jsonOption())
@@ -53,6 +53,7 @@ export function evalMemoryCommand(context: CliContext): Command {
 
 async function memory(context: CliContext, flags: MemoryFlags): Promise<void> {
   const terminal = createTerminal(context, flags.json === true)
+  await checkWritable('--plot', flags.plot)
   const result = await withModel(context, flags, async (model) => {
     const progress = terminal.progress({ title: 'Reading', total: flags.tokens, unit: 'tokens' })
     try {
@@ -67,9 +68,9 @@ async function memory(context: CliContext, flags: MemoryFlags): Promise<void> {
       progress.end()
     }
   })
-  if (flags.plot !== undefined) await writeFile(flags.plot, await plotMemory(result))
   if (terminal.isJson) terminal.json(result)
   else report(result, terminal)
+  if (flags.plot !== undefined) await writePlot(terminal, flags.plot, await plotMemory(result))
 }
 
 function describe({ kvBytes, rssBytes }: MemoryResult['samples'][number]): string {

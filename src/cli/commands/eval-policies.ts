@@ -1,11 +1,11 @@
 /** `kvasir eval policies`: what is left of a model when a part of its KV cache is removed, by policy. */
-import { writeFile } from 'node:fs/promises'
 import { Command, Option } from 'commander'
 import { defaultShares, evalPolicies } from '../../../eval/policies.ts'
 import type { CliContext } from '../context.ts'
 import { formatCount } from '../format.ts'
 import { withModel } from '../model.ts'
 import { examples, fractions, integer, jsonOption, words } from '../options.ts'
+import { checkWritable, writePlot } from '../output-file.ts'
 import { createTerminal } from '../terminal.ts'
 import { addPassageOptions, type PassageFlags, readPassages } from './eval-passages.ts'
 import { reportPolicies } from './eval-policies-report.ts'
@@ -29,7 +29,7 @@ export function evalPoliciesCommand(context: CliContext): Command {
     )
     .addOption(new Option('--sinks <tokens>', 'first tokens that always stay, for all').argParser(integer(0)))
     .addOption(new Option('--recent <tokens>', 'last tokens that always stay, for all').argParser(integer(0)))
-    .addOption(new Option('--plot <path>', 'draw recall and error over shares, SVG'))
+    .addOption(new Option('--plot <file>', 'draw recall and error over shares, SVG'))
   return addPassageOptions(command)
     .addOption(jsonOption())
     .addHelpText(
@@ -47,6 +47,7 @@ async function policies(context: CliContext, flags: PolicyFlags): Promise<void> 
   const terminal = createTerminal(context, flags.json === true)
   // These are of the policies that are compared, and of no cache besides.
   const { sinks, recent, policies: names, shares, plot, ...load } = flags
+  await checkWritable('--plot', plot)
   const result = await withModel(context, load, async (model) => {
     const passages = await readPassages(model, flags)
     let progress: ReturnType<typeof terminal.progress> | undefined
@@ -58,12 +59,10 @@ async function policies(context: CliContext, flags: PolicyFlags): Promise<void> 
       },
     }).finally(() => progress?.end())
   })
-  if (plot !== undefined) {
-    const { plotPolicies } = await import('./eval-policies-plot.ts')
-    await writeFile(plot, await plotPolicies(result))
-    terminal.note(`drawn: ${plot}`)
-  }
   if (terminal.isJson) terminal.json(result)
   else reportPolicies(result, terminal)
   if (!terminal.isJson) terminal.note(`${formatCount(result.seconds)} s`)
+  if (plot === undefined) return
+  const { plotPolicies } = await import('./eval-policies-plot.ts')
+  await writePlot(terminal, plot, await plotPolicies(result))
 }

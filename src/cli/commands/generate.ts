@@ -2,7 +2,7 @@
 import { Command, Option } from 'commander'
 import type { KvCache } from '../../cache/contract.ts'
 import type { CausalLM, GenerateOptions, GenerateResult, Prompt } from '../../runtime/contract.ts'
-import { KvasirError } from '../../tensor/error.ts'
+import { invalidArgument, KvasirError } from '../../tensor/error.ts'
 import type { CliContext } from '../context.ts'
 import { formatBytes, formatCount, formatPlural, formatSeconds, ratePerSecond } from '../format.ts'
 import { type ModelFlags, modelName, withModel } from '../model.ts'
@@ -16,12 +16,14 @@ import {
   policyOption,
   windowOption,
 } from '../options.ts'
+import { checkWritable } from '../output-file.ts'
 import { prefixLine } from '../prefix-report.ts'
 import { readPrompt } from '../prompt.ts'
 import { type SamplingFlags, samplingOptions, toSampling } from '../sampling-options.ts'
 import { createTerminal, type Terminal } from '../terminal.ts'
 
 interface GenerateFlags extends ModelFlags, SamplingFlags {
+  readonly text?: string
   readonly prompt?: string
   readonly promptFile?: string
   readonly chat?: boolean
@@ -42,9 +44,10 @@ const longPrompt = 4096
 
 export function generateCommand(context: CliContext): Command {
   const command = new Command('generate')
-    .description('Continue a text. The prompt comes from --prompt, --prompt-file or standard input.')
+    .description('Continue a text. It comes as an argument, from --prompt-file or from standard input.')
+    .argument('[prompt]', 'the text to continue')
     .addOption(modelOption())
-    .addOption(new Option('--prompt <text>', 'the text to continue').conflicts('promptFile'))
+    .addOption(new Option('--prompt <text>', 'the text to continue, by name').conflicts('promptFile'))
     .addOption(new Option('--prompt-file <path>', 'a UTF-8 file with the text; one line break at its end is left out'))
     .addOption(new Option('--chat', "the prompt is a message: the model's chat template is used"))
     .addOption(new Option('--system <text>', 'with --chat: what the model is told first'))
@@ -64,17 +67,18 @@ export function generateCommand(context: CliContext): Command {
     .addHelpText(
       'after',
       examples(
-        'kvasir generate --prompt "Mara put the brass key in the blue drawer." --max-tokens 40',
+        'kvasir generate "Mara put the brass key in the blue drawer." --max-tokens 40',
         'kvasir generate --prompt-file story.txt --policy linear --window 256 --stream',
         'cat story.txt | kvasir generate --temperature 0.8 --seed 7 --json',
       ),
     )
-    .action((flags: GenerateFlags) => generate(context, flags))
+    .action((text: string | undefined, flags: GenerateFlags) => generate(context, { ...flags, text }))
 }
 
 async function generate(context: CliContext, flags: GenerateFlags): Promise<void> {
   const terminal = createTerminal(context, flags.json === true)
   const prompt = toPrompt(await readPrompt(context, flags), flags)
+  await checkWritable('--save-cache', flags.saveCache)
   await withModel(context, flags, async (model) => {
     const { loadCache, saveCache } = flags
     const cache = loadCache === undefined ? model.createCache() : await model.restoreCache(loadCache)
@@ -123,7 +127,7 @@ function toSearch({ n, logprobs, numBeams, lengthPenalty, earlyStopping }: Gener
 }
 
 function toPrompt(text: string, { chat, system }: GenerateFlags): Prompt {
-  if (system !== undefined && !chat) throw new KvasirError('invalid-argument', 'cli', 'expected --chat with --system')
+  if (system !== undefined && !chat) throw invalidArgument('cli', 'expected --chat with --system')
   if (!chat) return text
   const message = { role: 'user', content: text }
   return system === undefined ? [message] : [{ role: 'system', content: system }, message]
@@ -163,14 +167,15 @@ function toJson(model: CausalLM, result: GenerateResult, flags: GenerateFlags): 
   }
 }
 
-function report(result: GenerateResult, { stream }: GenerateFlags, terminal: Terminal): void {
+function report(result: GenerateResult, flags: GenerateFlags, terminal: Terminal): void {
   const { text, choices, promptTokens, reusedTokens, prefillMs, generatedTokens, decodeMs, kv } = result
-  terminal.print(stream ? '' : text)
+  if (flags.maxTokens !== 0) terminal.print(flags.stream ? '' : text)
   for (const choice of choices.slice(1)) terminal.print(`\n${choice.text}`)
+  const rate = formatCount(ratePerSecond(generatedTokens, decodeMs))
+  const written = generatedTokens > 0 ? `, wrote ${formatCount(generatedTokens)} at ${rate} a second` : ''
   terminal.note(
     `read ${formatPlural(promptTokens, 'token')}${reusedTokens > 0 ? ` (${formatCount(reusedTokens)} were kept)` : ''} ` +
-      `in ${formatSeconds(prefillMs)}, ` +
-      `wrote ${formatCount(generatedTokens)} at ${formatCount(ratePerSecond(generatedTokens, decodeMs))} a second; ` +
+      `in ${formatSeconds(prefillMs)}${written}; ` +
       `KV cache ${formatBytes(kv.bytes)} for ${formatCount(kv.keptTokens)} of ${formatCount(kv.seenTokens)} tokens ` +
       `(all of them: ${formatBytes(kv.fullBytes)})`,
   )

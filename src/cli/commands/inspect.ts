@@ -5,9 +5,9 @@ import { inspectCacheFile } from '../../runtime/index.ts'
 import { invalidArgument } from '../../tensor/error.ts'
 import { cacheFileJson, reportCacheFile } from '../cache-report.ts'
 import type { CliContext } from '../context.ts'
-import { formatBytes, formatCount } from '../format.ts'
-import { type ModelFlags, modelName, withModel } from '../model.ts'
-import { examples, jsonOption, loadOptions } from '../options.ts'
+import { formatBytes, formatCount, wrapText } from '../format.ts'
+import { type ModelFlags, modelName, modelOf, withModel } from '../model.ts'
+import { examples, jsonOption, loadOptions, modelOption } from '../options.ts'
 import { createTerminal, type Terminal } from '../terminal.ts'
 
 interface InspectFlags extends ModelFlags {
@@ -23,7 +23,8 @@ const inspected: readonly string[] = ['--backend', '--quantize', '--dtype', '--k
 export function inspectCommand(context: CliContext): Command {
   const command = new Command('inspect')
     .description('Show the segments and attention nodes of a model and the bytes that its KV cache takes.')
-    .argument('[model]', 'folder or id of a model (default: the bundled kvasir-tiny)')
+    .argument('[model]', 'the same as --model')
+    .addOption(modelOption())
   for (const option of loadOptions().filter(({ long }) => long && inspected.includes(long))) {
     command.addOption(option)
   }
@@ -34,7 +35,9 @@ export function inspectCommand(context: CliContext): Command {
       'after',
       examples('kvasir inspect', 'kvasir inspect path/to/model --json', 'kvasir inspect --cache story.cache'),
     )
-    .action((model: string | undefined, flags: InspectFlags) => inspect(context, { ...flags, model }))
+    .action((model: string | undefined, flags: InspectFlags) =>
+      inspect(context, { ...flags, ...modelOf(model, flags) }),
+    )
 }
 
 async function inspect(context: CliContext, flags: InspectFlags): Promise<void> {
@@ -83,6 +86,7 @@ function report(name: string, description: ModelDescription, terminal: Terminal)
   )
   terminal.print()
   for (const { policy, window, why } of policies) {
-    terminal.print(`Policy ${policy}${window === undefined ? '' : ` (window ${formatCount(window)})`}: ${why}`)
+    const size = window === undefined ? '' : ` (window ${formatCount(window)})`
+    terminal.print(wrapText(`Policy ${policy}${size}: ${why}`, terminal.width))
   }
 }

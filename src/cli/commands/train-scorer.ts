@@ -14,6 +14,7 @@ import { invalidArgument } from '../../tensor/error.ts'
 import type { CliContext } from '../context.ts'
 import { modelName, withModel } from '../model.ts'
 import { examples, integer, jsonOption, modelOption, number, seedOption } from '../options.ts'
+import { checkWritable } from '../output-file.ts'
 import { bundledModel } from '../package-root.ts'
 import { createTerminal, type Terminal } from '../terminal.ts'
 import { readTextFile } from '../text-file.ts'
@@ -64,6 +65,7 @@ async function train(context: CliContext, flags: ScorerFlags): Promise<void> {
   const terminal = createTerminal(context, flags.json === true)
   const started = performance.now()
   const file = flags.out ?? (await besideModel(flags))
+  await checkWritable('--out', file)
   const result = await withModel(context, flags, async (model) => {
     const text = flags.text === undefined ? undefined : await readTextFile('the text', flags.text)
     const texts = readTexts(model.tokenizer, text, {
