@@ -1,7 +1,7 @@
 /** `kvasir demo`. */
 import { expect, test } from 'vitest'
 import type { Respond } from '../../test/fake-model.ts'
-import { kvasir } from './testing/fake-run.ts'
+import { kvasir } from '../../test/fake-run.ts'
 
 test('demo compares the linear cache with a sliding window', async () => {
   const args = 'demo --context 1500 --questions 4 --window 32'.split(' ')

@@ -1,6 +1,6 @@
 /** `kvasir eval recall` and `eval memory`. */
 import { expect, test } from 'vitest'
-import { kvasir } from './testing/fake-run.ts'
+import { kvasir } from '../../test/fake-run.ts'
 
 test('eval recall --json has the agreed fields', async () => {
   const args = 'eval recall --context 600 --questions 3 --per-document 2 --policy window --window 16 --json'

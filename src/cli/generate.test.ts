@@ -1,7 +1,7 @@
 /** `kvasir generate`: prompts, what is printed, what reaches the model. */
 import { expect, test } from 'vitest'
 import type { Respond } from '../../test/fake-model.ts'
-import { kvasir } from './testing/fake-run.ts'
+import { kvasir } from '../../test/fake-run.ts'
 
 test('generate prints the text on standard output and the figures on standard error', async () => {
   const { code, stdout, stderr, loaded } = await kvasir(['generate', '--prompt', 'Once upon a time'])

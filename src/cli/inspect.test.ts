@@ -1,6 +1,6 @@
 /** `kvasir inspect` of a model; saved-cache.test.ts has that of a cache. */
 import { expect, test } from 'vitest'
-import { kvasir } from './testing/fake-run.ts'
+import { kvasir } from '../../test/fake-run.ts'
 
 test('the model is an argument, or has its name', async () => {
   for (const args of [['x/y'], ['--model', 'x/y']]) {

@@ -1,9 +1,9 @@
 /** What all commands have in common: help, wrong usage, failures, interrupts, colours. */
 import { tmpdir } from 'node:os'
 import { expect, test } from 'vitest'
+import { kvasir } from '../../test/fake-run.ts'
 import { KvasirError } from '../tensor/error.ts'
 import { commands } from './commands/index.ts'
-import { kvasir } from './testing/fake-run.ts'
 
 test('--help lists every command, and every command has help with examples', async () => {
   const { code, stdout } = await kvasir(['--help'])

@@ -13,7 +13,7 @@ import {
   weighCall,
 } from './calls.ts'
 import type { AttendArgs, Kernels } from './contract.ts'
-import { builtFile } from './files.ts'
+import { builtFile, howToBuild } from './files.ts'
 import { allocateHostMemory } from './host-memory.ts'
 import { checkStatus } from './status.ts'
 
@@ -47,7 +47,7 @@ function loadAddon(): Addon {
 
 /** True, or why the addon can't be used here. */
 export function probeNative(): true | string {
-  if (!existsSync(addonPath)) return 'the native addon is not built (npm run native)'
+  if (!existsSync(addonPath)) return `the native addon is not built (${howToBuild()})`
   try {
     loadAddon()
     return true

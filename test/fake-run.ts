@@ -1,8 +1,9 @@
 /** Runs a command line in this process against the fake model, and keeps what was written and what was loaded. */
-import { createFakeModel, type Respond } from '../../../test/fake-model.ts'
-import type { LoadOptions } from '../../runtime/contract.ts'
-import type { CliContext } from '../context.ts'
-import { runCli } from '../program.ts'
+
+import type { CliContext } from '../src/cli/context.ts'
+import { runCli } from '../src/cli/program.ts'
+import type { LoadOptions } from '../src/runtime/contract.ts'
+import { createFakeModel, type Respond } from './fake-model.ts'
 
 interface Given {
   readonly stdin?: string
