@@ -8,7 +8,7 @@ import { describe } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
 import type { AttentionState } from './core.ts'
 import { checkOptions } from './options.ts'
-import { f32Data, f32Tensor, floatData, storedTensor } from './tensors.ts'
+import { f32Data, f32Tensor, floatData, isTensor, storedTensor } from './tensors.ts'
 import { widen } from './widen.ts'
 
 export interface MergeOptions {
@@ -58,7 +58,7 @@ function readState(
     throw invalidArgument('attention', `expected { output, lse } for states[${n}], got ${describe(state)}`)
   }
   const name = `states[${n}].output`
-  const shape = first?.dims ?? state.output?.dims?.map(() => null) ?? []
+  const shape = first?.dims ?? (isTensor(state.output) ? state.output.dims.map(() => null) : [])
   const { data, storage, dims } = floatData(name, state.output, shape, dtype)
   if (dims.length === 0) throw invalidArgument('attention', `expected at least one axis in ${name}, got none`)
   if (first && storage !== first.storage) {

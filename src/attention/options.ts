@@ -1,6 +1,6 @@
 /** Options that several functions share, checked and put into the words of the kernels. */
 import type { AttendArgs, FloatType } from '../kernels/index.ts'
-import { checkFinite, checkInteger, checkKeys, describe } from '../tensor/check.ts'
+import { checkFinite, checkInteger, checkKeys, checkObject, describe } from '../tensor/check.ts'
 import { invalidArgument, KvasirError } from '../tensor/error.ts'
 import type { BackendOptions } from './backends.ts'
 import { type FloatList, finite, finiteOrHidden, floatList } from './lists.ts'
@@ -60,6 +60,9 @@ export function checkForm(
   checkFloat(names.scale, scale)
   checkFloat('softcap', softcap)
   if (softcap < 0) throw invalidArgument('attention', `expected a softcap of at least 0 (0: none), got ${softcap}`)
+  if (softcap > 0 && Math.fround(softcap) === 0) {
+    throw invalidArgument('attention', `expected a softcap that is above 0 as f32 too, got ${softcap}`)
+  }
   checkInteger('attention', 'sinks', sinks, 0, 2 ** 31 - 2)
   const [left, right] = checkWindow(names.window, options.window)
   const slopes = alibiSlopes === undefined ? undefined : floatList('alibiSlopes', alibiSlopes, [[H], [B, H]], finite)
@@ -112,9 +115,7 @@ const dropouts: readonly string[] = ['dropout', 'dropoutP']
  * @throws KvasirError `unsupported` for dropout, `invalid-argument` for the rest
  */
 export function checkOptions(what: string, options: object, known: readonly string[]): void {
-  if (typeof options !== 'object' || options === null) {
-    throw invalidArgument('attention', `expected an object with the options of ${what}, got ${describe(options)}`)
-  }
+  checkObject('attention', what, options)
   for (const name of dropouts) {
     const dropout = (options as Record<string, unknown>)[name]
     if (dropout === undefined || dropout === 0) continue

@@ -105,6 +105,18 @@ describe('tensors', () => {
     const device = Tensor.fromGpuBuffer({} as never, { dataType: 'float32', dims: [2, 7, 2, 8] })
     expect(await refusal(attention(q, device, v))).toMatch(/expected k in main memory, got it on gpu-buffer/)
   })
+
+  test.each([
+    [[2, 7.5, 2, 8], /expected sizes in the dims of k, got \[2, 7\.5, 2, 8\]/],
+    [[2, -7, 2, -8], /expected sizes in the dims of k, got \[2, -7, 2, -8\]/],
+    [['2', 7, 2, 8], /expected sizes in the dims of k, got \["2", 7, 2, 8\]/],
+    [[2, Number.NaN, 2, 8], /expected sizes in the dims of k, got \[2, NaN, 2, 8\]/],
+    [null, /expected a Tensor for k, got an object/],
+    [7, /expected a Tensor for k, got an object/],
+  ])('dims of %j', async (dims, message) => {
+    const odd = { type: 'float32', dims, data: new Float32Array(240), location: 'cpu' } as unknown as Tensor
+    expect(await refusal(attention(q, odd, v, { kernels: untouchable }))).toMatch(message)
+  })
 })
 
 describe('options', () => {
@@ -120,6 +132,7 @@ describe('options', () => {
     [{ scale: '1' }, /a finite number for scale, got "1"/],
     [{ softcap: Number.NaN }, /a finite number for softcap, got NaN/],
     [{ softcap: -1 }, /softcap of at least 0 \(0: none\), got -1/],
+    [{ softcap: 1e-300 }, /softcap that is above 0 as f32 too, got 1e-300/],
     [{ sinks: -1 }, /for sinks, got -1/],
     [{ sinks: Number.NaN }, /for sinks, got NaN/],
     [{ window: 5 }, /expected \[left, right\] for window, got 5/],
@@ -138,15 +151,18 @@ describe('options', () => {
     [{ bias: f32(3, 6) }, /\[2 or 1, 4 or 1, 3 or 1, 7\] for bias, got \[3, 6\]/],
     [{ bias: f16(3, 7), dtype: 'f32' }, /expected float32 .* for bias, got float16/],
     [{ lifetimes: 3 }, /\{ births, deaths \} for lifetimes, got 3/],
+    [{ lifetimes: [] }, /options of lifetimes, got an array of 0/],
     [{ lifetimes: { death: 3 } }, /did you mean "deaths"/],
     [{ lifetimes: { deaths: f32(2, 2, 7) } }, /expected int32 for lifetimes\.deaths, got float32/],
     [{ lifetimes: { births: int32([1], [1]) } }, /expected shape \[2, 2, 7\] for lifetimes\.births, got \[1\]/],
+    [{ bias: { type: 'float32', dims: 7, data: new Float32Array(7) } }, /expected a Tensor for bias, got an object/],
     [{ kvLengths: [7, 8] }, /in 0\.\.7 for kvLengths\[1\], got 8/],
     [{ kvLengths: [7] }, /expected shape \[2\] for kvLengths, got \[1\]/],
     [{ kvLengths: f32(2) }, /expected int32 for kvLengths, got float32/],
     [{ kvLengths: 7 }, /int32 tensor or integers for kvLengths, got 7/],
     [{ dtype: 'f8' }, /one of "f32", "f16", "bf16" for dtype, got "f8"/],
     [{ backend: 'nativ' }, /did you mean "native"/],
+    [{ backend: null }, /for backend, got null/],
     [{ backend: 'webgpu' }, /for backend, got "webgpu"/],
     [{ kernels: {} }, /opened kernels for kernels, got an object/],
     [{ dropout: 0.1 }, /dropout is for training, and attention only infers: expected 0 or none, got 0\.1/],
@@ -160,6 +176,7 @@ describe('options', () => {
       /an object with the options of attention, got null/,
     )
     expect(await refusal(attention(q, k, v, 3 as never))).toMatch(/options of attention, got 3/)
+    expect(await refusal(attention(q, k, v, [] as never))).toMatch(/options of attention, got an array of 0/)
     const both = { backend: 'reference', kernels: untouchable } as const
     expect(await refusal(attention(q, k, v, both))).toMatch(/backend or kernels, got both/)
   })

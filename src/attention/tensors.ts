@@ -100,8 +100,15 @@ function checkLength<T extends { readonly length: number }>(name: string, data: 
 
 function checkTensor(name: string, tensor: unknown): Pick<Tensor, 'type' | 'dims'> {
   if (!isTensor(tensor)) throw invalidArgument('attention', `expected a Tensor for ${name}, got ${describe(tensor)}`)
+  checkDims(name, tensor.dims)
   checkStrides(name, tensor)
   return tensor
+}
+
+/** ONNX Runtime checks those of its own tensors; others may hold anything, and anybody may change them later. */
+function checkDims(name: string, dims: readonly unknown[]): void {
+  if (dims.every((size) => Number.isSafeInteger(size) && (size as number) >= 0)) return
+  throw invalidArgument('attention', `expected sizes in the dims of ${name}, got [${dims.map(describe).join(', ')}]`)
 }
 
 /** ONNX Runtime's tensors have no strides; those of other libraries do, and must lie in memory row by row. */
@@ -123,8 +130,10 @@ export function checkShape(name: string, dims: readonly number[], shape: ShapePa
   throw invalidArgument('attention', `expected shape [${expected}] for ${name}, got [${dims.join(', ')}]`)
 }
 
+/** Whether it is meant as one: what its fields hold is checked when it is read. */
 export function isTensor(value: unknown): value is Tensor {
-  return typeof value === 'object' && value !== null && 'dims' in value && 'data' in value && 'type' in value
+  if (typeof value !== 'object' || value === null || !('data' in value) || !('type' in value)) return false
+  return 'dims' in value && Array.isArray(value.dims)
 }
 
 export function f32Tensor(data: Float32Array, dims: readonly number[]): Tensor {

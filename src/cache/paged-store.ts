@@ -2,6 +2,7 @@
  * Rows in pages of a pool, found through a table for each KV head: heads may have different lengths and hold no more
  * than that, forks share pages until one of them writes.
  */
+import { usedAfterFree } from '../kernels/host-memory.ts'
 import type { SharedRows } from './contract.ts'
 import type { PageHolder, PagePool } from './page-pool.ts'
 import type { RowPlanes } from './plane.ts'
@@ -27,6 +28,7 @@ export class PagedStore extends PlaneStore implements PageHolder {
   #flat = new Int32Array(0)
   /** `[K]` pages that each head holds. */
   readonly #counts: Int32Array
+  #isFreed = false
 
   constructor(options: PagedOptions) {
     super(options)
@@ -72,7 +74,13 @@ export class PagedStore extends PlaneStore implements PageHolder {
     this.#pool.checkIntegrity()
   }
 
+  /** Pages of a store that was freed are those of others by now. */
+  #checkHeld(): void {
+    if (this.#isFreed) throw usedAfterFree()
+  }
+
   reserve(lengths: Int32Array, numWrites: number): void {
+    this.#checkHeld()
     const { pageSize } = this.#pool
     let needed = 0
     for (let k = 0; k < lengths.length; k++) {
@@ -161,6 +169,7 @@ export class PagedStore extends PlaneStore implements PageHolder {
   }
 
   share(first: number, count: number): PageRun | undefined {
+    this.#checkHeld()
     const { pageSize } = this.#pool
     if (first % pageSize !== 0 || count % pageSize !== 0) return undefined
     const [from, perHead] = [first / pageSize, count / pageSize]
@@ -172,6 +181,7 @@ export class PagedStore extends PlaneStore implements PageHolder {
   }
 
   adopt(run: SharedRows, length: number): boolean {
+    this.#checkHeld()
     const { pageSize } = this.#pool
     const numHeads = this.#counts.length
     if (!(run instanceof PageRun) || run.pool !== this.#pool || run.pages.length % numHeads !== 0) return false
@@ -188,6 +198,7 @@ export class PagedStore extends PlaneStore implements PageHolder {
   }
 
   fork(lengths: Int32Array): PagedStore {
+    this.#checkHeld()
     const copy = new PagedStore(this.#options)
     copy.#widen(this.#capacity)
     const { pageSize } = this.#pool
@@ -206,6 +217,7 @@ export class PagedStore extends PlaneStore implements PageHolder {
   free(): void {
     this.release(new Int32Array(this.options.numKvHeads))
     this.#pool.leave(this)
+    this.#isFreed = true
   }
 }
 

@@ -43,9 +43,10 @@ export function openKernels(options: KernelOptions = {}): Kernels {
   checkKeys('kernels', 'kernels', options, ['backend', 'threads'])
   const threads = options.threads ?? availableParallelism()
   checkInteger('kernels', 'threads', threads, 1, 256)
-  const wanted = options.backend ?? (process.env.KVASIR_BACKEND || undefined)
+  const isAsked = options.backend !== undefined
+  const wanted = isAsked ? options.backend : process.env.KVASIR_BACKEND || undefined
   if (wanted !== undefined) {
-    checkChoice('kernels', options.backend ? 'backend' : 'KVASIR_BACKEND', wanted, backendNames)
+    checkChoice('kernels', isAsked ? 'backend' : 'KVASIR_BACKEND', wanted, backendNames)
     const probed = backends[wanted].probe()
     if (probed !== true) throw new KvasirError('unsupported', 'kernels', `backend "${wanted}" can't be used: ${probed}`)
     return backends[wanted].open(threads)

@@ -19,16 +19,18 @@ import type { LayerConfig } from '../cache/layout.ts'
 import { RankedCache } from '../cache/ranked-cache.ts'
 import { boundedTypes, type RowTypes, residualTypes, rowTypesOf } from '../cache/row-types.ts'
 import { SequenceCache } from '../cache/sequence-cache.ts'
-import { type Kernels, storageTypes } from '../kernels/index.ts'
-import { checkChoice, checkFinite, checkInteger, checkKeys, describe } from '../tensor/check.ts'
+import type { Kernels } from '../kernels/index.ts'
+import { checkKeys, describe } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
-import { maxWindow, planWindows } from './budget.ts'
+import { planWindows } from './budget.ts'
+import { checkCacheOptions, checkStorage } from './check-options.ts'
+import { checkKernels, checkShape } from './check-shape.ts'
 import { type ChosenPolicy, policyNames, readPolicy } from './choice.ts'
 import { cacheDefaults } from './defaults.ts'
-import { checkImportanceSource } from './importance.ts'
-import { checkRecall, recallOf } from './recall.ts'
+import { recallOf } from './recall.ts'
 import type { PolicyEntry, Protection } from './table.ts'
 
+export { checkCacheOptions } from './check-options.ts'
 export { policyNames, readPolicy } from './choice.ts'
 export { cacheDefaults } from './defaults.ts'
 export { checkImportanceSource, importanceNames } from './importance.ts'
@@ -37,20 +39,15 @@ export { type PresetName, presets } from './presets.ts'
 const safeguard = 0.2
 const defaultPageSize = 16
 
-const optionNames = [
-  ...['policy', 'window', 'sinks', 'recent', 'kvDtype', 'kvDtypeK', 'kvDtypeV', 'residual'],
-  ...['kvBudget', 'storage', 'pageSize', 'pool', 'positions'],
-  ...['importance', 'interval', 'leastWindow', 'keepMass', 'seed', 'evictionLog', 'recall', 'recallBytes'],
-  'recallStore',
-]
-
 /**
  * An empty cache for one sequence.
  * @throws KvasirError `invalid-argument`: unknown option or policy, window below 1, sinks + recent above the window,
  * a budget that nothing fits, `linear` (or `full` with a window) on a model without importance
  */
 export function createKvCache(kernels: Kernels, shape: CacheShape, options: CacheOptions): KvCache {
+  checkKernels(kernels)
   checkCacheOptions(options)
+  checkShape(shape)
   const policy = readPolicy(options.policy)
   checkImportance(policy, shape, options)
   const isPaged = pagesFor(policy, options)
@@ -75,6 +72,7 @@ export function createKvPool(
   kernels: Kernels,
   options: Pick<CacheOptions, 'kvDtype' | 'kvDtypeK' | 'kvDtypeV' | 'residual' | 'pageSize' | 'kvBudget'> = {},
 ): KvPool {
+  checkKernels(kernels)
   checkKeys('cache', 'a pool', options, ['kvDtype', 'kvDtypeK', 'kvDtypeV', 'residual', 'pageSize', 'kvBudget'])
   checkStorage(options)
   const { pageSize = defaultPageSize, kvBudget = Number.POSITIVE_INFINITY } = options
@@ -98,6 +96,9 @@ function poolOf(kernels: Kernels, options: CacheOptions): SharedPool {
   if (pool === undefined) return new SharedPool({ kernels, types, pageSize, maxBytes: Number.POSITIVE_INFINITY })
   if (!(pool instanceof SharedPool))
     throw invalidArgument('cache', `expected a pool of createKvPool, got ${describe(pool)}`)
+  if (options.pageSize !== undefined && pageSize !== pool.pageSize) {
+    throw invalidArgument('cache', `expected a pageSize of ${pool.pageSize}, as in the pool, got ${pageSize}`)
+  }
   for (const [name, own] of Object.entries({ keyType: 'kvDtypeK', valueType: 'kvDtypeV', hadamard: 'int4' } as const)) {
     const [expected, got] = [pool.types[name as keyof RowTypes], types[name as keyof RowTypes]]
     if (expected !== got) throw invalidArgument('cache', `expected ${own} "${expected}", as in the pool, got "${got}"`)
@@ -185,72 +186,6 @@ function checkImportance({ name, entry }: ChosenPolicy, shape: CacheShape, optio
     'cache',
     `policy "${name}" with a window ranks tokens by importance, which this model does not compute${instead}`,
   )
-}
-
-/** @throws KvasirError `invalid-argument`, naming the option. */
-export function checkCacheOptions(options: CacheOptions): void {
-  const { policy, window, sinks = 0, recent = 0, kvBudget } = options
-  checkKeys('cache', 'a cache', options, optionNames)
-  const chosen = readPolicy(policy)
-  const { entry } = chosen
-  checkRecall(options, chosen)
-  checkStorage(options)
-  checkInteger('cache', 'sinks', sinks, 0, maxWindow)
-  checkInteger('cache', 'recent', recent, 0, maxWindow)
-  if (window !== undefined) checkInteger('cache', 'window', window, 1, maxWindow)
-  else if (entry.needsWindow && kvBudget === undefined) {
-    throw invalidArgument('cache', `policy "${policy}" needs a window, or a kvBudget in bytes`)
-  }
-  if (!entry.needsWindow) checkUnbounded(options)
-  else if (window !== undefined && sinks + recent > window) {
-    throw invalidArgument('cache', `expected sinks + recent within the window of ${window}, got ${sinks} + ${recent}`)
-  }
-  checkRest(options)
-}
-
-/** What a cache that keeps everything has no use for. */
-function checkUnbounded(options: CacheOptions): void {
-  const { policy, sinks, recent, kvBudget, positions, leastWindow } = options
-  if (sinks || recent) throw invalidArgument('cache', `sinks and recent mean nothing to policy "${policy}"`)
-  const rank = positions === 'rank' ? positions : undefined
-  for (const [name, value] of Object.entries({ kvBudget, positions: rank, leastWindow })) {
-    if (value !== undefined) throw invalidArgument('cache', `${name} means nothing to policy "${policy}": it keeps all`)
-  }
-}
-
-function checkStorage(options: Partial<CacheOptions>): void {
-  const { kvDtype, kvDtypeK, kvDtypeV, residual, pageSize, kvBudget, storage } = options
-  for (const [name, type] of Object.entries({ kvDtype, kvDtypeK, kvDtypeV })) {
-    if (type !== undefined) checkChoice('cache', name, type, storageTypes)
-  }
-  if (residual !== undefined) checkInteger('cache', 'residual', residual, 0, maxWindow)
-  if (storage !== undefined) checkChoice('cache', 'storage', storage, ['contiguous', 'paged'])
-  if (pageSize !== undefined) checkInteger('cache', 'pageSize', pageSize, 1, 65536)
-  if (kvBudget !== undefined) checkInteger('cache', 'kvBudget', kvBudget, 1)
-}
-
-function checkRest(options: CacheOptions): void {
-  const { positions, importance, interval, leastWindow, keepMass, seed, evictionLog, window = maxWindow } = options
-  if (positions !== undefined) checkChoice('cache', 'positions', positions, ['original', 'rank'])
-  if (importance !== undefined) checkImportanceSource(importance)
-  if (interval !== undefined) checkInteger('cache', 'interval', interval, 1, maxWindow)
-  if (leastWindow !== undefined) checkInteger('cache', 'leastWindow', leastWindow, 1, window)
-  if (seed !== undefined) checkInteger('cache', 'seed', seed, 0, 2 ** 32 - 1)
-  if (evictionLog !== undefined) checkInteger('cache', 'evictionLog', evictionLog, 0, 1 << 24)
-  if (keepMass !== undefined) {
-    checkFinite('cache', 'keepMass', keepMass)
-    if (!(keepMass > 0 && keepMass <= 1)) {
-      throw invalidArgument('cache', `expected keepMass above 0, up to 1, got ${keepMass}`)
-    }
-    if (leastWindow === undefined)
-      throw invalidArgument('cache', 'keepMass is for windows that change: give leastWindow')
-  }
-  if (leastWindow !== undefined && readPolicy(options.policy).sharesHeads) {
-    throw invalidArgument(
-      'cache',
-      'expected either adakv or leastWindow, got both: each gives heads budgets of their own',
-    )
-  }
 }
 
 /** What stands behind each name that can be chosen. */

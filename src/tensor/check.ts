@@ -38,8 +38,15 @@ export function checkChoice<T extends string>(
   )
 }
 
+/** Throws unless `options` is an object, as options are given: no list, no number, not nothing. */
+export function checkObject(area: string, what: string, options: unknown): asserts options is object {
+  if (typeof options === 'object' && options !== null && !Array.isArray(options) && !ArrayBuffer.isView(options)) return
+  throw invalidArgument(area, `expected an object with the options of ${what}, got ${describe(options)}`)
+}
+
 /** Throws when `options` has a key that is not in `known`; the message names the nearest known key. */
 export function checkKeys(area: string, what: string, options: object, known: readonly string[]): void {
+  checkObject(area, what, options)
   for (const key of Object.keys(options)) {
     if (known.includes(key)) continue
     throw invalidArgument(
@@ -53,7 +60,8 @@ export function checkKeys(area: string, what: string, options: object, known: re
 export function describe(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.length > 60 ? `${value.slice(0, 57)}...` : value)
   if (typeof value === 'function') return 'a function'
-  if (ArrayBuffer.isView(value)) return `a ${value.constructor.name}`
+  if (ArrayBuffer.isView(value))
+    return `${/^[AEIO]/.test(value.constructor.name) ? 'an' : 'a'} ${value.constructor.name}`
   if (Array.isArray(value)) return `an array of ${value.length}`
   if (typeof value === 'object' && value !== null) return `an object (${value.constructor?.name ?? 'no prototype'})`
   return String(value)

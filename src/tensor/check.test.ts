@@ -1,0 +1,31 @@
+import { expect, test } from 'vitest'
+import { attentionFlops, attentionPairs, kvCacheBytes } from '../attention/index.ts'
+import { LinearKVCache } from '../cache/index.ts'
+import { openKernels } from '../kernels/index.ts'
+import { createKvCache, createKvPool } from '../policies/index.ts'
+import { checkKeys, describe } from './check.ts'
+
+test.each([undefined, null, 5, 'causal', [], ['window'], new Float32Array(1)])('%j is no options object', (given) => {
+  const expected = `expected an object with the options of a thing, got ${describe(given)}`
+  expect(() => checkKeys('cache', 'a thing', given as object, ['window'])).toThrow(expected)
+})
+
+test('public functions that get no options say so', () => {
+  const nothing = undefined as never
+  const calls: [() => unknown, string][] = [
+    [() => attentionFlops(nothing), 'attentionFlops'],
+    [() => attentionPairs(nothing), 'attentionPairs'],
+    [() => kvCacheBytes(nothing), 'kvCacheBytes'],
+    [() => new LinearKVCache(nothing), 'LinearKVCache'],
+    [() => openKernels(5 as never), 'kernels'],
+    [() => createKvPool(openKernels(), null as never), 'a pool'],
+    [() => createKvCache(openKernels(), nothing, nothing), 'a cache'],
+  ]
+  for (const [call, what] of calls) expect(call).toThrow(`expected an object with the options of ${what}, got`)
+})
+
+test('values are named with the article that they take', () => {
+  expect(describe(new Int32Array(1))).toBe('an Int32Array')
+  expect(describe(new Uint8Array(1))).toBe('a Uint8Array')
+  expect(describe(new Float32Array(1))).toBe('a Float32Array')
+})
