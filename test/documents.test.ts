@@ -15,10 +15,19 @@ const snippets = readSnippets()
 beforeAll(() => mkdirSync(folder, { recursive: true }))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
+const { exports: exported }: { exports: Record<string, { types: string }> } = JSON.parse(
+  readFileSync(join(root, 'package.json'), 'utf8'),
+)
+
 /** Types of snippets as a user of the package would see them, with the package's names leading to the sources. */
 function checkTypes(codes: readonly string[]): string[] {
   const { config } = ts.readConfigFile(join(root, 'tsconfig.json'), ts.sys.readFile)
-  const paths = { kvasir: ['./src/index.ts'], 'kvasir/*': ['./src/*/index.ts'] }
+  const paths = Object.fromEntries(
+    Object.entries(exported).map(([path, { types }]) => [
+      path.replace(/^\./, 'kvasir'),
+      [types.replace(/^\.\/dist/, '.').replace(/\.d\.ts$/, '.ts')],
+    ]),
+  )
   const { options } = ts.parseJsonConfigFileContent(
     { ...config, compilerOptions: { ...config.compilerOptions, paths, noUnusedLocals: false } },
     ts.sys,
@@ -46,10 +55,15 @@ test('code in the documents has the types of the library', () => {
 })
 
 test('code that does not fit the library is found', () => {
-  const codes = ["import { loadModel } from 'kvasir'\nloadModel(1)", "import { nothing } from 'kvasir'"]
+  const codes = [
+    "import { loadModel } from 'kvasir'\nloadModel(1)",
+    "import { nothing } from 'kvasir'",
+    "import { KvasirError } from 'kvasir/tensor'",
+  ]
   const problems = checkTypes(codes)
   expect(problems.some((problem) => problem.startsWith('0: '))).toBe(true)
   expect(problems.some((problem) => problem.includes("no exported member 'nothing'"))).toBe(true)
+  expect(problems.some((problem) => problem.startsWith("2: Cannot find module 'kvasir/tensor'"))).toBe(true)
 })
 
 test('code in the README runs', async () => {
