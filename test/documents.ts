@@ -1,6 +1,6 @@
 /** TypeScript that stands in Markdown files of this repository. */
 import { readdirSync, readFileSync } from 'node:fs'
-import { join, relative } from 'node:path'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 export const root = fileURLToPath(new URL('..', import.meta.url))
@@ -11,15 +11,18 @@ export interface Snippet {
   readonly code: string
 }
 
-/** Code blocks marked `ts` in the README, the other documents of the root, and docs/. */
-export function readSnippets(): Snippet[] {
+/** The README, the other documents of the root, and docs/, as paths from the root. */
+export function listDocuments(): string[] {
   const files = readdirSync(root).filter((name) => name.endsWith('.md'))
   const docs = readdirSync(join(root, 'docs'), { recursive: true, encoding: 'utf8' }).filter((name) =>
     name.endsWith('.md'),
   )
-  return [...files, ...docs.map((name) => join('docs', name))].flatMap((name) =>
-    extractSnippets(relative(root, join(root, name)), readFileSync(join(root, name), 'utf8')),
-  )
+  return [...files, ...docs.map((name) => join('docs', name)), 'bench/README.md']
+}
+
+/** Code blocks marked `ts` in all documents. */
+export function readSnippets(): Snippet[] {
+  return listDocuments().flatMap((name) => extractSnippets(name, readFileSync(join(root, name), 'utf8')))
 }
 
 export function extractSnippets(file: string, text: string): Snippet[] {

@@ -74,14 +74,14 @@ export async function attention(
   q: Tensor,
   k: Tensor,
   v: Tensor,
-  options: AttentionOptions & { readonly returnLse: true },
-): Promise<AttentionState>
+  options?: AttentionOptions & { readonly returnLse?: false },
+): Promise<Tensor>
 export async function attention(
   q: Tensor,
   k: Tensor,
   v: Tensor,
-  options?: AttentionOptions & { readonly returnLse?: false },
-): Promise<Tensor>
+  options: AttentionOptions & { readonly returnLse: true },
+): Promise<AttentionState>
 export async function attention(
   q: Tensor,
   k: Tensor,

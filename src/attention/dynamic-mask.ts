@@ -42,6 +42,7 @@ const keys = ['keepWindowSize', 'maskKind', 'blockSize', 'isCausal', 'softmaxSca
 const manyQueries = 16
 
 /**
+ * Each query sees the keys of highest bias alone, as in flash_dmattn.
  * @param query `[B, T, H, D]` float32, float16, or uint16 with `dtype: 'bf16'`
  * @param key `[B, S, K, D]` of the same type, H a multiple of K
  * @param value `[B, S, K, E]` of the same type
@@ -55,15 +56,15 @@ export async function dynamicMaskAttention(
   key: Tensor,
   value: Tensor,
   bias: Tensor,
-  options: DynamicMaskOptions & { readonly returnLse: true },
-): Promise<AttentionState>
+  options?: DynamicMaskOptions & { readonly returnLse?: false },
+): Promise<Tensor>
 export async function dynamicMaskAttention(
   query: Tensor,
   key: Tensor,
   value: Tensor,
   bias: Tensor,
-  options?: DynamicMaskOptions & { readonly returnLse?: false },
-): Promise<Tensor>
+  options: DynamicMaskOptions & { readonly returnLse: true },
+): Promise<AttentionState>
 export async function dynamicMaskAttention(
   query: Tensor,
   key: Tensor,

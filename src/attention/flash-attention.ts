@@ -15,6 +15,7 @@ import { checkFlashForm, checkFlashOptions, type FlashOptions } from './flash-op
 import { allocate, floatData } from './tensors.ts'
 
 /**
+ * flash_attn_func of flash-attn 2: attention of sequences of one length.
  * @param q `[batch, seqlenQ, heads, headDim]` float32, float16, or uint16 with `dtype: 'bf16'`
  * @param k `[batch, seqlenK, headsK, headDim]` of the same type; heads is a multiple of headsK
  * @param v `[batch, seqlenK, headsK, valueDim]` of the same type
@@ -26,14 +27,14 @@ export async function flashAttention(
   q: Tensor,
   k: Tensor,
   v: Tensor,
-  options: FlashOptions & { readonly returnLse: true },
-): Promise<AttentionState>
+  options?: FlashOptions & { readonly returnLse?: false },
+): Promise<Tensor>
 export async function flashAttention(
   q: Tensor,
   k: Tensor,
   v: Tensor,
-  options?: FlashOptions & { readonly returnLse?: false },
-): Promise<Tensor>
+  options: FlashOptions & { readonly returnLse: true },
+): Promise<AttentionState>
 export async function flashAttention(
   q: Tensor,
   k: Tensor,
@@ -65,18 +66,19 @@ export async function flashAttention(
 }
 
 /**
+ * flash_attn_qkvpacked_func of flash-attn 2: queries, keys and values in one tensor.
  * @param qkv `[batch, seqlen, 3, heads, headDim]` float32, float16, or uint16 with `dtype: 'bf16'`
  * @returns `[batch, seqlen, heads, headDim]`; with `returnLse` also `[batch, seqlen, heads]` f32
  * @throws KvasirError as `attention` does
  */
 export async function flashAttentionQkvPacked(
   qkv: Tensor,
-  options: FlashOptions & { readonly returnLse: true },
-): Promise<AttentionState>
-export async function flashAttentionQkvPacked(
-  qkv: Tensor,
   options?: FlashOptions & { readonly returnLse?: false },
 ): Promise<Tensor>
+export async function flashAttentionQkvPacked(
+  qkv: Tensor,
+  options: FlashOptions & { readonly returnLse: true },
+): Promise<AttentionState>
 export async function flashAttentionQkvPacked(qkv: Tensor, options?: FlashOptions): Promise<Tensor | AttentionState>
 export async function flashAttentionQkvPacked(
   qkv: Tensor,

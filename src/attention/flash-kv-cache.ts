@@ -51,6 +51,7 @@ const more = [
 ]
 
 /**
+ * flash_attn_with_kvcache of flash-attn 2: stores new keys and values in a cache and attends to it.
  * @param q `[batch, seqlenQ, heads, headDim]` float32, float16, or uint16 with `dtype: 'bf16'`
  * @param kCache `[batchCache, seqlenCache, headsK, headDim]` of the same type, or with `blockTable` `[blocks, pageSize,
  * headsK, headDim]`, any page size; changed in place when `k` is given, and not to be touched until the call is done
@@ -62,14 +63,14 @@ export async function flashAttentionWithKVCache(
   q: Tensor,
   kCache: Tensor,
   vCache: Tensor,
-  options: FlashKVCacheOptions & { readonly returnLse: true },
-): Promise<AttentionState>
+  options?: FlashKVCacheOptions & { readonly returnLse?: false },
+): Promise<Tensor>
 export async function flashAttentionWithKVCache(
   q: Tensor,
   kCache: Tensor,
   vCache: Tensor,
-  options?: FlashKVCacheOptions & { readonly returnLse?: false },
-): Promise<Tensor>
+  options: FlashKVCacheOptions & { readonly returnLse: true },
+): Promise<AttentionState>
 export async function flashAttentionWithKVCache(
   q: Tensor,
   kCache: Tensor,

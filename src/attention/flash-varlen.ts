@@ -31,6 +31,7 @@ export interface FlashVarlenOptions extends FlashOptions {
 }
 
 /**
+ * flash_attn_varlen_func of flash-attn 2: sequences of any lengths end to end, or keys in pages.
  * @param q `[totalQ, heads, headDim]` float32, float16, or uint16 with `dtype: 'bf16'`
  * @param k `[totalK, headsK, headDim]` of the same type; with `blockTable` `[blocks, pageSize, headsK, headDim]`
  * @param v `[totalK, headsK, valueDim]` or `[blocks, pageSize, headsK, valueDim]`
@@ -42,14 +43,14 @@ export async function flashAttentionVarlen(
   q: Tensor,
   k: Tensor,
   v: Tensor,
-  options: FlashVarlenOptions & { readonly returnLse: true },
-): Promise<AttentionState>
+  options: FlashVarlenOptions & { readonly returnLse?: false },
+): Promise<Tensor>
 export async function flashAttentionVarlen(
   q: Tensor,
   k: Tensor,
   v: Tensor,
-  options: FlashVarlenOptions & { readonly returnLse?: false },
-): Promise<Tensor>
+  options: FlashVarlenOptions & { readonly returnLse: true },
+): Promise<AttentionState>
 export async function flashAttentionVarlen(
   q: Tensor,
   k: Tensor,

@@ -28,6 +28,7 @@ export interface ScaledDotProductOptions extends RunOptions {
 }
 
 /**
+ * scaled_dot_product_attention of PyTorch.
  * @param query `[B, H, T, D]` float32, float16, or uint16 with `dtype: 'bf16'`
  * @param key `[B, K, S, D]` of the same type, K = H unless `enableGqa`
  * @param value `[B, K, S, E]` of the same type
@@ -38,14 +39,14 @@ export async function scaledDotProductAttention(
   query: Tensor,
   key: Tensor,
   value: Tensor,
-  options: ScaledDotProductOptions & { readonly returnLse: true },
-): Promise<AttentionState>
+  options?: ScaledDotProductOptions & { readonly returnLse?: false },
+): Promise<Tensor>
 export async function scaledDotProductAttention(
   query: Tensor,
   key: Tensor,
   value: Tensor,
-  options?: ScaledDotProductOptions & { readonly returnLse?: false },
-): Promise<Tensor>
+  options: ScaledDotProductOptions & { readonly returnLse: true },
+): Promise<AttentionState>
 export async function scaledDotProductAttention(
   query: Tensor,
   key: Tensor,

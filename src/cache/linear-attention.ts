@@ -26,6 +26,7 @@ export interface LinearAttentionOptions {
 }
 
 /**
+ * Takes tokens into a linear cache, a new one unless `cache` is given, and attends to what it keeps.
  * @param query `[B, H, T, D]` f32; T is 1 in decoding
  * @param key `[B, K, T, D]` f32
  * @param value `[B, K, T, D]` f32

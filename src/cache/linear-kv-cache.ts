@@ -50,6 +50,7 @@ export interface LinearUpdate extends Omit<LayerInput, 'importance' | 'query'> {
   readonly importance: Float32Array
 }
 
+/** For each sequence and KV head the `keepWindowSize` most important tokens of everything that it was given. */
 export class LinearKVCache {
   readonly keepWindowSize: number
   readonly numHeads: number

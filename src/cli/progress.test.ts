@@ -25,7 +25,7 @@ test('in a log, progress is a line at the start and one at each quarter', () => 
 })
 
 test('what is read beyond the total, to the end of a sentence, is not told', () => {
-  const stream = collect()
+  const stream = collect(false)
   const progress = createProgress(stream, { ...options, hasRate: false })
   progress.update(2012)
   expect(stream.text()).toContain('Reading: 2,000 of 2,000 tokens\n')

@@ -48,7 +48,7 @@ export async function openCheckpoint(folder: string): Promise<Checkpoint> {
   }
 }
 
-/** @throws KvasirError `not-found` or `invalid-file` */
+/** What a JSON file holds. @throws KvasirError `not-found` or `invalid-file` */
 export async function readJson(file: string): Promise<unknown> {
   const text = await readFile(file, 'utf8').catch((cause: unknown) => {
     throw new KvasirError('not-found', 'onnx', `expected a readable file at ${file}`, { cause })

@@ -33,6 +33,7 @@ export interface CutModel {
 }
 
 /**
+ * Divides a graph at its attention nodes: one segment more than there are, and the head.
  * @param ends the value that the head begins with and the output that is wanted
  * @throws KvasirError `invalid-file` when the graph is not in order, when two attention nodes don't follow one another,
  * or when the head needs more than its one value

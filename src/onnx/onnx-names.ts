@@ -65,7 +65,7 @@ export function chooseDecoder(
   return candidates.find(isMeant) ?? candidates[0]
 }
 
-/** @throws KvasirError `invalid-argument`, naming the nearest dtype */
+/** Throws unless `dtype` is one of `onnxDtypes`. @throws KvasirError `invalid-argument`, naming the nearest dtype */
 export function checkDtype(dtype: unknown): asserts dtype is OnnxDtype {
   const known = Object.keys(onnxDtypes)
   if (typeof dtype === 'string' && known.includes(dtype)) return

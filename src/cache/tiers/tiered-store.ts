@@ -9,6 +9,7 @@ import { openEntry, sealEntry } from './entry.ts'
 /** Entries that are asked for at once where asking takes time. */
 const groupKeys = 16
 
+/** What `openTiers` gives: `put`, `get`, `flush`, `stats` and `close` over all tiers. */
 export class TieredStore {
   readonly #tiers: readonly BlobTier[]
   readonly #corrupt = new Map<BlobTier, number>()
