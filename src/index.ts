@@ -1,7 +1,5 @@
 /** Kvasir: language models whose KV cache does not grow. */
 
-// The tensors of all functions here, so that callers need not find the same version by themselves.
-export { Tensor } from 'onnxruntime-common'
 export * from './attention/index.ts'
 export {
   type CacheInfo,

@@ -24,7 +24,19 @@ export function renderGenerateInShort(runs) {
     `${peer ? `llama.cpp: node-llama-cpp ${peer}, the same weights as GGUF, K and V in f16. ` : ''}` +
     'Memory: peak of the process over that of ORT.'
   const head = ['model', 'weights', 'task', 'tokens', 'ms', 'ms with W', 'ORT ms', 'x', 'llama.cpp ms', 'memory']
-  return section('Whole models', text, runs, table(head, models.flatMap(shortRows), 3))
+  const picture = runs.map((run) => pictureOf(run, '')).find(Boolean)
+  return section(
+    'Whole models',
+    text,
+    runs,
+    [table(head, models.flatMap(shortRows), 3), picture].filter(Boolean).join('\n\n'),
+  )
+}
+
+/** What a command drew, seen from `folder`. */
+function pictureOf({ command }, folder) {
+  const file = command.match(/--plot (\S+)/)?.[1]
+  return file && `![ms a token over the context](${folder}${file})`
 }
 
 function shortRows({ shape, weights, cases }) {
@@ -48,15 +60,13 @@ function renderRun(run) {
     `${machine.processor}, ${machine.cores} cores, ${machine.memoryGiB} GiB. ${packages.join(', ')}. ` +
     `${threads} ${threads === 1 ? 'thread' : 'threads'}, medians of ${repeat === 1 ? 'one round' : `${repeat} rounds`}. ` +
     'Decode: ms a token; prefill: ms in all. Speed-up, memory and load: beside onnxruntime.'
-  const file = run.command.match(/--plot (\S+)/)?.[1]
-  const picture = file && `![ms a token over the context](../${file})`
   const missing = absent.map(({ candidate, skipped: reason }) => `- \`${candidate}\` did not take part: ${reason}`)
   const skipped = [...missing, ...models.flatMap(skippedLines)].join('\n')
   return section(
     `Whole models: ${[...new Set(models.map(({ shape }) => shape))].join(', ')}`,
     text,
     [run],
-    [timeTable(models), loadTable(models), skipped, picture].filter(Boolean).join('\n\n'),
+    [timeTable(models), loadTable(models), skipped, pictureOf(run, '../')].filter(Boolean).join('\n\n'),
   )
 }
 

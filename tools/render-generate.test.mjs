@@ -38,8 +38,10 @@ test('times, loads, agreement, who is missing, the picture and the command', () 
   expect(text).toContain('npm start -- bench generate --plot')
 })
 
-test('in short: a line a case, the others beside ours', () => {
-  const text = renderGenerateInShort([{ command: 'kvasir bench generate', result: { ...result, window: 2048 } }])
+test('in short: a line a case, the others beside ours, and the first picture', () => {
+  const run = (plot) => ({ command: `kvasir bench generate --plot ${plot}`, result: { ...result, window: 2048 } })
+  const text = renderGenerateInShort([run('docs/a.svg'), run('docs/b.svg')])
+  expect(text.match(/!\[.*/g)).toEqual(['![ms a token over the context](docs/a.svg)'])
   expect(text).toContain('| tiny | int4 | decode | 32,768 | 4.00 |  | 40.0 |  |  |  |')
   expect(text).toContain('W: the policy `window` of 2,048.')
   expect(text).not.toContain('node-llama-cpp')

@@ -1,4 +1,7 @@
 /** `kvasir/attention`: attention over tensors, without a model. */
+
+// The tensors of all functions here, so that callers need not find the same version by themselves.
+export { Tensor } from 'onnxruntime-common'
 export { type AttentionOptions, attention, type Lifetimes } from './attention.ts'
 export type { AttentionState } from './core.ts'
 export {
