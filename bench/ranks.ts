@@ -11,7 +11,7 @@
  */
 import type { LayerRotary } from '../src/cache/contract.ts'
 import { Plane } from '../src/cache/plane.ts'
-import { fillRanks } from '../src/cache/rank-rotations.ts'
+import { ranksOf } from '../src/cache/rank-rotations.ts'
 import { createRandom, normal } from '../src/kernels/cases.ts'
 import { type Kernels, openKernels, type Rotation, type StorageType } from '../src/kernels/index.ts'
 import { fillRotaryTable, rotaryEncoding } from '../src/positions/index.ts'
@@ -28,11 +28,21 @@ const rotary: LayerRotary = {
   fill: (positions, length, cos, sin) => fillRotaryTable(encoding.at(length), positions, cos, sin),
 }
 
-/** As caches make it (src/cache/rank-rotations.ts): each number once. */
+/** Of each number. */
 function rotation(numbers: Float64Array): Rotation {
   const [cos, sin] = [new Float32Array(numbers.length * pairs), new Float32Array(numbers.length * pairs)]
-  fillRanks(rotary, numbers, 1, cos, sin)
+  rotary.fill(numbers, 1, cos, sin)
   return { cos, sin, rotaryPairs: pairs, isInterleaved: false }
+}
+
+/** Rows of `target` anew from those of `source`, as caches do it: by a table that has each rotation once. */
+function turn(kernels: Kernels, source: Plane, target: Plane, slots: Int32Array, turns: Int32Array): void {
+  const { cos, sin, size: numTokens } = ranksOf(rotary, turns, 1)
+  kernels.turn({
+    ...{ source: source.array, target: target.array, storage: target.format.storage, headDim: D },
+    ...{ hadamard: target.format.hadamard, capacity: target.bytes / target.rowBytes, count: slots.length },
+    ...{ rows: slots, turns, rotation: { cos, sin, rotaryPairs: pairs }, numTokens },
+  })
 }
 
 interface Turn {
@@ -45,8 +55,12 @@ interface Turn {
 function write(kernels: Kernels, target: Plane, { source, slots, turn }: Turn): void {
   const count = slots.length
   kernels.store({
-    ...{ source, target: target.array, storage: target.format.storage, hadamard: target.format.hadamard },
-    ...{ layout: 'shared', rotation: turn, headDim: D, capacity: target.bytes / target.rowBytes },
+    targets: [
+      {
+        ...{ source, target: target.array, storage: target.format.storage, hadamard: target.format.hadamard },
+        ...{ layout: 'shared', rotation: turn, headDim: D, capacity: target.bytes / target.rowBytes },
+      },
+    ],
     ...{ numTokens: count, numKvHeads: 1, counts: Int32Array.of(count), slots, stride: count },
     tokens: Int32Array.from(slots, (_, n) => n),
   })
@@ -70,15 +84,14 @@ function time(kernels: Kernels, storage: StorageType, window: number, moved: num
   const one = rotation(new Float64Array(slots.length).fill(1))
   const newest = slotsOf(window, 1)
   const fresh = source.slice(0, K * D)
-  const numbers = (moved: number): Float64Array => Float64Array.from(slotsOf(window, moved), (slot) => slot % window)
+  const numbers = (moved: number): Int32Array => slotsOf(window, moved).map((slot) => slot % window)
   const ways: Record<string, () => void> = {
     originals() {
-      write(kernels, keys, { source: originals.read(slots), slots, turn: rotation(numbers(moved)) })
+      turn(kernels, originals, keys, slots, numbers(moved))
       write(kernels, originals, { source: fresh, slots: newest, turn: undefined })
     },
     delta: () => write(kernels, keys, { source: keys.read(slots), slots, turn: one }),
-    'at read': () =>
-      write(kernels, scratch, { source: originals.read(all), slots: all, turn: rotation(numbers(window)) }),
+    'at read': () => turn(kernels, originals, scratch, all, numbers(window)),
   }
   const times = Object.fromEntries(Object.keys(ways).map((name) => [name, [] as number[]]))
   for (let round = -1; round < rounds; round++) {

@@ -119,15 +119,12 @@ class Call {
     View view;
     napi_value value = next(name);
     if (failed_ || !value) return view;
-    napi_valuetype kind;
-    napi_typeof(env_, value, &kind);
-    if (kind == napi_undefined && optional) return view;
+    // In one call where the value is an array: others say what it is else. A step passes dozens.
+    size_t length = 0;
     view.given = true;
-    bool is_array = false;
-    napi_is_typedarray(env_, value, &is_array);
-    size_t length = 0, offset;
-    napi_value buffer;
-    if (!is_array || napi_get_typedarray_info(env_, value, &view.type, &length, &view.data, &buffer, &offset) != napi_ok) {
+    if (napi_get_typedarray_info(env_, value, &view.type, &length, &view.data, nullptr, nullptr) != napi_ok) {
+      napi_valuetype kind;
+      if (optional && napi_typeof(env_, value, &kind) == napi_ok && kind == napi_undefined) return View();
       fail(std::string("expected a typed array for ") + name);
       return View();
     }
@@ -143,7 +140,9 @@ class Call {
   View floats(const char* name, int64_t least, bool optional = false) {
     return view(name, {napi_float32_array}, least, optional);
   }
-  View doubles(const char* name, int64_t least) { return view(name, {napi_float64_array}, least); }
+  View doubles(const char* name, int64_t least, bool optional = false) {
+    return view(name, {napi_float64_array}, least, optional);
+  }
   View ints(const char* name, int64_t least, bool optional = false) {
     return view(name, {napi_int32_array}, least, optional);
   }

@@ -4,14 +4,6 @@
 
 namespace kvasir {
 
-// Which rows of a target are written: counts, and pairs of token and slot.
-inline void read_row_list(Call& call, StoreArgs* args, int64_t K) {
-  args->stride = call.integer("stride", 0, kMaxCount);
-  args->counts = call.ints("counts", K).as<int32_t>();
-  args->tokens = call.ints("tokens", K * args->stride).as<int32_t>();
-  args->slots = call.ints("slots", K * args->stride).as<int32_t>();
-}
-
 // Rows of f32 and where they go. Returns the rows that a slot may name.
 inline int64_t read_target(Call& call, StoreArgs* args, int64_t T, int64_t K) {
   args->num_kv_heads = K;
@@ -67,41 +59,88 @@ inline void read_retain(Call& call, RetainArgs* args) {
   args->counts = call.ints("counts", K).as<int32_t>();
   args->tokens = call.ints("tokens", K * stride).as<int32_t>();
   args->slots = call.ints("slots", K * stride).as<int32_t>();
+  args->left_positions = call.doubles("leftPositions", K * stride, true).as<double>();
+  args->left_scores = call.floats("leftScores", args->left_positions ? K * stride : 0, !args->left_positions).as<float>();
 }
 
 constexpr int kMaxTargets = 3;
 
-// `retain`, and stores of what stays.
-struct KeepCall {
-  RetainArgs retain{};
+// Stores of the same rows of several arrays.
+struct StoreCall {
+  int64_t T, K;
   StoreArgs targets[kMaxTargets]{};
   int64_t capacities[kMaxTargets]{};
   int num_targets = 0;
 
-  void read(Call& call) {
-    read_retain(call, &retain);
-    const int64_t T = retain.num_tokens, K = retain.num_kv_heads, W = retain.window;
+  // The targets of `list`, which says what goes where, with `least` rows a head each.
+  void read(Call& call, int64_t num_tokens, int64_t num_kv_heads, const StoreArgs& list, int64_t least) {
+    T = num_tokens;
+    K = num_kv_heads;
     num_targets = call.integer("targets", 0, kMaxTargets);
     for (int i = 0; i < num_targets && call.ok(); i++) {
-      StoreArgs& target = targets[i];
-      target.stride = T < W ? T : W;
-      target.counts = retain.counts;
-      target.tokens = retain.tokens;
-      target.slots = retain.slots;
-      capacities[i] = read_target(call, &target, T, K);
-      // Before anything changes: whatever stays must have room.
-      if (call.ok() && capacities[i] < W) {
-        call.fail("expected targets of at least " + std::to_string(W) + " rows, got " + std::to_string(capacities[i]));
+      targets[i] = list;
+      capacities[i] = read_target(call, &targets[i], T, K);
+      if (call.ok() && capacities[i] < least) {
+        call.fail("expected targets of at least " + std::to_string(least) + " rows, got " + std::to_string(capacities[i]));
       }
     }
   }
 
-  // Slots are what `retain` wrote, but arrays of a careless caller may overlap.
   void check(Call& call) const {
-    for (int i = 0; i < num_targets; i++) {
-      check_row_list(call, targets[i], retain.num_tokens, retain.num_kv_heads, capacities[i]);
-    }
+    for (int i = 0; i < num_targets; i++) check_row_list(call, targets[i], T, K, capacities[i]);
   }
 };
+
+inline void read_store(Call& call, StoreCall* store) {
+  StoreArgs list{};
+  const int64_t T = call.integer("numTokens", 0, kMaxCount), K = call.integer("numKvHeads", 1, kMaxDim);
+  list.stride = call.integer("stride", 0, kMaxCount);
+  list.counts = call.ints("counts", K).as<int32_t>();
+  list.tokens = call.ints("tokens", K * list.stride).as<int32_t>();
+  list.slots = call.ints("slots", K * list.stride).as<int32_t>();
+  store->read(call, T, K, list, 0);
+  if (call.ok()) store->check(call);
+}
+
+// `retain`, and stores of what stays.
+struct KeepCall {
+  RetainArgs retain{};
+  StoreCall store;
+
+  void read(Call& call) {
+    read_retain(call, &retain);
+    StoreArgs list{};
+    list.stride = retain.num_tokens < retain.window ? retain.num_tokens : retain.window;
+    list.counts = retain.counts;
+    list.tokens = retain.tokens;
+    list.slots = retain.slots;
+    // Before anything changes: whatever stays must have room.
+    store.read(call, retain.num_tokens, retain.num_kv_heads, list, retain.window);
+  }
+};
+
+inline void read_turn(Call& call, TurnArgs* args) {
+  const int64_t T = call.integer("numTokens", 0, kMaxCount);
+  args->head_dim = call.integer("headDim", 1, kMaxDim);
+  const int64_t C = call.integer("capacity", 0, kMaxCount);
+  const View source = call.stored("source", 0), target = call.stored("target", 0);
+  args->storage = (Storage)call.integer("storage", 0, kLastStorage);
+  args->is_transformed = call.boolean("hadamard");
+  args->count = call.integer("count", 0, kMaxCount);
+  args->rows = call.ints("rows", args->count).as<int32_t>();
+  args->turns = call.ints("turns", args->count).as<int32_t>();
+  args->rotation = read_rotation(call, T, args->head_dim);
+  if (!call.ok()) return;
+  args->source = (const char*)source.data;
+  args->target = (char*)target.data;
+  const int64_t needed = C * row_length(args->storage, args->head_dim), given = std::min(source.length, target.length);
+  if (!holds(source, args->storage) || !holds(target, args->storage)) {
+    call.fail("expected source and target of the storage type, got others");
+  } else if (given < needed) {
+    call.fail("expected at least " + std::to_string(needed) + " elements in source and target, got " + std::to_string(given));
+  } else if (!within(args->rows, args->count, C) || !within(args->turns, args->count, T)) {
+    call.fail("expected rows below the capacity and turns below numTokens, got others");
+  }
+}
 
 }  // namespace kvasir

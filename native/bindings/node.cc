@@ -90,6 +90,7 @@ napi_value init(napi_env env, napi_value exports) {
       {"attendAsync", guarded<attend_async>},
       {"weigh", guarded<weigh>},
       {"store", guarded<store>},
+      {"turn", guarded<turn>},
       {"rotate", guarded<rotate>},
       {"retain", guarded<retain>},
       {"keep", guarded<keep>},

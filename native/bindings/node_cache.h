@@ -14,12 +14,28 @@ static void run_store(Engine* engine, const StoreArgs& args) {
 static napi_value store(napi_env env, napi_callback_info info) {
   Call call(env, info);
   Engine* engine = (Engine*)call.external();
-  StoreArgs args{};
-  const int64_t T = call.integer("numTokens", 0, kMaxCount), K = call.integer("numKvHeads", 1, kMaxDim);
-  read_row_list(call, &args, K);
-  const int64_t C = read_target(call, &args, T, K);
-  if (call.ok()) check_row_list(call, args, T, K, C);
-  if (call.ok()) run_store(engine, args);
+  StoreCall store;
+  read_store(call, &store);
+  for (int i = 0; i < store.num_targets && call.ok(); i++) run_store(engine, store.targets[i]);
+  return nullptr;
+}
+
+// Rows a task, and about how many operations a number takes.
+constexpr int64_t kTurnedRows = 64;
+constexpr double kTurningWork = 16;
+
+static napi_value turn(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  Engine* engine = (Engine*)call.external();
+  TurnArgs args{};
+  read_turn(call, &args);
+  if (!call.ok() || args.count == 0 || !args.rotation.cos) return nullptr;
+  std::lock_guard<std::mutex> lock(engine->busy);
+  const int64_t tasks = (args.count + kTurnedRows - 1) / kTurnedRows;
+  run_tasks(engine, tasks, kTurningWork * args.count * args.head_dim, 4 * (args.head_dim + 16), [&](int task, char* workspace) {
+    const int64_t from = task * kTurnedRows;
+    engine->table->turn(args, from, std::min(args.count, from + kTurnedRows), workspace);
+  });
   return nullptr;
 }
 
@@ -78,8 +94,9 @@ static napi_value keep(napi_env env, napi_callback_info info) {
   keep.read(call);
   if (!call.ok()) return nullptr;
   const Status status = run_retain(engine, keep.retain);
-  if (status == Status::ok) keep.check(call);
-  for (int i = 0; i < keep.num_targets && status == Status::ok && call.ok(); i++) run_store(engine, keep.targets[i]);
+  // Slots are what `retain` wrote, but arrays of a careless caller may overlap.
+  if (status == Status::ok) keep.store.check(call);
+  for (int i = 0; i < keep.store.num_targets && status == Status::ok && call.ok(); i++) run_store(engine, keep.store.targets[i]);
   return status_value(env, status);
 }
 

@@ -114,18 +114,45 @@ static void read_target(Row& row, StoreArgs* args, int64_t K) {
   args->row_stride = layout == kTokenMajor ? K * bytes : bytes;
 }
 
-// `scratch`: head_dim * 4 bytes.
+// Stores rows of several arrays as `list` says.
+static void store_targets(Row& row, const StoreArgs& list, int64_t K, char* scratch) {
+  const int num_targets = row.integer();
+  for (int i = 0; i < num_targets; i++) {
+    StoreArgs target = list;
+    read_target(row, &target, K);
+    vec4::table.store(target, scratch);
+  }
+}
+
+// `scratch`: head_dim * 4 bytes of the widest target.
 EXPORT(store) extern "C" void store(const double* numbers, char* scratch) {
   Row row{numbers};
-  StoreArgs args;
+  StoreArgs list;
   row.integer();  // numTokens
   const int64_t K = row.integer();
-  args.stride = row.integer();
-  args.counts = row.pointer<int32_t>();
-  args.tokens = row.pointer<int32_t>();
-  args.slots = row.pointer<int32_t>();
-  read_target(row, &args, K);
-  vec4::table.store(args, scratch);
+  list.stride = row.integer();
+  list.counts = row.pointer<int32_t>();
+  list.tokens = row.pointer<int32_t>();
+  list.slots = row.pointer<int32_t>();
+  store_targets(row, list, K, scratch);
+}
+
+// `scratch`: head_dim * 4 bytes and a vector.
+EXPORT(turn) extern "C" void turn(const double* numbers, char* scratch) {
+  Row row{numbers};
+  TurnArgs args;
+  row.integer();  // numTokens
+  args.head_dim = row.integer();
+  row.integer();  // capacity
+  args.source = row.pointer<char>();
+  args.target = row.pointer<char>();
+  args.storage = (Storage)row.integer();
+  args.is_transformed = row.integer();
+  args.count = row.integer();
+  args.rows = row.pointer<int32_t>();
+  args.turns = row.pointer<int32_t>();
+  args.rotation = read_rotation(row);
+  if (args.rotation.cos) vec4::table.turn(args, 0, args.count, scratch);
 }
 
 EXPORT(rotate) extern "C" void rotate(const double* numbers) {
@@ -160,6 +187,8 @@ static Status read_and_retain(Row& row, RetainArgs& args) {
   args.counts = row.pointer<int32_t>();
   args.tokens = row.pointer<int32_t>();
   args.slots = row.pointer<int32_t>();
+  args.left_positions = row.pointer<double>();
+  args.left_scores = row.pointer<float>();
   Status status = retain_check(args);
   for (int head = 0; head < args.num_kv_heads && status == Status::ok; head++) status = retain_head(args, head);
   return status;
@@ -177,16 +206,12 @@ EXPORT(keep) extern "C" int32_t keep(const double* numbers, char* scratch) {
   RetainArgs args;
   const Status status = read_and_retain(row, args);
   if (status != Status::ok) return (int32_t)status;
-  const int num_targets = row.integer();
-  for (int i = 0; i < num_targets; i++) {
-    StoreArgs target;
-    target.stride = args.num_tokens < args.window ? args.num_tokens : args.window;
-    target.counts = args.counts;
-    target.tokens = args.tokens;
-    target.slots = args.slots;
-    read_target(row, &target, args.num_kv_heads);
-    vec4::table.store(target, scratch);
-  }
+  StoreArgs list;
+  list.stride = args.num_tokens < args.window ? args.num_tokens : args.window;
+  list.counts = args.counts;
+  list.tokens = args.tokens;
+  list.slots = args.slots;
+  store_targets(row, list, args.num_kv_heads, scratch);
   return (int32_t)status;
 }
 

@@ -147,6 +147,10 @@ class Head {
     for (int n = 0; n < count; n++) {
       const int row = slots_[n], id = a_.window + tokens_[n];
       if ((uint32_t)row >= (uint32_t)a_.window || (uint32_t)tokens_[n] >= (uint32_t)a_.num_tokens) return false;
+      if (a_.left_positions) {
+        a_.left_positions[(int64_t)k_ * stride_ + n] = n < freed_ ? positions_[row] : __builtin_nan("");
+        a_.left_scores[(int64_t)k_ * stride_ + n] = n < freed_ ? scores_[row] : __builtin_nanf("");
+      }
       scores_[row] = score(id);
       positions_[row] = position(id);
     }

@@ -115,8 +115,13 @@ function storeRotated(
   const numTokens = source.length / (K * D)
   const each = Int32Array.from({ length: K * numTokens }, (_, i) => i % numTokens)
   kernels.store({
-    ...{ source: widen(source, storage), target, storage, layout: 'token-major', numTokens, numKvHeads: K, headDim: D },
-    ...{ capacity: numTokens, counts: new Int32Array(K).fill(numTokens), tokens: each, slots: each, stride: numTokens },
-    rotation,
+    targets: [
+      {
+        ...{ source: widen(source, storage), target, storage, layout: 'token-major', headDim: D, rotation },
+        capacity: numTokens,
+      },
+    ],
+    ...{ numTokens, numKvHeads: K, stride: numTokens },
+    ...{ counts: new Int32Array(K).fill(numTokens), tokens: each, slots: each },
   })
 }

@@ -166,7 +166,7 @@ export class BoundedCache implements LayerCache {
       visitor.numbers(bias.f32.subarray(k * window, k * window + (lengths[k] as number)))
     }
     axis?.visitState(visitor, lengths)
-    history?.visitState(visitor, state.view)
+    history?.visitState(visitor)
     visitor.fixed('recalls', archive !== undefined)
     archive?.visitState(visitor, (head) => this.positions(head))
   }

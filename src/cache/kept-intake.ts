@@ -21,9 +21,15 @@ export class KeptIntake {
     const { numKvHeads } = config.shape
     this.#config = config
     this.#parts = parts
-    this.#step = createPlan(numKvHeads, config.window, 1)
+    this.#step = this.#createPlan(1)
     this.#scores = new Float32Array(numKvHeads)
     this.#needed = new Int32Array(numKvHeads)
+  }
+
+  #createPlan(numTokens: number): RetainPlan {
+    const { shape, window } = this.#config
+    const sizes = { numKvHeads: shape.numKvHeads, window, isWatched: this.#parts.history !== undefined }
+    return createPlan(sizes, numTokens)
   }
 
   /** Whether distances between kept tokens change within the chunk, so that each query sees other rotations. */
@@ -66,21 +72,22 @@ export class KeptIntake {
   }
 
   #offer(input: NewInput, seen: number, targets?: readonly RowTarget[]): RetainPlan {
-    const { kernels, shape, window } = this.#config
+    const { kernels } = this.#config
     const { numTokens } = input
-    const plan = numTokens === 1 ? this.#step : createPlan(shape.numKvHeads, window, numTokens)
-    const { rowDeaths, tokenDeaths, counts, tokens, slots } = plan
+    const plan = numTokens === 1 ? this.#step : this.#createPlan(numTokens)
     const scores = this.#scoresOf(input, seen)
     const args: KeepArgs = {
       kept: this.#parts.state.view,
       scores,
       numTokens,
       firstPosition: seen,
-      rowDeaths,
-      tokenDeaths,
-      counts,
-      tokens,
-      slots,
+      rowDeaths: plan.rowDeaths,
+      tokenDeaths: plan.tokenDeaths,
+      counts: plan.counts,
+      tokens: plan.tokens,
+      slots: plan.slots,
+      leftPositions: plan.leftPositions,
+      leftScores: plan.leftScores,
       targets: targets ?? [],
     }
     if (targets) kernels.keep(args)
@@ -108,7 +115,7 @@ export class KeptIntake {
     const kept = state.view
     if (bias && importance) noteBias(bias.f32, kept.window, importance, plan)
     if (axis?.isRank) place(axis, numTokens, plan)
-    history?.record(kept, plan, { firstPosition, numTokens }, axis, archive)
+    history?.record(kept, plan, firstPosition, numTokens)
     axis?.apply(store, kept.lengths)
     store.settle()
   }

@@ -46,13 +46,14 @@ export function createParts(
   const K = shape.numKvHeads
   const archive = given.archive ?? (config.archive && new PageArchive(config, usesBias, config.archive))
   const isWatched = isRanked || evictionLog > 0 || archive !== undefined
+  const axis = rotates ? new PositionAxis(K, window, isRanked, window) : undefined
   return {
     store: given.store ?? createStore(config, window),
     // By age nothing competes: a ring finds the oldest without a heap.
     state: new KeptState(rankBy === 'recency' ? { ...config, recent: window - sinks } : config),
     bias: usesBias ? kernels.alloc(K * window * 4) : undefined,
-    axis: rotates ? new PositionAxis(K, window, isRanked, window) : undefined,
-    history: isWatched ? new KeptHistory(K, window, evictionLog) : undefined,
+    axis,
+    history: isWatched ? new KeptHistory(evictionLog, { axis, archive }) : undefined,
     archive,
   }
 }

@@ -108,11 +108,18 @@ export interface RetainPlan {
   readonly tokens: Int32Array
   /** `[K, stride]` */
   readonly slots: Int32Array
+  /** `[K, stride]`: of the tokens that had those rows before; where somebody asks */
+  readonly leftPositions: Float64Array | undefined
+  readonly leftScores: Float32Array | undefined
   /** min(T, W) */
   readonly stride: number
 }
 
-export function createPlan(numKvHeads: number, window: number, numTokens: number): RetainPlan {
+/** @param isWatched somebody asks what leaves */
+export function createPlan(
+  { numKvHeads, window, isWatched }: { numKvHeads: number; window: number; isWatched: boolean },
+  numTokens: number,
+): RetainPlan {
   const stride = Math.min(numTokens, window)
   return {
     rowDeaths: numTokens > 1 ? new Int32Array(numKvHeads * window) : undefined,
@@ -120,6 +127,8 @@ export function createPlan(numKvHeads: number, window: number, numTokens: number
     counts: new Int32Array(numKvHeads),
     tokens: new Int32Array(numKvHeads * stride),
     slots: new Int32Array(numKvHeads * stride),
+    leftPositions: isWatched ? new Float64Array(numKvHeads * stride) : undefined,
+    leftScores: isWatched ? new Float32Array(numKvHeads * stride) : undefined,
     stride,
   }
 }

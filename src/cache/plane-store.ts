@@ -1,7 +1,7 @@
 /** Rows in planes: all that stores do alike, however they find the place of a row. */
-import type { Kernels, KeyValueSegment, Rotation, RowTarget, StoreArgs } from '../kernels/index.ts'
+import type { Kernels, KeyValueSegment, Rotation, RowTarget } from '../kernels/index.ts'
 import { copyRows, type Plane, planeList, type RowPlanes } from './plane.ts'
-import type { NewRows, RowFacts, RowList, RowStore } from './row-store.ts'
+import type { NewRows, RowFacts, RowList, RowStore, TurnedRows } from './row-store.ts'
 import { bytesOfRow, type RowShape, type RowTypes } from './row-types.ts'
 import type { StateVisitor } from './snapshot/state.ts'
 
@@ -55,13 +55,7 @@ export abstract class PlaneStore implements RowStore {
     const { numTokens } = input
     const { counts, tokens, stride } = rows
     const slots = this.ready(rows)
-    // Targets are looked up for each call: one call may move the memory that views are of.
-    const count = planeList(this.planes).length
-    for (let n = 0; n < count; n++) {
-      kernels.store(
-        storeArgs(this.places(input, turn)[n] as RowTarget, { numTokens, numKvHeads, counts, tokens, slots, stride }),
-      )
-    }
+    kernels.store({ targets: this.places(input, turn), numTokens, numKvHeads, counts, tokens, slots, stride })
   }
 
   /** Of keys, values and keys as they came, in this order. */
@@ -78,18 +72,17 @@ export abstract class PlaneStore implements RowStore {
     return { source, target: array, storage, layout, rotation, hadamard, headDim: dim, capacity: targetRows }
   }
 
-  turn(heads: ArrayLike<number>, rows: ArrayLike<number>, rotation: Rotation): void {
+  turn({ heads, rows, turns, rotation, numTokens }: TurnedRows): void {
     const count = rows.length
     if (count === 0) return
     for (let n = 0; n < count; n++) this.own(heads[n] as number, rows[n] as number)
+    const flat = new Int32Array(count)
+    for (let n = 0; n < count; n++) flat[n] = this.flat(heads[n] as number, rows[n] as number)
     const { keys, originals } = this.planes
-    const slots = Int32Array.from({ length: count }, (_, n) => this.flat(heads[n] as number, rows[n] as number))
-    const source = (originals as Plane).read(slots)
     const { dim: headDim, storage, hadamard } = keys.format
-    this.options.kernels.store({
-      ...{ source, target: keys.array, storage, hadamard, layout: 'shared', rotation },
-      ...{ numTokens: count, numKvHeads: 1, headDim, capacity: this.numFlat },
-      ...{ counts: Int32Array.of(count), tokens: Int32Array.from(slots, (_, n) => n), slots, stride: count },
+    this.options.kernels.turn({
+      ...{ source: (originals as Plane).array, target: keys.array, storage, hadamard, headDim },
+      ...{ capacity: this.numFlat, count, rows: flat, turns, rotation, numTokens },
     })
   }
 
@@ -154,25 +147,5 @@ export abstract class PlaneStore implements RowStore {
       pagesStride: table?.stride,
     }
     return [segment]
-  }
-}
-
-/** Field by field, as those of attention (attend-args.ts). */
-function storeArgs(row: RowTarget, list: Omit<StoreArgs, keyof RowTarget>): StoreArgs {
-  return {
-    source: row.source,
-    target: row.target,
-    storage: row.storage,
-    layout: row.layout,
-    rotation: row.rotation,
-    hadamard: row.hadamard,
-    headDim: row.headDim,
-    capacity: row.capacity,
-    numTokens: list.numTokens,
-    numKvHeads: list.numKvHeads,
-    counts: list.counts,
-    tokens: list.tokens,
-    slots: list.slots,
-    stride: list.stride,
   }
 }

@@ -11,15 +11,9 @@ import type { Rotation } from '../kernels/index.ts'
 import { describe } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
 import type { LayerRotary } from './contract.ts'
-import { fillRanks } from './rank-rotations.ts'
-import type { RowStore } from './row-store.ts'
+import { ranksOf } from './rank-rotations.ts'
+import type { RowStore, TurnedRows } from './row-store.ts'
 import type { StateVisitor } from './snapshot/state.ts'
-
-/** Rows whose rotation is out of date. */
-interface Moves {
-  readonly heads: number[]
-  readonly rows: number[]
-}
 
 export class PositionAxis {
   readonly #numKvHeads: number
@@ -32,14 +26,20 @@ export class PositionAxis {
   #numbers: Float64Array
   /** The number of the next token. */
   #next = 0
-  #moves: Moves = { heads: [], rows: [] }
+  /** Rows whose rotation is out of date, by their place in `#numbers`, each once: the first `#numMoved` of the list. */
+  #moved: Int32Array
+  #isMoved: Uint8Array
+  #numMoved = 0
 
   constructor(numKvHeads: number, capacity: number, isRank: boolean, span: number) {
     this.#numKvHeads = numKvHeads
     this.#isRank = isRank
     this.#span = span
     this.#capacity = capacity
-    this.#numbers = new Float64Array(isRank ? numKvHeads * capacity : 0)
+    const size = isRank ? numKvHeads * capacity : 0
+    this.#numbers = new Float64Array(size)
+    this.#moved = new Int32Array(size)
+    this.#isMoved = new Uint8Array(size)
   }
 
   get isRank(): boolean {
@@ -65,13 +65,19 @@ export class PositionAxis {
     return this.#rotation(Float64Array.from({ length: numTokens }, (_, t) => this.#next - numTokens + t))
   }
 
+  /** Of positions one after the other. */
   #rotation(positions: Float64Array): Rotation | undefined {
     if (!this.#rotary) return undefined
     const { pairs, isInterleaved, textLength = 0 } = this.#rotary
+    if (this.#isRank) {
+      const { first, cos, sin } = ranksOf(this.#rotary, positions, this.#span)
+      const from = ((positions[0] as number) - first) * pairs
+      const part = (table: Float32Array): Float32Array => table.subarray(from, from + positions.length * pairs)
+      return { cos: part(cos), sin: part(sin), rotaryPairs: pairs, isInterleaved }
+    }
     const [cos, sin] = [new Float32Array(positions.length * pairs), new Float32Array(positions.length * pairs)]
     const reached = (positions.at(-1) as number) + 1
-    if (this.#isRank) fillRanks(this.#rotary, positions, this.#span, cos, sin)
-    else this.#rotary.fill(positions, Math.max(reached, textLength), cos, sin)
+    this.#rotary.fill(positions, Math.max(reached, textLength), cos, sin)
     return { cos, sin, rotaryPairs: pairs, isInterleaved }
   }
 
@@ -114,10 +120,15 @@ export class PositionAxis {
     const base = head * this.#capacity
     for (let row = 0; row < length; row++) {
       if ((positions[row] as number) >= position) continue
-      this.#numbers[base + row] = (this.#numbers[base + row] as number) + 1
-      this.#moves.heads.push(head)
-      this.#moves.rows.push(row)
+      this.#put(base + row, (this.#numbers[base + row] as number) + 1)
     }
+  }
+
+  #put(at: number, number: number): void {
+    this.#numbers[at] = number
+    if (this.#isMoved[at]) return
+    this.#isMoved[at] = 1
+    this.#moved[this.#numMoved++] = at
   }
 
   /** Numbers a head's rows anew; `order` lists them from the oldest to the newest. */
@@ -127,10 +138,7 @@ export class PositionAxis {
     for (let n = 0; n < order.length; n++) {
       const row = order[n] as number
       const number = this.#next - (order.length - n)
-      if (this.#numbers[base + row] === number) continue
-      this.#numbers[base + row] = number
-      this.#moves.heads.push(head)
-      this.#moves.rows.push(row)
+      if (this.#numbers[base + row] !== number) this.#put(base + row, number)
     }
   }
 
@@ -138,31 +146,41 @@ export class PositionAxis {
   apply(store: RowStore, lengths: Int32Array): void {
     if (!this.#isRank) return
     if (this.#next > 2 * this.#span) this.#shiftDown(lengths)
-    const { heads, rows } = this.#moves
-    if (rows.length === 0) return
-    this.#moves = { heads: [], rows: [] }
-    const numbers = Float64Array.from(rows, (row, n) => {
-      return this.#numbers[(heads[n] as number) * this.#capacity + row] as number
-    })
-    const rotation = this.#rotation(numbers)
-    if (rotation) store.turn(heads, rows, rotation)
+    const count = this.#numMoved
+    if (count === 0) return
+    const places = this.#moved.subarray(0, count)
+    for (let n = 0; n < count; n++) this.#isMoved[places[n] as number] = 0
+    this.#numMoved = 0
+    if (this.#rotary) store.turn(this.#turned(places, this.#rotary))
+  }
+
+  #turned(places: Int32Array, rotary: LayerRotary): TurnedRows {
+    const count = places.length
+    const [heads, rows, turns] = [new Int32Array(count), new Int32Array(count), new Int32Array(count)]
+    for (let n = 0; n < count; n++) {
+      const at = places[n] as number
+      heads[n] = Math.floor(at / this.#capacity)
+      rows[n] = at % this.#capacity
+      turns[n] = this.#numbers[at] as number
+    }
+    const { pairs: rotaryPairs, isInterleaved } = rotary
+    const { first, size: numTokens, cos, sin } = ranksOf(rotary, turns, this.#span)
+    if (first > 0) for (let n = 0; n < count; n++) turns[n] = (turns[n] as number) - first
+    return { heads, rows, turns, rotation: { cos, sin, rotaryPairs, isInterleaved }, numTokens }
   }
 
   #shiftDown(lengths: Int32Array): void {
     const shift = this.#next - Math.max(...lengths)
     this.#next -= shift
-    this.#moves = { heads: [], rows: [] }
     for (const [head, length] of lengths.entries()) {
       for (let row = 0; row < length; row++) {
         const at = head * this.#capacity + row
-        this.#numbers[at] = (this.#numbers[at] as number) - shift
-        this.#moves.heads.push(head)
-        this.#moves.rows.push(row)
+        this.#put(at, (this.#numbers[at] as number) - shift)
       }
     }
   }
 
-  /** Makes room for `capacity` rows a head. */
+  /** Makes room for `capacity` rows a head. Nothing has moved then. */
   resize(capacity: number, lengths: Int32Array): void {
     if (!this.#isRank || capacity === this.#capacity) return
     const numbers = new Float64Array(this.#numKvHeads * capacity)
@@ -171,22 +189,27 @@ export class PositionAxis {
       numbers.set(this.#numbers.subarray(start, start + length), k * capacity)
     }
     this.#numbers = numbers
+    this.#moved = new Int32Array(numbers.length)
+    this.#isMoved = new Uint8Array(numbers.length)
     this.#capacity = capacity
   }
 
   /** The rotary comes with the next tokens; there are no moves between calls. */
   visitState(visitor: StateVisitor, lengths: Int32Array): void {
     visitor.fixed('positions', this.#isRank ? 'rank' : 'original')
-    this.#next = visitor.integer('the next position', this.#next, 0)
+    const most = this.#isRank ? Math.max(2 * this.#span, ...lengths) : undefined
+    this.#next = visitor.integer('the next position', this.#next, 0, most)
     if (!this.#isRank) return
     for (const [k, length] of lengths.entries()) {
       const start = k * this.#capacity
-      visitor.integers('ranks', this.#numbers.subarray(start, start + length), Number.MIN_SAFE_INTEGER)
+      visitor.integers('ranks', this.#numbers.subarray(start, start + length), 0, this.#next - 1)
     }
   }
 
   copyFrom(other: PositionAxis): void {
     this.#numbers = other.#numbers.slice()
+    this.#moved = new Int32Array(this.#numbers.length)
+    this.#isMoved = new Uint8Array(this.#numbers.length)
     this.#capacity = other.#capacity
     this.#next = other.#next
     this.#rotary = other.#rotary
@@ -194,6 +217,5 @@ export class PositionAxis {
 
   reset(): void {
     this.#next = 0
-    this.#moves = { heads: [], rows: [] }
   }
 }

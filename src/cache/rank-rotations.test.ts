@@ -4,7 +4,7 @@ import { createRandom, normal } from '../kernels/cases.ts'
 import { openKernels } from '../kernels/index.ts'
 import { createKvCache } from '../policies/index.ts'
 import type { LayerRotary } from './contract.ts'
-import { fillRanks } from './rank-rotations.ts'
+import { ranksOf } from './rank-rotations.ts'
 import { smallLayer, smallRotary } from './testing/small-layer.ts'
 
 const { pairs } = smallRotary
@@ -26,10 +26,15 @@ function noting(asked: number[], tableRows = Number.POSITIVE_INFINITY): LayerRot
 test('they are those of the encoding, near and far, to the last row of a table', () => {
   const rotary = noting([], 5_000_001)
   for (const numbers of [[0, 63, 64, 3], [3, 3, 900], [5_000_000]].map((list) => Float64Array.from(list))) {
-    const [cos, sin, exactCos, exactSin] = [0, 1, 2, 3].map(() => new Float32Array(numbers.length * pairs))
-    fillRanks(rotary, numbers, 100, cos!, sin!)
-    smallRotary.fill(numbers, 100, exactCos!, exactSin!)
-    expect([cos, sin]).toEqual([exactCos, exactSin])
+    const [cos, sin] = [0, 1].map(() => new Float32Array(numbers.length * pairs)) as [Float32Array, Float32Array]
+    smallRotary.fill(numbers, 100, cos, sin)
+    const table = ranksOf(rotary, numbers, 100)
+    const rows = (values: Float32Array) =>
+      Array.from(numbers).flatMap((number) => {
+        const from = (number - table.first) * pairs
+        return Array.from(values.subarray(from, from + pairs))
+      })
+    expect([rows(table.cos), rows(table.sin)]).toEqual([Array.from(cos), Array.from(sin)])
   }
 })
 
@@ -41,10 +46,9 @@ test('encodings that go by a length keep them apart', () => {
       sin.fill(0)
     },
   }
-  const cos = new Float32Array(pairs)
   for (const length of [10, 20, 10]) {
-    fillRanks(rotary, Float64Array.of(1), length, cos, new Float32Array(pairs))
-    expect([...cos]).toEqual(new Array(pairs).fill(length))
+    const { cos } = ranksOf(rotary, [1], length)
+    expect([...cos.subarray(pairs, 2 * pairs)]).toEqual(new Array(pairs).fill(length))
   }
 })
 

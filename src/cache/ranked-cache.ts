@@ -143,9 +143,9 @@ export class RankedCache implements LayerCache {
   #compress(last?: () => AttendArgs): void {
     if (!this.#ranking.compress(this.#seen, last)) return
     const { store, rows, axis } = this.#parts
+    axis?.apply(store, rows.lengths)
     store.release(rows.lengths)
     this.#intake.fit()
-    axis?.apply(store, rows.lengths)
   }
 
   positions(head: number): number[] {

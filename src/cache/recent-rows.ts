@@ -2,8 +2,8 @@
  * Copies of the newest tokens in a store of their own: which row of the main store each is a copy of, and what a cache
  * says of that row, entry by entry.
  */
-import { NEVER, type Rotation } from '../kernels/index.ts'
-import type { RowFacts, RowList } from './row-store.ts'
+import { NEVER } from '../kernels/index.ts'
+import type { RowFacts, RowList, TurnedRows } from './row-store.ts'
 
 const nowhere = -1
 
@@ -67,18 +67,24 @@ export class RecentRows {
     return this.rows.subarray(head * this.size, (head + 1) * this.size)
   }
 
-  /** Which of some rows have copies here: their indices in the list, heads and entries. */
-  find(heads: ArrayLike<number>, rows: ArrayLike<number>) {
-    const found = { indices: [] as number[], heads: [] as number[], entries: [] as number[] }
-    for (let n = 0; n < rows.length; n++) {
-      const head = heads[n] as number
-      const entry = this.#own(head).indexOf(rows[n] as number)
-      if (entry < 0) continue
-      found.indices.push(n)
-      found.heads.push(head)
-      found.entries.push(entry)
+  /**
+   * The same of entries: those that are copies of rows that are turned.
+   * @param capacity what rows are below
+   */
+  turned({ heads, rows, turns, ...rest }: TurnedRows, capacity: number): TurnedRows {
+    const places = new Int32Array(this.#numKvHeads * capacity).fill(nowhere)
+    for (let n = 0; n < rows.length; n++) places[(heads[n] as number) * capacity + (rows[n] as number)] = n
+    const found: { head: number; entry: number; turn: number }[] = []
+    this.each((head, entry, row) => {
+      const n = places[head * capacity + row] as number
+      if (n !== nowhere) found.push({ head, entry, turn: turns[n] as number })
+    })
+    return {
+      heads: Int32Array.from(found, ({ head }) => head),
+      rows: Int32Array.from(found, ({ entry }) => entry),
+      turns: Int32Array.from(found, ({ turn }) => turn),
+      ...rest,
     }
-    return found
   }
 
   each(visit: (head: number, entry: number, row: number) => void): void {
@@ -147,16 +153,4 @@ export function flagsOf(rows: Int32Array, lengths: Int32Array, capacity: number)
     for (let n = 0; n < length; n++) flags[k * capacity + (rows[k * capacity + n] as number)] = 1
   }
   return flags
-}
-
-/** The rotations of some tokens. */
-export function partOf({ cos, sin, rotaryPairs, ...rest }: Rotation, tokens: readonly number[]): Rotation {
-  const part = (table: Float32Array): Float32Array => {
-    const parts = new Float32Array(tokens.length * rotaryPairs)
-    for (const [n, t] of tokens.entries()) {
-      parts.set(table.subarray(t * rotaryPairs, (t + 1) * rotaryPairs), n * rotaryPairs)
-    }
-    return parts
-  }
-  return { ...rest, rotaryPairs, cos: part(cos), sin: part(sin) }
 }

@@ -7,8 +7,8 @@
 import { type KeyValueSegment, NEVER, type Rotation } from '../kernels/index.ts'
 import { ContiguousStore } from './contiguous-store.ts'
 import type { PlaneStore, StoreOptions } from './plane-store.ts'
-import { flagsOf, partOf, RecentRows } from './recent-rows.ts'
-import { appendedRows, type NewRows, type RowFacts, type RowList, type RowStore } from './row-store.ts'
+import { flagsOf, RecentRows } from './recent-rows.ts'
+import { appendedRows, type NewRows, type RowFacts, type RowList, type RowStore, type TurnedRows } from './row-store.ts'
 import { residualTypes } from './row-types.ts'
 import { invalidState, type StateVisitor } from './snapshot/state.ts'
 
@@ -140,12 +140,9 @@ export class ResidualStore implements RowStore {
     this.#seen = seen
   }
 
-  turn(heads: ArrayLike<number>, rows: ArrayLike<number>, turned: Rotation): void {
-    this.#main.turn(heads, rows, turned)
-    for (const { store, recent } of this.#copies()) {
-      const found = recent.find(heads, rows)
-      store.turn(found.heads, found.entries, partOf(turned, found.indices))
-    }
+  turn(rows: TurnedRows): void {
+    this.#main.turn(rows)
+    for (const { store, recent } of this.#copies()) store.turn(recent.turned(rows, this.capacity))
   }
 
   move(head: number, from: Int32Array, to: Int32Array): void {

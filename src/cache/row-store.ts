@@ -26,6 +26,16 @@ export interface NewRows {
   readonly numTokens: number
 }
 
+/** Rows to be rotated anew: row rows[n] of head heads[n], each once, by the rotation of token turns[n] of a table. */
+export interface TurnedRows {
+  readonly heads: Int32Array
+  readonly rows: Int32Array
+  readonly turns: Int32Array
+  readonly rotation: Rotation
+  /** Of the table. */
+  readonly numTokens: number
+}
+
 /** What a cache says of its rows to attention, by row: fields of `KeyValueSegment`. */
 export interface RowFacts
   extends Pick<KeyValueSegment, 'bias' | 'births' | 'deaths' | 'positions' | 'firstPosition' | 'rows'> {
@@ -58,8 +68,8 @@ export interface RowStore {
   settle(): void
   /** The next token to be written is number `seen`: those from there on are forgotten. */
   rewind(seen: number): void
-  /** Rotates rows anew from the keys as they came: entry n is row rows[n] of head heads[n], turned by rotation n. */
-  turn(heads: ArrayLike<number>, rows: ArrayLike<number>, turned: Rotation): void
+  /** Rotates rows anew from the keys as they came. */
+  turn(turned: TurnedRows): void
   /** Copies rows over others of the same head: from[n] over to[n]. */
   move(head: number, from: Int32Array, to: Int32Array): void
   /** Keys as attention sees them, or values, of some rows of a head, as f32: `[rows, D]` or `[rows, E]`. */

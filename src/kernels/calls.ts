@@ -14,6 +14,7 @@ import type {
   SelectArgs,
   StorageType,
   StoreArgs,
+  TurnArgs,
   WeighArgs,
 } from './contract.ts'
 import { NEVER } from './contract.ts'
@@ -70,8 +71,13 @@ export function weighCall(args: WeighArgs, describe?: (segment: KeyValueSegment)
 
 export function storeCall(args: StoreArgs): CallValue[] {
   const values: CallValue[] = [args.numTokens, args.numKvHeads, args.stride, args.counts, args.tokens, args.slots]
-  pushTarget(values, args)
+  pushTargets(values, args.targets)
   return values
+}
+
+function pushTargets(values: CallValue[], targets: readonly RowTarget[]): void {
+  values.push(targets.length)
+  for (const target of targets) pushTarget(values, target)
 }
 
 function pushTarget(values: CallValue[], target: RowTarget): void {
@@ -80,6 +86,14 @@ function pushTarget(values: CallValue[], target: RowTarget): void {
   values.push(code(storageCodes, storageOf(target.target, target.storage)))
   pushRotation(values, rotation)
   values.push(hadamard)
+}
+
+export function turnCall(args: TurnArgs): CallValue[] {
+  const { numTokens, headDim, capacity, source, target, storage, hadamard = false, count, rows, turns } = args
+  const values: CallValue[] = [numTokens, headDim, capacity, source, target]
+  values.push(code(storageCodes, storageOf(target, storage)), hadamard, count, rows, turns)
+  pushRotation(values, args.rotation)
+  return values
 }
 
 export function rotateCall(args: RotateArgs): CallValue[] {
@@ -93,13 +107,13 @@ export function retainCall(args: RetainArgs): CallValue[] {
   const values: CallValue[] = [kept.numKvHeads, kept.window, kept.sinks, kept.recent, numTokens, firstPosition]
   values.push(kept.scores, kept.positions, kept.lengths, kept.heap, kept.heapLengths, kept.accepted, kept.ring)
   values.push(args.scores, args.rowDeaths, args.tokenDeaths, args.counts, args.tokens, args.slots)
+  values.push(args.leftPositions, args.leftScores)
   return values
 }
 
 export function keepCall(args: KeepArgs): CallValue[] {
   const values = retainCall(args)
-  values.push(args.targets.length)
-  for (const target of args.targets) pushTarget(values, target)
+  pushTargets(values, args.targets)
   return values
 }
 

@@ -8,6 +8,7 @@ import { retainCase } from './cases/retain.ts'
 import { rotateCase } from './cases/rotate.ts'
 import { selectCase } from './cases/select.ts'
 import { storeCase } from './cases/store.ts'
+import { turnCase } from './cases/turn.ts'
 import { weighCase } from './cases/weigh.ts'
 
 export { type AttendShape, createAttendCase } from './cases/attend-inputs.ts'
@@ -18,6 +19,7 @@ export const cases = {
   attend: attendCase,
   weigh: weighCase,
   store: storeCase,
+  turn: turnCase,
   rotate: rotateCase,
   retain: retainCase,
   keep: keepCase,

@@ -1,22 +1,27 @@
 /** The checks of ops that store, turn and choose rows, for backends that can't check by themselves, as the addon makes them. */
 import { checkChoice, checkInteger } from '../tensor/check.ts'
 import { arrayTypeOf, atLeast, checkRotation, count, dimension, invalid, maxCount, within } from './check-values.ts'
-import type { KeepArgs, RetainArgs, RotateArgs, RowTarget, SelectArgs, StoreArgs } from './contract.ts'
+import type { KeepArgs, RetainArgs, RotateArgs, RowTarget, SelectArgs, StoreArgs, TurnArgs } from './contract.ts'
 import { rowLength, storageOf } from './storage.ts'
 
 export function checkStore(args: StoreArgs): void {
-  const { numTokens, numKvHeads, stride, counts, tokens, slots } = args
+  const { numTokens, numKvHeads, stride, counts, tokens, slots, targets } = args
   for (const [name, value] of Object.entries({ numTokens, stride })) count(name, value)
   dimension('numKvHeads', numKvHeads)
-  checkTarget(args, numTokens, numKvHeads)
+  checkTargets(targets, numTokens, numKvHeads)
   atLeast('counts', Int32Array, counts, numKvHeads)
   atLeast('tokens', Int32Array, tokens, numKvHeads * stride)
   atLeast('slots', Int32Array, slots, numKvHeads * stride)
   for (let k = 0; k < numKvHeads; k++) {
     checkInteger('kernels', `counts[${k}]`, counts[k], 0, stride)
     within('tokens', tokens, k * stride, counts[k] as number, numTokens)
-    within('slots', slots, k * stride, counts[k] as number, args.capacity)
+    for (const { capacity } of targets) within('slots', slots, k * stride, counts[k] as number, capacity)
   }
+}
+
+function checkTargets(targets: readonly RowTarget[], numTokens: number, numKvHeads: number): void {
+  if (targets.length > 3) throw invalid(`at most 3 targets, got ${targets.length}`)
+  for (const target of targets) checkTarget(target, numTokens, numKvHeads)
 }
 
 function checkTarget(args: RowTarget, numTokens: number, numKvHeads: number): void {
@@ -31,6 +36,21 @@ function checkTarget(args: RowTarget, numTokens: number, numKvHeads: number): vo
   if (args.rotation) checkRotation(args.rotation, numTokens, headDim)
 }
 
+export function checkTurn(args: TurnArgs): void {
+  const { numTokens, headDim, capacity, rows, turns } = args
+  for (const [name, value] of Object.entries({ numTokens, capacity, count: args.count })) count(name, value)
+  dimension('headDim', headDim)
+  const storage = storageOf(args.target, args.storage)
+  for (const name of ['source', 'target'] as const) {
+    atLeast(name, arrayTypeOf(storage), args[name], capacity * rowLength(headDim, storage))
+  }
+  atLeast('rows', Int32Array, rows, args.count)
+  atLeast('turns', Int32Array, turns, args.count)
+  within('rows', rows, 0, args.count, capacity)
+  within('turns', turns, 0, args.count, numTokens)
+  checkRotation(args.rotation, numTokens, headDim)
+}
+
 export function checkRotate(args: RotateArgs): void {
   const { vectors, numTokens, numHeads, headDim } = args
   count('numTokens', numTokens)
@@ -39,7 +59,8 @@ export function checkRotate(args: RotateArgs): void {
   checkRotation(args, numTokens, headDim)
 }
 
-export function checkRetain({ kept, numTokens, scores, rowDeaths, tokenDeaths, counts, tokens, slots }: RetainArgs) {
+export function checkRetain(args: RetainArgs): void {
+  const { kept, numTokens, scores, rowDeaths, tokenDeaths, counts, tokens, slots, leftPositions, leftScores } = args
   const { numKvHeads: K, window: W, sinks, recent } = kept
   dimension('numKvHeads', K)
   checkInteger('kernels', 'window', W, 1, maxCount)
@@ -58,15 +79,17 @@ export function checkRetain({ kept, numTokens, scores, rowDeaths, tokenDeaths, c
   atLeast('counts', Int32Array, counts, K)
   atLeast('tokens', Int32Array, tokens, K * Math.min(numTokens, W))
   atLeast('slots', Int32Array, slots, K * Math.min(numTokens, W))
+  if (!leftPositions) return
+  atLeast('leftPositions', Float64Array, leftPositions, K * Math.min(numTokens, W))
+  atLeast('leftScores', Float32Array, leftScores, K * Math.min(numTokens, W))
 }
 
 export function checkKeep(args: KeepArgs): void {
   const { kept, numTokens, targets } = args
   checkRetain(args)
-  if (targets.length > 3) throw invalid(`at most 3 targets, got ${targets.length}`)
-  for (const target of targets) {
-    checkTarget(target, numTokens, kept.numKvHeads)
-    if (target.capacity < kept.window) throw invalid(`targets of at least ${kept.window} rows, got ${target.capacity}`)
+  checkTargets(targets, numTokens, kept.numKvHeads)
+  for (const { capacity } of targets) {
+    if (capacity < kept.window) throw invalid(`targets of at least ${kept.window} rows, got ${capacity}`)
   }
 }
 

@@ -182,8 +182,10 @@ export interface RowTarget {
   readonly capacity: number
 }
 
-/** Writes rows into storage: for head k and n < counts[k], storage row slots[k, n] = source token tokens[k, n]. */
-export interface StoreArgs extends RowTarget {
+/** Writes rows into storage: for head k and n < counts[k], row slots[k, n] of each target = its token tokens[k, n]. */
+export interface StoreArgs {
+  /** At most 3. */
+  readonly targets: readonly RowTarget[]
   readonly numTokens: number
   readonly numKvHeads: number
   /** `[K]` */
@@ -246,6 +248,10 @@ export interface RetainArgs {
   readonly tokens: Int32Array
   /** Out `[K, min(T, W)]`: ... and the row that each takes. */
   readonly slots: Int32Array
+  /** Out `[K, min(T, W)]`, when wanted: the position of the old token that had this row, NaN where none had ... */
+  readonly leftPositions?: Float64Array
+  /** Out, with them: ... and its score. */
+  readonly leftScores?: Float32Array
 }
 
 /** `retain`, and in the same call a `store` to each target of the tokens that stay, in the rows that they take. */
@@ -280,6 +286,29 @@ export interface Rotation {
   readonly isInterleaved?: boolean
 }
 
+/** Turns stored rows anew: row rows[n] of `target` becomes row rows[n] of `source`, rotated as token turns[n]. */
+export interface TurnArgs {
+  /** `[C, D]`, unrotated */
+  readonly source: StorageArray
+  /** `[C, D]`, of the same type */
+  readonly target: StorageArray
+  /** Of both (default: f32, f16 for a Uint16Array, int8 for a Uint8Array). */
+  readonly storage?: StorageType
+  /** Rows of both are stored transformed (src/tensor/hadamard.ts). */
+  readonly hadamard?: boolean
+  readonly headDim: number
+  readonly capacity: number
+  /** N: entries of `rows` and `turns` that count. */
+  readonly count: number
+  /** `[N]`, each at most once */
+  readonly rows: Int32Array
+  /** `[N]`, each below `numTokens` */
+  readonly turns: Int32Array
+  /** Of T tokens. */
+  readonly rotation: Rotation
+  readonly numTokens: number
+}
+
 /** Rotates in place. */
 export interface RotateArgs extends Rotation {
   /** `[T, heads, D]` */
@@ -311,6 +340,7 @@ export interface Kernels {
   /** @throws KvasirError as `retain` */
   keep(args: KeepArgs): void
   select(args: SelectArgs): void
+  turn(args: TurnArgs): void
   rotate(args: RotateArgs): void
 }
 

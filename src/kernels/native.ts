@@ -10,6 +10,7 @@ import {
   rotateCall,
   selectCall,
   storeCall,
+  turnCall,
   weighCall,
 } from './calls.ts'
 import type { AttendArgs, Kernels } from './contract.ts'
@@ -27,6 +28,7 @@ interface Addon {
   attendAsync(engine: object, ...values: CallValue[]): Promise<void> | undefined
   weigh(engine: object, ...values: CallValue[]): void
   store(engine: object, ...values: CallValue[]): void
+  turn(engine: object, ...values: CallValue[]): void
   rotate(engine: object, ...values: CallValue[]): void
   retain(engine: object, ...values: CallValue[]): number
   keep(engine: object, ...values: CallValue[]): number
@@ -82,6 +84,7 @@ export function openNative(threads: number, instructionSet?: string): NativeKern
     attendAsync: oneAtATime((args) => call(() => addon.attendAsync(engine, ...attendCall(args)))),
     weigh: (args) => call(() => addon.weigh(engine, ...weighCall(args))),
     store: (args) => call(() => addon.store(engine, ...storeCall(args))),
+    turn: (args) => call(() => addon.turn(engine, ...turnCall(args))),
     rotate: (args) => call(() => addon.rotate(engine, ...rotateCall(args))),
     retain: (args) => checkStatus(call(() => addon.retain(engine, ...retainCall(args)))),
     keep: (args) => checkStatus(call(() => addon.keep(engine, ...keepCall(args)))),

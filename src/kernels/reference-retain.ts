@@ -53,6 +53,7 @@ function keptOf(held: readonly Candidate[], { window, sinks, recent }: RetainArg
 function writeKept(args: RetainArgs, k: number, held: readonly Candidate[]): void {
   const { kept, numTokens, firstPosition } = args
   const base = k * kept.window
+  const before = kept.lengths[k] as number
   const stride = Math.min(numTokens, kept.window)
   const used = new Set(held.map(({ row }) => row))
   const free = Array.from({ length: kept.window }, (_, row) => row).filter((row) => !used.has(row))
@@ -60,6 +61,10 @@ function writeKept(args: RetainArgs, k: number, held: readonly Candidate[]): voi
   const rows = held.map((candidate) => candidate.row ?? (free[fresh.indexOf(candidate)] as number))
   fresh.forEach(({ score, position }, n) => {
     const row = free[n] as number
+    const had = row < before
+    if (args.leftPositions)
+      args.leftPositions[k * stride + n] = had ? (kept.positions[base + row] as number) : Number.NaN
+    if (args.leftScores) args.leftScores[k * stride + n] = had ? (kept.scores[base + row] as number) : Number.NaN
     args.tokens[k * stride + n] = position - firstPosition
     args.slots[k * stride + n] = row
     kept.scores[base + row] = score

@@ -1,33 +1,26 @@
 /** Writing rows, and rotating. */
 import { hadamard } from '../tensor/hadamard.ts'
-import type { KeepArgs, RotateArgs, Rotation, StoreArgs } from './contract.ts'
+import type { KeepArgs, RotateArgs, Rotation, RowTarget, StoreArgs, TurnArgs } from './contract.ts'
 import { retain } from './reference-retain.ts'
-import { storageOf, writeRow } from './storage.ts'
+import { readRow, storageOf, writeRow } from './storage.ts'
 
 export function store(args: StoreArgs): void {
-  const {
-    source,
-    target,
-    numKvHeads: K,
-    headDim,
-    layout = 'head-major',
-    capacity,
-    counts,
-    tokens,
-    slots,
-    stride,
-  } = args
-  const storage = storageOf(target, args.storage)
+  for (const target of args.targets) storeTo(target, args)
+}
+
+function storeTo(row: RowTarget, { numKvHeads: K, counts, tokens, slots, stride }: Omit<StoreArgs, 'targets'>): void {
+  const { source, target, headDim, layout = 'head-major', capacity } = row
+  const storage = storageOf(target, row.storage)
   for (let k = 0; k < K; k++) {
     for (let n = 0; n < (counts[k] as number); n++) {
       const token = tokens[k * stride + n] as number
       const from = (token * K + k) * headDim
       const slot = slots[k * stride + n] as number
-      const row = layout === 'shared' ? slot : layout === 'token-major' ? slot * K + k : k * capacity + slot
+      const place = layout === 'shared' ? slot : layout === 'token-major' ? slot * K + k : k * capacity + slot
       const values = Array.from(source.subarray(from, from + headDim))
-      if (args.rotation) rotateHead(values, 0, args.rotation, token, 1)
-      if (args.hadamard) hadamard(values)
-      writeRow(target, storage, row, values)
+      if (row.rotation) rotateHead(values, 0, row.rotation, token, 1)
+      if (row.hadamard) hadamard(values)
+      writeRow(target, storage, place, values)
     }
   }
 }
@@ -35,15 +28,20 @@ export function store(args: StoreArgs): void {
 export function keep(args: KeepArgs): void {
   const { kept, numTokens, counts, tokens, slots, targets } = args
   retain(args)
-  const list = {
-    numTokens,
-    numKvHeads: kept.numKvHeads,
-    counts,
-    tokens,
-    slots,
-    stride: Math.min(numTokens, kept.window),
+  const stride = Math.min(numTokens, kept.window)
+  store({ targets, numTokens, numKvHeads: kept.numKvHeads, counts, tokens, slots, stride })
+}
+
+export function turn({ source, target, headDim, count, rows, turns, rotation, ...types }: TurnArgs): void {
+  const storage = storageOf(target, types.storage)
+  for (let n = 0; n < count; n++) {
+    const row = rows[n] as number
+    const values = Array.from(readRow(source, storage, row, headDim))
+    if (types.hadamard) hadamard(values)
+    rotateHead(values, 0, rotation, turns[n] as number, 1)
+    if (types.hadamard) hadamard(values)
+    writeRow(target, storage, row, values)
   }
-  for (const target of targets) store({ ...target, ...list })
 }
 
 export function rotate(args: RotateArgs): void {

@@ -5,7 +5,7 @@ import type { Kernels } from './contract.ts'
 import { allocateHostMemory } from './host-memory.ts'
 import { attend, weigh } from './reference-attend.ts'
 import { retain, select } from './reference-retain.ts'
-import { keep, rotate, store } from './reference-rows.ts'
+import { keep, rotate, store, turn } from './reference-rows.ts'
 
 export function openReference(): Kernels {
   return {
@@ -19,6 +19,7 @@ export function openReference(): Kernels {
     retain,
     keep,
     select,
+    turn,
     rotate,
   }
 }

@@ -5,6 +5,7 @@ import { createKept, retainArgs, retainCase } from './cases/retain.ts'
 import { rotateCase } from './cases/rotate.ts'
 import { selectCase } from './cases/select.ts'
 import { storeCase } from './cases/store.ts'
+import { turnCase } from './cases/turn.ts'
 import type { KeepArgs, KeptSet, RowTarget } from './contract.ts'
 import { candidates } from './testing/candidates.ts'
 import { expectConformance } from './testing/conformance.ts'
@@ -13,6 +14,8 @@ describe.each(candidates)('$name', ({ open }) => {
   const kernels = open()
 
   test.each(storeCase.shapes)('stores rows: $name', (shape) => expectConformance(storeCase, kernels, shape))
+
+  test.each(turnCase.shapes)('turns rows anew: $name', (shape) => expectConformance(turnCase, kernels, shape))
 
   test.each(rotateCase.shapes)('rotates heads: $name', (shape) => expectConformance(rotateCase, kernels, shape))
 

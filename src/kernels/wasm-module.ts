@@ -17,6 +17,7 @@ interface Exports extends WebAssembly.Exports, BoardExports {
   weigh_scratch(numbers: number): number
   weigh(numbers: number, scratch: number): void
   store(numbers: number, scratch: number): void
+  turn(numbers: number, scratch: number): void
   keep(numbers: number, scratch: number): number
   rotate(numbers: number): void
   retain(numbers: number): number
@@ -119,7 +120,7 @@ export class WasmModule implements ChunkOptions {
 
   /** The ops that stay on the caller's thread; `retain` returns its status. */
   run(
-    name: 'store' | 'rotate' | 'retain' | 'keep' | 'select',
+    name: 'store' | 'turn' | 'rotate' | 'retain' | 'keep' | 'select',
     values: CallValue[],
     scratchBytes: number,
     outputs: KernelArray[],

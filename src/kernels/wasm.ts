@@ -1,10 +1,10 @@
 /** The C++ kernels as WebAssembly, on the caller's thread and, where memory can be shared, on workers. */
 
 import type { KernelArray } from './calls.ts'
-import { keepCall, retainCall, rotateCall, selectCall, storeCall } from './calls.ts'
+import { keepCall, retainCall, rotateCall, selectCall, storeCall, turnCall } from './calls.ts'
 import { checkAttend, checkWeigh } from './check-attend.ts'
-import { checkKeep, checkRetain, checkRotate, checkSelect, checkStore } from './check-rows.ts'
-import type { Kernels, RetainArgs } from './contract.ts'
+import { checkKeep, checkRetain, checkRotate, checkSelect, checkStore, checkTurn } from './check-rows.ts'
+import type { Kernels, RetainArgs, RowTarget } from './contract.ts'
 import { checkStatus } from './status.ts'
 import { attendCalls, weighCallOf } from './wasm-chunks.ts'
 import { readCode, type WasmCode } from './wasm-code.ts'
@@ -58,7 +58,11 @@ export function openWasm(
     },
     store(args) {
       checkStore(args)
-      module.run('store', storeCall(args), args.headDim * 4, written(args.target))
+      module.run('store', storeCall(args), widest(args.targets) * 4, writtenTo(args.targets))
+    },
+    turn(args) {
+      checkTurn(args)
+      module.run('turn', turnCall(args), args.headDim * 4 + 16, written(args.target))
     },
     rotate(args) {
       checkRotate(args)
@@ -70,9 +74,8 @@ export function openWasm(
     },
     keep(args) {
       checkKeep(args)
-      const widest = args.targets.reduce((most, { headDim }) => Math.max(most, headDim), 0)
-      const targets = args.targets.map(({ target }) => target)
-      checkStatus(module.run('keep', keepCall(args), widest * 4, [...writtenByRetain(args), ...targets]))
+      const outputs = [...writtenByRetain(args), ...writtenTo(args.targets)]
+      checkStatus(module.run('keep', keepCall(args), widest(args.targets) * 4, outputs))
     },
     select(args) {
       checkSelect(args)
@@ -89,7 +92,17 @@ function written(...arrays: (KernelArray | undefined)[]): KernelArray[] {
   return arrays.filter((array) => array !== undefined)
 }
 
-function writtenByRetain({ kept, rowDeaths, tokenDeaths, counts, tokens, slots }: RetainArgs): KernelArray[] {
+/** The widest row. */
+function widest(targets: readonly RowTarget[]): number {
+  return targets.reduce((most, { headDim }) => Math.max(most, headDim), 0)
+}
+
+function writtenTo(targets: readonly RowTarget[]): KernelArray[] {
+  return targets.map(({ target }) => target)
+}
+
+function writtenByRetain(args: RetainArgs): KernelArray[] {
+  const { kept, rowDeaths, tokenDeaths, counts, tokens, slots, leftPositions, leftScores } = args
   const state = [kept.scores, kept.positions, kept.lengths, kept.heap, kept.heapLengths, kept.accepted, kept.ring]
-  return written(...state, rowDeaths, tokenDeaths, counts, tokens, slots)
+  return written(...state, rowDeaths, tokenDeaths, counts, tokens, slots, leftPositions, leftScores)
 }

@@ -7,6 +7,7 @@ import {
   rotateCall,
   selectCall,
   storeCall,
+  turnCall,
   weighCall,
 } from '../../src/kernels/calls.ts'
 import { pickFrom } from '../../src/kernels/cases/random.ts'
@@ -37,6 +38,7 @@ function goodCall(name: string, random: Random, homes: Homes): unknown[] {
     attendAsync: () => attendCall(homes.move(cases.attend.create(cases.attend.draw(random), seed))),
     weigh: () => weighCall(homes.move(cases.weigh.create(cases.weigh.draw(random), seed))),
     store: () => storeCall(homes.move(cases.store.create(cases.store.draw(random), seed))),
+    turn: () => turnCall(homes.move(cases.turn.create(cases.turn.draw(random), seed))),
     rotate: () => rotateCall(homes.move(cases.rotate.create(cases.rotate.draw(random), seed))),
     select: () => selectCall(homes.move(cases.select.create(cases.select.draw(random), seed))),
     retain: () => {
@@ -59,6 +61,7 @@ const withEngine = [
   'attendAsync',
   'weigh',
   'store',
+  'turn',
   'rotate',
   'select',
   'retain',

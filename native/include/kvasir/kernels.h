@@ -130,6 +130,19 @@ struct StoreArgs {
   int32_t is_transformed;  // rows are transformed (Hadamard) after their rotation
 };
 
+// Row rows[n] of `target` becomes row rows[n] of `source`, rotated by the angles of token turns[n].
+struct TurnArgs {
+  const char* source;
+  char* target;
+  Storage storage;  // of both: [C, D]
+  int32_t head_dim;
+  int64_t count;
+  const int32_t* rows;
+  const int32_t* turns;
+  Rotation rotation;
+  int32_t is_transformed;  // rows are stored transformed (Hadamard)
+};
+
 struct RotateArgs {
   float* vectors;  // [T, heads, D]
   int32_t num_tokens, num_heads, head_dim, is_inverse;
@@ -153,6 +166,8 @@ struct RetainArgs {
   int32_t* counts;        // [K]
   int32_t* tokens;        // [K, min(T, W)]
   int32_t* slots;         // [K, min(T, W)]
+  double* left_positions;  // [K, min(T, W)] or null: of the token that had the slot, NaN where none had
+  float* left_scores;      // [K, min(T, W)] or null
 };
 
 struct SelectArgs {
@@ -175,6 +190,8 @@ struct KernelTable {
   void (*weigh_task)(const WeighArgs&, const WeighPlan&, int task, char* workspace);
   // `workspace`: head_dim floats, where rows are rotated and transformed.
   void (*store)(const StoreArgs&, char* workspace);
+  // Rows `from` to `to` - 1 of the list. `workspace`: head_dim floats and a vector.
+  void (*turn)(const TurnArgs&, int64_t from, int64_t to, char* workspace);
   void (*rotate)(const RotateArgs&);
   // Reads `count` floats and returns something of them: what memory gives at best.
   float (*read)(const float* data, int64_t count);

@@ -71,6 +71,7 @@ export const retainCase: OpCase<RetainShape, RetainStream> = {
       tokenDeaths: [] as number[],
       positions: [] as number[],
       scores: [] as number[],
+      left: [] as number[],
     }
     for (const args of calls) {
       const before = args.kept.positions.slice()
@@ -79,6 +80,7 @@ export const retainCase: OpCase<RetainShape, RetainStream> = {
       seen.tokenDeaths.push(...args.tokenDeaths)
       for (let k = 0; k < args.kept.numKvHeads; k++) {
         seen.deaths.push(...deathsByPosition(args, before, lengths, k))
+        seen.left.push(...leftByPosition(args, k))
         for (const { position, score } of rowsByPosition(args.kept, k)) {
           seen.positions.push(position)
           seen.scores.push(score)
@@ -89,7 +91,7 @@ export const retainCase: OpCase<RetainShape, RetainStream> = {
   },
   reference: (args) => retainCase.run(reference, args),
   // Which row a token takes is the backend's choice; what stays, and until when, is not.
-  tolerance: () => ({ deaths: 0, tokenDeaths: 0, positions: 0, scores: 0 }),
+  tolerance: () => ({ deaths: 0, tokenDeaths: 0, positions: 0, scores: 0, left: 0 }),
   flops: () => 0,
   bytes: ({ numKvHeads, chunks }) => 8 * numKvHeads * chunks.reduce((a, b) => a + b, 0),
 }
@@ -117,7 +119,18 @@ export function retainArgs(kept: KeptSet, scores: Float32Array, numTokens: numbe
     counts: new Int32Array(K),
     tokens: new Int32Array(K * stride),
     slots: new Int32Array(K * stride),
+    leftPositions: new Float64Array(K * stride),
+    leftScores: new Float32Array(K * stride),
   }
+}
+
+/** Position and score of each token whose row was given away, in order of position. */
+function leftByPosition({ kept, numTokens, counts, leftPositions, leftScores }: RetainArgs, head: number): number[] {
+  const first = head * Math.min(numTokens, kept.window)
+  return Array.from({ length: counts[head] as number }, (_, n) => [leftPositions?.[first + n], leftScores?.[first + n]])
+    .filter((left): left is [number, number] => !Number.isNaN(left[0]))
+    .sort(([one], [other]) => one - other)
+    .flat()
 }
 
 function rowsByPosition({ positions, scores, lengths, window }: KeptSet, head: number) {

@@ -1,5 +1,5 @@
 /** Cases of `store`: each storage type and layout, numbers that round awkwardly, rows rotated on their way. */
-import type { RowLayout, StorageType, StoreArgs } from '../contract.ts'
+import type { RowLayout, RowTarget, StorageArray, StorageType, StoreArgs } from '../contract.ts'
 import { allocateRows, readRow, rowBytes, rowLength, storageTypes } from '../storage.ts'
 import { type OpCase, reference } from './case.ts'
 import { createRandom, normal, pickFrom } from './random.ts'
@@ -29,7 +29,7 @@ const axes = {
 } as const
 
 /** The distance of neighbours at 1, where that is the largest number of a row. */
-const steps = {
+export const steps = {
   ...{ f32: 2 ** -22, f16: 2 ** -11, bf16: 2 ** -8 },
   ...{ int8: 1 / 127, 'fp8-e4m3': 1 / 14, 'fp8-e5m2': 1 / 7, int4: 1 / 7 },
 } as const satisfies Record<StorageType, number>
@@ -85,34 +85,49 @@ export const storeCase: OpCase<StoreShape, StoreArgs> = {
       slots.set(free.subarray(first, first + (counts[k] as number)), k * stride)
     }
     const rows = (layout === 'shared' ? 1 : K) * capacity
-    return {
-      ...{ source, numTokens, numKvHeads: K, headDim, capacity, counts, tokens, slots, stride, storage, layout },
-      hadamard,
+    const pairs = Math.floor(headDim / 2)
+    const first = {
+      ...{ source, headDim, capacity, storage, layout, hadamard },
       target: allocateRows(rows, headDim, storage).fill(7),
-      rotation: rotation && createRotation(random, numTokens, Math.floor(headDim / 2), rotation === 'interleaved'),
+      rotation: rotation && createRotation(random, numTokens, pairs, rotation === 'interleaved'),
     }
+    // Other rows of another width, as values are beside keys.
+    const second: RowTarget = {
+      ...{ source: normal(random, numTokens * K * (headDim + 3)), headDim: headDim + 3, capacity, layout },
+      target: new Float32Array(rows * (headDim + 3)).fill(7),
+    }
+    return { targets: [first, second], numTokens, numKvHeads: K, counts, tokens, slots, stride }
   },
   run(kernels, args) {
     kernels.store(args)
+    const [first, second] = args.targets as [RowTarget, RowTarget]
+    const { target, storage = 'f32', headDim, rotation, hadamard } = first
     // Rows that nothing was written to are part of the result. Without rotation all bits must be right.
-    if (!args.rotation && !args.hadamard) return { target: args.target }
-    const { target, storage = 'f32', headDim } = args
-    const rows = Array.from({ length: target.length / rowLength(headDim, storage) }, (_, row) => row)
-    return { target: rows.flatMap((row) => Array.from(readRow(target, storage, row, headDim))) }
+    if (!rotation && !hadamard) return { target, second: second.target }
+    return { target: readRows(target, storage, headDim), second: second.target }
   },
   reference: (args) => storeCase.run(reference, args),
   // Numbers that are turned or transformed may fall to the other side of a rounding boundary, which is a step of the
   // type away from it for numbers of up to `largest`.
-  tolerance: ({ rotation, hadamard, storage = 'f32' }) => ({ target: rotation || hadamard ? 8 * steps[storage] : 0 }),
+  tolerance: ({ rotation, hadamard, storage = 'f32' }) => ({
+    target: rotation || hadamard ? 8 * steps[storage] : 0,
+    second: 0,
+  }),
   flops: ({ numTokens, numKvHeads, headDim, rotation }) => {
     return rotation ? 6 * numTokens * numKvHeads * Math.floor(headDim / 2) : 0
   },
   bytes: ({ numTokens, numKvHeads, headDim, capacity, storage = 'f32' }) => {
-    return Math.min(numTokens, capacity) * numKvHeads * (4 * headDim + rowBytes(headDim, storage))
+    return Math.min(numTokens, capacity) * numKvHeads * (4 * headDim + rowBytes(headDim, storage) + 8 * (headDim + 3))
   },
 }
 
-function shuffled(random: () => number, length: number): Int32Array {
+/** The numbers of all rows. */
+export function readRows(array: StorageArray, storage: StorageType, headDim: number): number[] {
+  const rows = Array.from({ length: array.length / rowLength(headDim, storage) }, (_, row) => row)
+  return rows.flatMap((row) => Array.from(readRow(array, storage, row, headDim)))
+}
+
+export function shuffled(random: () => number, length: number): Int32Array {
   const order = Int32Array.from({ length }, (_, i) => i)
   for (let i = length - 1; i > 0; i--) {
     const j = Math.floor(random() * (i + 1))

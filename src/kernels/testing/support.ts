@@ -8,6 +8,7 @@ import { retainCase } from '../cases/retain.ts'
 import { rotateCase } from '../cases/rotate.ts'
 import { selectCase } from '../cases/select.ts'
 import { storeCase } from '../cases/store.ts'
+import { turnCase } from '../cases/turn.ts'
 import { weighCase } from '../cases/weigh.ts'
 import type { StorageType } from '../contract.ts'
 import { backendNames, backends, type Kernels } from '../index.ts'
@@ -59,6 +60,12 @@ function rows(): Row[] {
           storeCase,
           shapes.filter((shape) => shape.storage === storage),
         ),
+      ),
+    ),
+    inEachStorage('`turn`', (storage) =>
+      passes(
+        turnCase,
+        turnCase.shapes.filter((shape) => shape.storage === storage),
       ),
     ),
     { name: '`rotate`', checks: { yes: passes(rotateCase, named('half')) } },
