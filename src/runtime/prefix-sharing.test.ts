@@ -1,113 +1,15 @@
-/** Whole models with a cache of prefixes: the same tokens and logits, less to read. */
+/** What whole models with a cache of prefixes share, and with whom: less to read. */
 import { spawn } from 'node:child_process'
-import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { cp, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import type { CacheOptions } from '../cache/contract.ts'
+import { describe, expect, it } from 'vitest'
 import { startRedis, withoutRedis } from '../cache/tiers/testing/redis-server.ts'
-import { writeDogeCheckpoint } from '../onnx/testing/doge-checkpoint.ts'
-import { hybridAttention } from '../onnx/testing/published/hybrid.ts'
-import { plainDecoder } from '../onnx/testing/published/scaffold.ts'
-import { createCustom } from '../onnx/testing/published/styles.ts'
-import type { CausalLM, LoadOptions } from './contract.ts'
+import type { LoadOptions } from './contract.ts'
 import { loadModel as loadHere } from './load-model.ts'
 import { loadModel } from './open-model.ts'
-import { tokensOf, writeFolder } from './testing/published-folder.ts'
+import { text, usePrefixModels, written } from './testing/prefix-models.ts'
 
-let scratch = ''
-let model = ''
-const opened: CausalLM[] = []
-beforeAll(async () => {
-  scratch = await mkdtemp(join(tmpdir(), 'kvasir-prefixes-'))
-  model = (await writeDogeCheckpoint()).folder
-})
-afterAll(async () => {
-  for (const each of opened) await each.dispose()
-  for (const folder of [scratch, model]) await rm(folder, { recursive: true })
-})
-
-const text = Array.from({ length: 200 }, (_, i) => (i * 89 + 7) % 256)
-const written = { maxNewTokens: 8, ignoreEos: true, logprobs: 3 } as const
-
-async function load(options: LoadOptions): Promise<CausalLM> {
-  const loaded = await loadHere(model, { threads: 1, chunkSize: 32, ...options })
-  opened.push(loaded)
-  return loaded
-}
-
-const choices: readonly Partial<CacheOptions>[] = [
-  { policy: 'full' },
-  { policy: 'full', window: 20 },
-  { policy: 'window', window: 40 },
-  { policy: 'streaming', window: 40 },
-  { policy: 'streaming', window: 40, positions: 'rank' },
-  { policy: 'linear', window: 40, sinks: 2 },
-  { policy: 'h2o', window: 40 },
-  { policy: 'snapkv', window: 40 },
-  { policy: 'adakv(keydiff)', window: 40 },
-]
-
-describe.each(choices)('%j', (choice) => {
-  it.each(['contiguous', 'paged'] as const)('%s: reuse gives the bits of reading', async (storage) => {
-    for (const kvDtype of ['f32', 'int8'] as const) {
-      const options = { ...choice, storage, kvDtype }
-      // Blocks as long as chunks: without reuse the same chunks are read.
-      const prefixCache = { blockTokens: 32, checkpointTokens: 32 }
-      const [plain, sharing] = [await load(options), await load({ ...options, prefixCache })]
-      const alone = await plain.generate(text, written)
-      const first = await sharing.generate(text, written)
-      const second = await sharing.generate(text, written)
-      const other = await sharing.generate([...text.slice(0, 100), ...text.slice(3, 80)], written)
-      expect([alone, first, second, other].map(({ reusedTokens }) => reusedTokens)).toEqual([0, 0, 192, 96])
-      for (const result of [first, second]) {
-        expect(result.tokens).toEqual(alone.tokens)
-        expect(result.logprobs).toEqual(alone.logprobs)
-      }
-      const unshared = await plain.generate([...text.slice(0, 100), ...text.slice(3, 80)], written)
-      expect(other.logprobs).toEqual(unshared.logprobs)
-    }
-  })
-
-  it('whatever blocks and checkpoints are, numbers differ by rounding at most, and not where chunks decide', async () => {
-    const [plain, sharing] = [
-      await load(choice),
-      await load({ ...choice, prefixCache: { blockTokens: 8, checkpointTokens: 24 } }),
-    ]
-    const alone = await plain.generate(text, written)
-    await sharing.generate([...text.slice(0, 150), 1], written)
-    const result = await sharing.generate(text, written)
-    const isRanked = sharing.createCache().dependsOnChunks === true
-    expect(result.reusedTokens).toBe(isRanked ? 96 : 144)
-    for (const [i, { logprob }] of (result.logprobs ?? []).entries()) {
-      const difference = Math.abs(logprob - (alone.logprobs?.[i]?.logprob ?? Number.NaN))
-      expect(difference).toBeLessThanOrEqual(isRanked ? 0 : 1e-4)
-    }
-    expect(result.tokens).toEqual(alone.tokens)
-  })
-})
-
-describe('models whose graphs have states besides keys and values', () => {
-  it.each(['full', 'window', 'h2o'] as const)('%s: share them with the rest, at the same places', async (policy) => {
-    const graph = createCustom((w) => plainDecoder(w, hybridAttention(w, { attention: [1, 2] })), { layers: 4 })
-    const { folder } = await writeFolder(scratch, graph)
-    const prompt = tokensOf(100)
-    const settings = { threads: 1, chunkSize: 16, policy, ...(policy !== 'full' && { window: 24 }) }
-    const plain = await loadHere(folder, settings)
-    const sharing = await loadHere(folder, { ...settings, prefixCache: { blockTokens: 16, checkpointTokens: 32 } })
-    opened.push(plain, sharing)
-    const last = async (model: CausalLM, text: readonly number[]) => {
-      const result = await model.generate(text, { ...written, maxNewTokens: 4 })
-      return { reusedTokens: result.reusedTokens, tokens: result.tokens, logprobs: result.logprobs }
-    }
-    const alone = await last(plain, prompt)
-    expect(await last(sharing, prompt)).toEqual({ ...alone, reusedTokens: 0 })
-    // 100 tokens: whole states after 32, 64 and 96.
-    expect(await last(sharing, prompt)).toEqual({ ...alone, reusedTokens: 96 })
-    const other = [...prompt.slice(0, 70), ...prompt.slice(0, 20)]
-    expect(await last(sharing, other)).toEqual({ ...(await last(plain, other)), reusedTokens: 64 })
-  })
-})
+const { load, opened, model, scratch } = usePrefixModels()
 
 describe('what is shared', () => {
   const prefixCache = { blockTokens: 32 }
@@ -141,7 +43,7 @@ describe('what is shared', () => {
   })
 
   it('serves conversations: a second one reads what is new alone', async () => {
-    const folder = join(scratch, 'chat')
+    const folder = join(scratch(), 'chat')
     await cp(join(import.meta.dirname, '../../models/kvasir-tiny'), folder, { recursive: true })
     const chatTemplate = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
     await writeFile(join(folder, 'chat_template.jinja'), chatTemplate)
@@ -161,7 +63,7 @@ describe('what is shared', () => {
   })
 
   it('is counted and salted where a conversation reads its stable part by itself', async () => {
-    const folder = join(scratch, 'chat of a window')
+    const folder = join(scratch(), 'chat of a window')
     await cp(join(import.meta.dirname, '../../models/kvasir-tiny'), folder, { recursive: true })
     const chatTemplate = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
     await writeFile(join(folder, 'chat_template.jinja'), chatTemplate)
@@ -186,7 +88,7 @@ describe('what is shared', () => {
   })
 
   it('is counted, in the thread of a model too', async () => {
-    const threaded = await loadModel(model, { threads: 1, policy: 'full', storage: 'paged', prefixCache })
+    const threaded = await loadModel(model(), { threads: 1, policy: 'full', storage: 'paged', prefixCache })
     for (const salt of ['a', 'a', 'b']) await threaded.generate(text, { ...written, prefixCache: { salt } })
     const cache = threaded.createCache()
     expect(await threaded.prefill(cache, text)).toEqual({ reusedTokens: 0 })
@@ -198,15 +100,15 @@ describe('what is shared', () => {
     expect(stats?.tiers).toMatchObject([{ name: 'ram', entries: 0 }])
     await threaded.checkCache(cache)
     await threaded.dispose()
-    const without = await loadHere(model, { threads: 1 })
+    const without = await loadHere(model(), { threads: 1 })
     expect(await without.prefixStats()).toBeUndefined()
     await without.dispose()
   })
 
   it('crosses to the thread of a model, and to another process through the disk', async () => {
-    const disk = join(scratch, 'disk')
+    const disk = join(scratch(), 'disk')
     const options = { threads: 1, policy: 'full' as const, prefixCache: { ...prefixCache, ram: 0, disk } }
-    const threaded = await loadModel(model, options)
+    const threaded = await loadModel(model(), options)
     const alone = await threaded.generate(text, written)
     expect(alone.reusedTokens).toBe(0)
     await threaded.dispose()
@@ -222,7 +124,7 @@ describe('what is shared', () => {
       window: 40,
       prefixCache: { ...prefixCache, ram: 0, redis },
     }
-    const first = await loadHere(model, options)
+    const first = await loadHere(model(), options)
     const alone = await first.generate(text, written)
     await first.dispose()
     expect(await generateElsewhere(options)).toEqual({ reusedTokens: 192, tokens: alone.tokens })
@@ -245,7 +147,7 @@ describe('what is shared', () => {
       [true as never, 'expected options for prefixCache, got true'],
     ]
     for (const [prefixes, message] of wrong) {
-      await expect(loadHere(model, { prefixCache: prefixes as object })).rejects.toThrow(message)
+      await expect(loadHere(model(), { prefixCache: prefixes as object })).rejects.toThrow(message)
     }
   })
 })
@@ -254,7 +156,7 @@ describe('what is shared', () => {
 async function generateElsewhere(options: LoadOptions): Promise<unknown> {
   const script = `
     const { loadModel } = await import(${JSON.stringify(new URL('./load-model.ts', import.meta.url).href)})
-    const model = await loadModel(${JSON.stringify(model)}, ${JSON.stringify(options)})
+    const model = await loadModel(${JSON.stringify(model())}, ${JSON.stringify(options)})
     const { reusedTokens, tokens } = await model.generate(${JSON.stringify(text)}, ${JSON.stringify(written)})
     process.send({ reusedTokens, tokens })
     await model.dispose()

@@ -1,39 +1,15 @@
 /** A model in a thread of its own against the same model in this thread. */
-import { rm, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
-import type { Worker } from 'node:worker_threads'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import type { KvCache } from '../../cache/contract.ts'
-import { type DogeCheckpoint, writeDogeCheckpoint } from '../../onnx/testing/doge-checkpoint.ts'
-import { isKvasirError } from '../../tensor/error.ts'
 import type { CausalLM, GenerateOptions, StreamEvent } from '../contract.ts'
-import { loadModel as loadHere } from '../load-model.ts'
-import { loadModel } from '../open-model.ts'
-import { openInWorker, startThread } from './open.ts'
+import { collectEvents, prompt, usePair } from './testing/pair.ts'
 
-let checkpoint: DogeCheckpoint
 let here: CausalLM
 let there: CausalLM
-beforeAll(async () => {
-  checkpoint = await writeDogeCheckpoint()
-  await writeFile(join(checkpoint.folder, 'chat_template.jinja'), '{% for m in messages %}{{ m.content }}{% endfor %}')
-  const options = { threads: 1, chunkSize: 8, policy: 'full' } as const
-  here = await loadHere(checkpoint.folder, options)
-  there = await loadModel(checkpoint.folder, options)
+usePair((pair) => {
+  here = pair.here
+  there = pair.there
 })
-afterAll(async () => {
-  await here.dispose()
-  await there.dispose()
-  await rm(checkpoint.folder, { recursive: true })
-})
-
-const prompt = Array.from({ length: 20 }, (_, i) => (i * 37 + 5) % 250)
-
-async function events(model: CausalLM, options: GenerateOptions): Promise<StreamEvent[]> {
-  const all: StreamEvent[] = []
-  for await (const event of model.stream(prompt, options)) all.push(event)
-  return all
-}
 
 /** Without what a clock says. */
 function timeless(event: StreamEvent): unknown {
@@ -61,7 +37,9 @@ describe('a model in a thread of its own', () => {
       const [a, b] = [await here.generate(prompt, options), await there.generate(prompt, options)]
       expect(timeless({ type: 'done', result: b })).toEqual(timeless({ type: 'done', result: a }))
       if (options.numBeams) continue
-      expect((await events(there, options)).map(timeless)).toEqual((await events(here, options)).map(timeless))
+      expect((await collectEvents(there, options)).map(timeless)).toEqual(
+        (await collectEvents(here, options)).map(timeless),
+      )
     }
     const messages = [{ role: 'user', content: 'Hello' }]
     expect(await there.tokenize(messages)).toEqual(await here.tokenize(messages))
@@ -123,7 +101,7 @@ describe('a model in a thread of its own', () => {
       throw new Error('seen enough')
     }
     await expect(there.generate(prompt, { onPrefill })).rejects.toThrow('seen enough')
-    await expect(events(there, { onPrefill })).rejects.toThrow('seen enough')
+    await expect(collectEvents(there, { onPrefill })).rejects.toThrow('seen enough')
     expect((await there.generate(prompt, { maxNewTokens: 2 })).generatedTokens).toBe(2)
   })
 
@@ -153,77 +131,6 @@ describe('a model in a thread of its own', () => {
       return cache.seenTokens
     }
     expect(await leave(there)).toBe(await leave(here))
-  })
-
-  it('refuses with the errors of the model, code and all', async () => {
-    const wrong: [() => Promise<unknown>, string, string][] = [
-      [() => there.generate(''), 'invalid-argument', 'expected at least one token, got none'],
-      [() => there.generate(prompt, { topP: 3 }), 'invalid-argument', 'for topP, got 3'],
-      [() => events(there, { topP: 3 }), 'invalid-argument', 'for topP, got 3'],
-      [() => there.forward([{ cache: there.createCache(), tokens: [999] }]), 'invalid-argument', 'got 999 at index 0'],
-      [() => there.forward([]), 'invalid-argument', 'expected at least one entry'],
-      [() => there.forward([{ cache: here.createCache(), tokens: [1] }]), 'invalid-argument', 'a cache of this model'],
-      [() => there.generate(prompt, { tools: [() => 1] }), 'invalid-argument', 'expected options that are data'],
-      [async () => there.createCache({ window: 0 }), 'invalid-argument', 'for window, got 0'],
-      [async () => there.createCache({ windows: 3 } as object), 'invalid-argument', 'did you mean "window"'],
-      [
-        async () => there.createCache({ policy: (() => 1) as never }),
-        'invalid-argument',
-        'expected options that are data',
-      ],
-      [() => loadModel(checkpoint.folder, { policy: (() => 1) as never }), 'invalid-argument', 'options that are data'],
-      [async () => there.createCache().layer(0), 'unsupported', 'load with worker: false'],
-    ]
-    for (const [call, code, message] of wrong) {
-      const error = await call().then(
-        () => undefined,
-        (reason: unknown) => reason,
-      )
-      expect(isKvasirError(error) && error.code, message).toBe(code)
-      expect((error as Error).message).toContain(message)
-      expect((error as Error).message.match(/\[kvasir:/g)).toHaveLength(1)
-    }
-    const cache = there.createCache()
-    cache.dispose()
-    await expect(there.forward([{ cache, tokens: [1] }])).rejects.toThrow('one that was disposed')
-  })
-
-  it('refuses to load what the model in this thread refuses to load', async () => {
-    await expect(loadModel('/nowhere/at/all')).rejects.toMatchObject({ code: 'not-found' })
-    await expect(loadModel(checkpoint.folder, { chunkSize: 0 })).rejects.toThrow('for chunkSize, got 0')
-    await expect(loadModel(checkpoint.folder, { worker: 1 as unknown as boolean })).rejects.toThrow('for worker, got 1')
-  })
-
-  it('can be disposed of twice, waits for calls before, and refuses those after', async () => {
-    const model = await loadModel(checkpoint.folder, { threads: 1 })
-    const cache = model.createCache()
-    const last = model.forward([{ cache, tokens: [1] }])
-    await Promise.all([model.dispose(), model.dispose()])
-    expect((await last).dims).toEqual([1, 260])
-    await expect(model.forward([{ cache, tokens: [1] }])).rejects.toThrow('got one that was disposed')
-    await expect(model.generate('Hi')).rejects.toThrow('got one that was disposed')
-    cache.dispose()
-  })
-
-  it('fails every call, those that wait and later ones, when its thread ends', async () => {
-    let thread: Worker | undefined
-    const model = await openInWorker(checkpoint.folder, { threads: 1 }, (data) => {
-      thread = startThread(data)
-      return thread
-    })
-    const waiting = [
-      model.generate(prompt, { maxNewTokens: 100_000, ignoreEos: true }),
-      model.forward([{ cache: model.createCache(), tokens: prompt }]),
-    ]
-    const refused = Promise.all(
-      waiting.map((call) =>
-        expect(call).rejects.toThrow('the thread of the model ended with exit code 1; load the model'),
-      ),
-    )
-    await thread!.terminate()
-    await refused
-    await expect(model.generate('Hi')).rejects.toMatchObject({ code: 'internal' })
-    model.createCache().dispose()
   })
 })
 
