@@ -48,7 +48,7 @@ static void flush(const AttendArgs& args, Tile& tile) {
   if (rows.count == 0) return rows.clear();  // a segment may have left its mask without leaving rows
   tile.keys_widened = tile.values_widened = false;
   tile.matrix.pack_rows(args, rows);
-  tile.ahead.begin(rows, args.head_dim, args.value_dim);
+  tile.ahead.begin(rows, args.head_dim, args.value_dim, tile.num_strips);
   const bool is_shaped = shapes_logits(args, rows.mask);
   for (int s = 0; s < tile.num_strips; s++) {
     Strip& strip = tile.strips[s];
@@ -56,7 +56,7 @@ static void flush(const AttendArgs& args, Tile& tile) {
     if (range.begin >= range.end) continue;
     score_strip(args, tile, strip, range);
     if (is_shaped) shape_scores(args, tile, strip, range);
-    soften(tile, strip, range, is_shaped ? 1.0f : args.scale, tile.matrix.values_packed);
+    soften(tile, strip, range, is_shaped ? 1.0f : args.scale);
     add_strip(tile, strip, range);
   }
   rows.clear();
@@ -95,14 +95,15 @@ static void open_strip(const AttendArgs& args, Tile& tile, Strip& strip) {
 }
 
 // The result of column m, from its weighted sum.
-static void store_query(const AttendArgs& args, const Strip& strip, int m, float* out) {
+static void store_query(const AttendArgs& args, const Strip& strip, int m, float to_logits, float* out) {
   const int64_t at = (int64_t)strip.token_of(m) * args.num_heads + strip.head_of(m);
   // Sums are made before NaN maxima are looked at: a maximum of -infinity with a sum is a NaN behind it.
-  float highest = strip.max[m], total = strip.sum[m];
+  float highest = strip.max[m] * to_logits, total = strip.sum[m];
   const bool hides_nan = highest == -__builtin_inff() && total != 0.0f;
   const float of_rows = hides_nan ? 1.0f : add_sink(args, strip.head_of(m), &highest, &total);
   const bool empty = highest == -__builtin_inff() && total == 0.0f;
-  for (int e = 0; e < args.value_dim; e++) out[e] = empty ? 0.0f : out[e] * of_rows / total;
+  const float share = empty ? 0.0f : of_rows / total;
+  for (int e = 0; e < args.value_dim; e++) out[e] = empty ? 0.0f : out[e] * share;
   store_output(args, at, out);
   if (args.lse) args.lse[at] = empty ? highest : highest + __builtin_logf(total);
 }
@@ -117,7 +118,9 @@ static void close_strip(const AttendArgs& args, const Tile& tile, const Strip& s
       transpose(block);
       for (int i = 0; i < kLanes; i++) store(rows + i * stride + e, block[i]);
     }
-    for (int i = 0; i < kLanes && m + i < strip.num_queries(); i++) store_query(args, strip, m + i, rows + i * stride);
+    for (int i = 0; i < kLanes && m + i < strip.num_queries(); i++) {
+      store_query(args, strip, m + i, tile.is_raw ? args.scale : 1.0f, rows + i * stride);
+    }
   }
 }
 
@@ -146,6 +149,7 @@ static void tile_task(const AttendArgs& args, const AttendPlan& plan, int task, 
   (void)unit;
   Tile tile;
   tile.place(args, plan.tile_tokens / (kStripQueries / plan.part_heads), workspace);
+  tile.choose_scale(args);
   tile.rows->clear();
   const int width = group - first < plan.part_heads ? group - first : plan.part_heads;
   const int num_tokens = open_tile(args, plan, number, head * group + first, width, tile);

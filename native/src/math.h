@@ -5,18 +5,18 @@
 namespace kvasir {
 namespace KVASIR_ISA {
 
-constexpr float kLowestExp = -87.33654f;  // below, exp is smaller than the least normal f32: flushed to zero
+// Below, powers of e and of 2 are smaller than the least normal f32: flushed to zero.
+constexpr float kLowestExp = -87.33654f, kLowestExp2 = -126.0f;
 
-// e^x for x <= 0, within 2 ulp; exactly 0 below kLowestExp and for -infinity; NaN stays NaN.
+// e^x for x <= 0, and 2^t for t <= 0, within 2 ulp; exactly 0 below the lowest and for -infinity; NaN stays NaN.
 #if defined(__AVX512DQ__)
 
-// As 2^n times 2^r, 0 <= r < 1, by a minimax polynomial of degree 6: the instructions that take off and put back whole
-// exponents (the last takes the floor of t) make it shorter than the way below. What rounding x log2(e) to t lost, and
-// log2(e) to a float, is added to r.
-static inline F exp_nonpositive(F x) {
-  const F log2e = broadcast(1.44269504088896341f), t = mul(x, log2e);
-  const F lost = fma(x, broadcast(1.92596303e-8f), _mm512_fmsub_ps(x, log2e, t));
-  const F r = add(_mm512_reduce_ps(t, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC), lost);
+// What is left of t above its floor.
+static inline F fraction(F t) { return _mm512_reduce_ps(t, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
+
+// 2^floor(t) times 2^r, 0 <= r < 1, by a minimax polynomial of degree 6: the instructions that take off and put back whole
+// exponents (the last takes the floor of t) make it shorter than the ways below. 0 where x < lowest.
+static inline F power_of_two(F t, F r, F x, float lowest) {
   F p = broadcast(2.1612919875e-4f);
   p = fma(p, r, broadcast(1.2467845144e-3f));
   p = fma(p, r, broadcast(9.6754516938e-3f));
@@ -24,8 +24,17 @@ static inline F exp_nonpositive(F x) {
   p = fma(p, r, broadcast(2.4022930556e-1f));
   p = fma(p, r, broadcast(6.9314704444e-1f));
   p = fma(p, r, broadcast(1.0f));
-  return scale_or_zero(p, t, x, kLowestExp);
+  return scale_or_zero(p, t, x, lowest);
 }
+
+// What rounding x log2(e) to t lost, and log2(e) to a float, is added to the fraction.
+static inline F exp_nonpositive(F x) {
+  const F log2e = broadcast(1.44269504088896341f), t = mul(x, log2e);
+  const F lost = fma(x, broadcast(1.92596303e-8f), _mm512_fmsub_ps(x, log2e, t));
+  return power_of_two(t, add(fraction(t), lost), x, kLowestExp);
+}
+
+static inline F exp2_nonpositive(F t) { return power_of_two(t, fraction(t), t, kLowestExp2); }
 
 #else
 
@@ -43,6 +52,19 @@ static inline F exp_nonpositive(F x) {
   p = fma(p, r, broadcast(5.0000001201e-1f));
   p = fma(mul(p, r), r, add(r, broadcast(1.0f)));
   return scale_or_zero(p, n, x, kLowestExp);
+}
+
+// A minimax polynomial of degree 6 over |r| <= 1/2.
+static inline F exp2_nonpositive(F t) {
+  const F clamped = max(broadcast(kLowestExp2), t), n = round_even(clamped), r = sub(clamped, n);
+  F p = broadcast(1.5357461234e-4f);
+  p = fma(p, r, broadcast(1.3398749288e-3f));
+  p = fma(p, r, broadcast(9.6184220165e-3f));
+  p = fma(p, r, broadcast(5.5503327399e-2f));
+  p = fma(p, r, broadcast(2.4022647738e-1f));
+  p = fma(p, r, broadcast(6.9314718246e-1f));
+  p = fma(p, r, broadcast(1.0f));
+  return scale_or_zero(p, n, t, kLowestExp2);
 }
 
 #endif

@@ -23,40 +23,39 @@ struct Strip {
   int head_of(int m) const { return first_head + m % width; }
 };
 
-// What the next block will need, asked for bit by bit while this one is computed: rows of one head may lie far from each
+// What the next block will need, asked for row by row while this one is computed: rows of one head may lie far from each
 // other, where processors don't look ahead by themselves. Taken to lie as the rows of this block do; asking for what isn't
 // there does no harm, but in WebAssembly it does.
 constexpr bool kAsksAhead = kLanes > 4;
 
 struct Ahead {
   const char* rows[2];  // of K and V
-  int64_t strides[2], bytes[2], at;
-  int which, left;  // rows
+  int64_t strides[2], bytes[2];
+  int which, left, at_once;  // rows
 
-  void begin(const TileRows& block, int head_dim, int value_dim) {
+  // Strips ask 64 times each: together for all rows.
+  void begin(const TileRows& block, int head_dim, int value_dim, int num_strips) {
     rows[0] = block.keys[block.count - 1] + block.key_stride;
     rows[1] = block.values[block.count - 1] + block.value_stride;
     strides[0] = block.key_stride;
     strides[1] = block.value_stride;
     bytes[0] = row_bytes(block.key_storage, head_dim);
     bytes[1] = row_bytes(block.value_storage, value_dim);
-    at = which = 0;
-    left = kAsksAhead ? block.count : 0;
+    which = 0;
+    left = kAsksAhead ? 2 * block.count : 0;
+    at_once = (2 * kTileBlock / 64 - 1) / num_strips + 1;
   }
 
   void ask() {
-    if (left == 0) return;
-    __builtin_prefetch(rows[which] + at, 0, 2);
-    at += 64;
-    if (at < bytes[which]) return;
-    at = 0;
-    rows[which] += strides[which];
-    left -= which;
-    which = 1 - which;
+    for (int i = 0; i < at_once && left > 0; i++, left--) {
+      for (int64_t at = 0; at < bytes[which]; at += 64) __builtin_prefetch(rows[which] + at, 0, 2);
+      rows[which] += strides[which];
+      which = 1 - which;
+    }
   }
 };
 
-constexpr int kMostStrips = 4;
+constexpr int kMostStrips = 8;
 
 struct Tile {
   int num_strips, head_dim, value_dim;
@@ -70,11 +69,23 @@ struct Tile {
   MatrixTile matrix;
   Ahead ahead;
   bool keys_widened, values_widened, values_finite;
+  // Where nothing is added to scores, they and their maxima stay as the product left them, and the scale waits until a
+  // maximum is subtracted, together with log2(e). Else they are logits.
+  bool is_raw;
+  float to_powers;  // from q . k to powers of two
+
+  void choose_scale(const AttendArgs& args) {
+    to_powers = args.scale * 1.44269504088896341f;
+    is_raw = to_powers > 1e-30f && to_powers < 1e30f && !shapes_logits(args, nullptr);
+    for (int s = 0; s < args.num_segments; s++) {
+      is_raw = is_raw && !args.segments[s].bias && !args.segments[s].mask.values;
+    }
+  }
 
   // The first queries to read a block pay for making it ready, so more strips are better, as long as there are tasks for
   // all threads and the strips stay in the second-level cache.
   static int strips_of(const AttendArgs& args, int64_t all_strips) {
-    const int64_t by_tasks = all_strips / 32, by_size = 2304 / (args.head_dim + args.value_dim);
+    const int64_t by_tasks = all_strips / 64, by_size = 2304 / (args.head_dim + args.value_dim);
     return (int)max64(1, min64(kMostStrips, min64(by_tasks, by_size)));
   }
 

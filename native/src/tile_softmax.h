@@ -27,13 +27,15 @@ static void shape_scores(const AttendArgs& args, const Tile& tile, const Strip& 
 
 constexpr float kLowest = -3.40282347e38f;  // the lowest finite f32: some models mask with it
 
-// Scores times scale, bias and lifetimes for one vector of queries; returns the maximum of `top` and all of them.
+// Scores (logits, times scale and bias) and lifetimes for one vector of queries; returns the maximum of `top` and all of
+// them.
+template <bool kRaw>
 static F finish_column(const Tile& tile, const Strip& strip, const RowRange& range, int m, F scale, F top) {
   const TileRows& rows = *tile.rows;
   float* column = tile.score_at(0, m);
   for (int j = range.begin; j < range.end; j++) {
     F score = load(column + j * kPanel);
-    score = rows.has_bias ? fma(score, scale, broadcast(rows.bias[j])) : mul(score, scale);
+    if (!kRaw) score = rows.has_bias ? fma(score, scale, broadcast(rows.bias[j])) : mul(score, scale);
     if (!range.all_visible) score = hide(score, strip.positions + m, rows.births[j], rows.deaths[j]);
     store(column + j * kPanel, score);
     top = max(top, score);
@@ -41,13 +43,12 @@ static F finish_column(const Tile& tile, const Strip& strip, const RowRange& ran
   return top;
 }
 
-// The same where all rows are visible and have no bias, and the scale is positive: nothing but the maximum is wanted,
-// since the scale can wait.
-static F top_of_column(const Tile& tile, const RowRange& range, int m, F scale, F top) {
+// The maxima of the columns of a panel, and of `tops`, where all rows are visible.
+static void tops_of_panel(const Tile& tile, const RowRange& range, int m, F* tops) {
   const float* column = tile.score_at(0, m);
-  F highest = load(column + range.begin * kPanel);
-  for (int j = range.begin + 1; j < range.end; j++) highest = max(highest, load(column + j * kPanel));
-  return max(top, mul(highest, scale));
+  for (int j = range.begin; j < range.end; j++) {
+    for (int n = 0; n < kTileVectors; n++) tops[n] = max(tops[n], load(column + j * kPanel + n * kLanes));
+  }
 }
 
 // What was summed so far, to a new maximum.
@@ -57,29 +58,22 @@ static void shrink_column(const Strip& strip, int64_t out_rows, int m, F shrink)
   for (int64_t e = 0; e < out_rows; e++) store(out + e * kPanel, mul(load(out + e * kPanel), shrink));
 }
 
-// Scores to weights for one vector of queries, running maximum and running sum. Weights go where the second product wants
-// them: into the place of the scores, or to the matrix unit, which takes two rows at a time.
-template <bool kOnUnit>
-static void soften_column(Tile& tile, Strip& strip, const RowRange& range, int m, float scale) {
+// Scores to weights for one vector of queries, given their maximum, running maximum and running sum. Weights go where the
+// second product wants them: into the place of the scores, or to the matrix unit, which takes two rows at a time.
+template <bool kOnUnit, bool kRaw>
+static void soften_column(Tile& tile, Strip& strip, const RowRange& range, int m, F top) {
+  const F factor = broadcast(tile.to_powers);
+  const auto power = [&](F x) { return kRaw ? exp2_nonpositive(mul(x, factor)) : exp_nonpositive(x); };
   float* column = tile.score_at(0, m);
-  const F old = load(strip.max + m);
-  const bool is_plain = range.all_visible && !tile.rows->has_bias && scale > 0;
-  const F top = is_plain ? top_of_column(tile, range, m, broadcast(scale), old)
-                         : finish_column(tile, strip, range, m, broadcast(scale), old);
   // Queries that saw nothing yet: subtracting 0 instead of -infinity keeps NaN away and leaves their weights 0.
-  const F reference = max(broadcast(kLowest), top), factor = broadcast(is_plain ? scale : 1.0f);
-  const F shrink = exp_nonpositive(sub(max(broadcast(kLowest), old), reference));
+  const F reference = max(broadcast(kLowest), top), old = load(strip.max + m);
+  const F shrink = power(sub(max(broadcast(kLowest), old), reference));
   F total = mul(load(strip.sum + m), shrink);
-  const auto weight_of = [&](int j) {
-    // Rounded as the maximum was: fused with the subtraction, large logits would come out far from it.
-    const F score = rounded(mul(load(column + j * kPanel), factor));
-    return exp_nonpositive(sub(score, reference));
-  };
+  const auto weight_of = [&](int j) { return power(sub(load(column + j * kPanel), reference)); };
   for (int j = range.begin; j < range.end; j += 2) {
+    if (j % 8 == 0) tile.ahead.ask();
     const F first = weight_of(j), second = j + 1 < range.end ? weight_of(j + 1) : zero();
     total = add(add(total, first), second);
-    tile.ahead.ask();
-    tile.ahead.ask();
     if (kOnUnit) {
       tile.matrix.put_weights(j, m, first, second);
     } else {
@@ -93,11 +87,25 @@ static void soften_column(Tile& tile, Strip& strip, const RowRange& range, int m
   shrink_column(strip, tile.out_rows, m, shrink);
 }
 
-static void soften(Tile& tile, Strip& strip, const RowRange& range, float scale, bool on_unit) {
-  for (int m = 0; m < strip.columns(); m += kLanes) {
-    if (on_unit) soften_column<true>(tile, strip, range, m, scale);
-    else soften_column<false>(tile, strip, range, m, scale);
+template <bool kOnUnit, bool kRaw>
+static void soften_columns(Tile& tile, Strip& strip, const RowRange& range, F scale) {
+  for (int m = 0; m < strip.columns(); m += kPanel) {
+    F tops[kTileVectors];
+    for (int n = 0; n < kTileVectors; n++) tops[n] = load(strip.max + m + n * kLanes);
+    if (kRaw && range.all_visible) tops_of_panel(tile, range, m, tops);
+    for (int n = 0; n < kTileVectors && m + n * kLanes < strip.columns(); n++) {
+      const int at = m + n * kLanes;
+      if (!kRaw || !range.all_visible) tops[n] = finish_column<kRaw>(tile, strip, range, at, scale, tops[n]);
+      soften_column<kOnUnit, kRaw>(tile, strip, range, at, tops[n]);
+    }
   }
+}
+
+// `scale`: what scores still have to be multiplied by to be logits.
+static void soften(Tile& tile, Strip& strip, const RowRange& range, float scale) {
+  const auto of_raw = tile.matrix.values_packed ? soften_columns<true, true> : soften_columns<false, true>;
+  const auto of_logits = tile.matrix.values_packed ? soften_columns<true, false> : soften_columns<false, false>;
+  (tile.is_raw ? of_raw : of_logits)(tile, strip, range, broadcast(scale));
 }
 
 }  // namespace KVASIR_ISA
