@@ -1,5 +1,5 @@
 /** Position encodings by `rope_type`. One more is one more file and one line here. */
-import { checkInteger, describe, didYouMean } from '../tensor/check.ts'
+import { checkInteger, checkObject, describe, didYouMean } from '../tensor/check.ts'
 import { invalidArgument, KvasirError } from '../tensor/error.ts'
 import type { LayerRotary } from './config.ts'
 import type { RotaryEncoding, RotaryEntry } from './contract.ts'
@@ -44,6 +44,7 @@ export function layerRotaryEncodings(
   numLayers: number,
   headDim: number | readonly number[],
 ): (RotaryEncoding | undefined)[] {
+  checkObject('positions', 'a model', config)
   checkInteger('positions', 'numLayers', numLayers, 1)
   const headDims = typeof headDim === 'number' ? new Array<number>(numLayers).fill(headDim) : headDim
   if (headDims.length !== numLayers) {
@@ -77,7 +78,9 @@ export function rotaryEncoding(
 }
 
 /** A part of config.json, made for layers that are alike, names neither their number nor their types. */
-function countLayers({ num_hidden_layers: count, layer_types: types }: Readonly<Record<string, unknown>>): number {
+function countLayers(config: Readonly<Record<string, unknown>>): number {
+  checkObject('positions', 'a model', config)
+  const { num_hidden_layers: count, layer_types: types } = config
   return typeof count === 'number' ? count : Array.isArray(types) ? types.length : 1
 }
 

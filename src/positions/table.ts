@@ -1,4 +1,5 @@
 /** Cosines and sines of rotary positions, and of moves between them. */
+import { checkFinite } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
 import type { RotaryEncoding, RotaryTable } from './contract.ts'
 import type { RotationTable } from './rotate.ts'
@@ -9,6 +10,7 @@ import type { RotationTable } from './rotate.ts'
  * @param table `encoding.at(length)`, for tokens of one sequence or, where length doesn't matter, of several
  * @param cos out `[T, R]`
  * @param sin out `[T, R]`
+ * @throws KvasirError `invalid-argument` for arrays that are too short, and positions that are not finite
  */
 export function fillRotaryTable(
   { inverseFrequencies, attentionFactor }: RotaryTable,
@@ -17,7 +19,13 @@ export function fillRotaryTable(
   sin: Float32Array,
 ): void {
   const pairs = inverseFrequencies.length
+  for (const [name, { length }] of Object.entries({ cos, sin })) {
+    if (length >= positions.length * pairs) continue
+    const expected = `at least ${positions.length * pairs} numbers in ${name}, ${pairs} for each position`
+    throw invalidArgument('positions', `expected ${expected}, got ${length}`)
+  }
   for (let t = 0; t < positions.length; t++) {
+    if (!Number.isFinite(positions[t])) checkFinite('positions', `positions[${t}]`, positions[t])
     for (let i = 0; i < pairs; i++) {
       const angle = (positions[t] as number) * (inverseFrequencies[i] as number)
       cos[t * pairs + i] = Math.cos(angle) * attentionFactor
