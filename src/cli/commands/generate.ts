@@ -77,12 +77,13 @@ export function generateCommand(context: CliContext): Command {
 
 async function generate(context: CliContext, flags: GenerateFlags): Promise<void> {
   const terminal = createTerminal(context, flags.json === true)
+  const search = toSearch(flags)
   const prompt = toPrompt(await readPrompt(context, flags), flags)
   await checkWritable('--save-cache', flags.saveCache)
   await withModel(context, flags, async (model) => {
     const { loadCache, saveCache } = flags
     const cache = loadCache === undefined ? model.createCache() : await model.restoreCache(loadCache)
-    const result = await run(model, prompt, flags, context.signal, terminal, cache)
+    const result = await run(model, prompt, { flags, search, signal: context.signal, terminal, cache })
     const prefixes = await model.prefixStats()
     if (terminal.isJson) terminal.json({ ...toJson(model, result, flags), ...(prefixes && { prefixes }) })
     else {
@@ -96,17 +97,22 @@ async function generate(context: CliContext, flags: GenerateFlags): Promise<void
   })
 }
 
+interface Run {
+  readonly flags: GenerateFlags
+  readonly search: GenerateOptions
+  readonly signal: AbortSignal
+  readonly terminal: Terminal
+  readonly cache: KvCache
+}
+
 async function run(
   model: CausalLM,
   prompt: Prompt,
-  flags: GenerateFlags,
-  signal: AbortSignal,
-  terminal: Terminal,
-  cache: KvCache,
+  { flags, search, signal, terminal, cache }: Run,
 ): Promise<GenerateResult> {
   const options: GenerateOptions = {
     ...(await toSampling(flags, model.tokenizer)),
-    ...toSearch(flags),
+    ...search,
     signal,
     cache,
     ...watchReading(terminal),
@@ -120,7 +126,12 @@ async function run(
 }
 
 /** Only what was given. */
-function toSearch({ n, logprobs, numBeams, lengthPenalty, earlyStopping }: GenerateFlags): GenerateOptions {
+function toSearch({ n, logprobs, numBeams, lengthPenalty, earlyStopping, json }: GenerateFlags): GenerateOptions {
+  if (logprobs !== undefined && !json) throw invalidArgument('cli', 'expected --json with --logprobs')
+  if ((numBeams ?? 1) === 1 && (lengthPenalty !== undefined || earlyStopping !== undefined)) {
+    const option = lengthPenalty === undefined ? '--early-stopping' : '--length-penalty'
+    throw invalidArgument('cli', `expected --num-beams of at least 2 with ${option}`)
+  }
   const early = earlyStopping === 'never' ? earlyStopping : earlyStopping && earlyStopping === 'true'
   const all: GenerateOptions = { n, logprobs, numBeams, lengthPenalty, earlyStopping: early }
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined))
@@ -169,8 +180,10 @@ function toJson(model: CausalLM, result: GenerateResult, flags: GenerateFlags): 
 
 function report(result: GenerateResult, flags: GenerateFlags, terminal: Terminal): void {
   const { text, choices, promptTokens, reusedTokens, prefillMs, generatedTokens, decodeMs, kv } = result
-  if (flags.maxTokens !== 0) terminal.print(flags.stream ? '' : text)
-  for (const choice of choices.slice(1)) terminal.print(`\n${choice.text}`)
+  if (flags.maxTokens !== 0) {
+    terminal.print(flags.stream ? '' : text)
+    for (const choice of choices.slice(1)) terminal.print(`\n${choice.text}`)
+  }
   const rate = formatCount(ratePerSecond(generatedTokens, decodeMs))
   const written = generatedTokens > 0 ? `, wrote ${formatCount(generatedTokens)} at ${rate} a second` : ''
   terminal.note(
