@@ -31,9 +31,22 @@ test('what is read beyond the total, to the end of a sentence, is not told', () 
   expect(stream.text()).toContain('Reading: 2,000 of 2,000 tokens\n')
 })
 
+test('how fast it goes is counted from the first that is told', () => {
+  vi.useFakeTimers({ toFake: ['performance'] })
+  const stream = collect(false)
+  const progress = createProgress(stream, options) // by someone who has done 500 and now knows how many there are
+  progress.update(500)
+  vi.advanceTimersByTime(2000)
+  progress.update(1500)
+  vi.useRealTimers()
+  expect(stream.text()).toContain('Reading: 500 of 2,000 tokens\n')
+  expect(stream.text()).toContain('Reading: 1,500 of 2,000 tokens, 500 a second\n')
+})
+
 test('on a terminal, progress is a bar with a line of details below it', async () => {
   const stream = collect(true)
   const progress = createProgress(stream, options)
+  progress.update(0)
   progress.update(1000, '17 bytes')
   await vi.waitFor(() => {
     expect(stream.text()).toMatch(/Reading {2}━{16}─{16} +50% {2}1,000 of 2,000 tokens {2}[\d,]+ a second/)

@@ -75,9 +75,16 @@ function createLines(stream: Output, { title, total, unit, hasRate = true }: Pro
   }
 }
 
-/** ", 512 a second": how fast things have been done since the start; empty where that means nothing. */
+/**
+ * ", 512 a second": how fast things have been done since the first of them was told, for some only know then how many
+ * there are and ask for a bar; empty where that means nothing.
+ */
 function createRate(isWanted: boolean, separator: string): (done: number) => string {
-  const started = performance.now()
-  if (!isWanted) return () => ''
-  return (done) => `${separator}${formatCount((done * 1000) / Math.max(1, performance.now() - started))} a second`
+  let first: { readonly done: number; readonly at: number } | undefined
+  return (done) => {
+    const at = performance.now()
+    first ??= { done, at }
+    if (!isWanted || done === first.done) return ''
+    return `${separator}${formatCount(((done - first.done) * 1000) / Math.max(1, at - first.at))} a second`
+  }
 }
