@@ -121,6 +121,13 @@ test('links in the documents lead somewhere', () => {
   expect(broken).toEqual([])
 })
 
+test('the README leads to every page of docs/', () => {
+  const pages = listDocuments().filter((name) => /^docs\/[^/]+\.md$/.test(name))
+  const links = extractLinks(readFileSync(join(root, 'README.md'), 'utf8'))
+  expect(pages.length).toBeGreaterThan(10)
+  expect(pages.filter((page) => !links.includes(page))).toEqual([])
+})
+
 test('snippets and links are found where they stand', () => {
   const text =
     'A [link](docs/a.md#part) and [another](https://example.org).\n\n```ts\nconst a = 1\n```\n\n```text\nno\n```\n'
