@@ -53,9 +53,7 @@ export class ContiguousStore extends PlaneStore {
     return this.#capacity
   }
 
-  targets(input: NewRows, turn?: Rotation): RowTarget[] {
-    return this.places(input, turn)
-  }
+  override readonly targets = (input: NewRows, turn?: Rotation): RowTarget[] => this.places(input, turn)
 
   protected ready({ slots }: RowList): Int32Array {
     return slots

@@ -47,8 +47,9 @@ export class KeptIntake {
     const turn = this.#parts.axis?.forNext(input.numTokens)
     const targets = this.#parts.store.targets?.(input, turn)
     const plan = this.#offer(input, seen, targets)
-    if (targets) this.#follow(input, seen, plan)
-    else this.settle(input, seen, plan, turn)
+    if (!targets) this.#parts.store.write(input, plan, turn)
+    else this.#parts.store.written?.(input, plan, turn)
+    this.#follow(input, seen, plan)
   }
 
   /** What can run out of memory comes before what changes the kept set. */

@@ -25,6 +25,7 @@ export abstract class PlaneStore implements RowStore {
     this.options = options
   }
 
+  readonly targets: RowStore['targets']
   abstract get capacity(): number
   abstract get bytes(): number
   protected abstract get planes(): RowPlanes

@@ -3,21 +3,32 @@
  * says of that row, entry by entry.
  */
 import { NEVER } from '../kernels/index.ts'
+import { RecentSight } from './recent-sight.ts'
 import type { RowFacts, RowList, TurnedRows } from './row-store.ts'
 
-const nowhere = -1
+/** The row of an entry that is a copy of nothing. */
+export const nowhere = -1
 
 export class RecentRows {
   /** N: entries of each head. */
   readonly size: number
-  /** `[K, N]` */
+  /** `[K, N]`; whoever writes to it calls `forget` of `sight`. */
   readonly rows: Int32Array
+  /** Of the query of the newest token. */
+  readonly sight: RecentSight
   readonly #numKvHeads: number
 
   constructor(numKvHeads: number, size: number) {
     this.size = size
     this.#numKvHeads = numKvHeads
     this.rows = new Int32Array(numKvHeads * size).fill(nowhere)
+    this.sight = new RecentSight(numKvHeads, this.rows)
+  }
+
+  #set(head: number, entry: number, row: number): void {
+    const at = head * this.size + entry
+    this.sight.change(head, entry, this.rows[at] as number, row)
+    this.rows[at] = row
   }
 
   /** Token t, if a head keeps it, is what entry entryOf(t) is a copy of; of others entries become copies of nothing. */
@@ -28,43 +39,48 @@ export class RecentRows {
     entryOf: (t: number) => number,
   ) {
     for (let k = 0; k < this.#numKvHeads; k++) {
-      for (let t = firstToken; t < numTokens; t++) this.rows[k * this.size + entryOf(t)] = nowhere
+      for (let t = firstToken; t < numTokens; t++) this.#set(k, entryOf(t), nowhere)
       for (let n = k * stride; n < k * stride + (counts[k] as number); n++) {
         const token = tokens[n] as number
-        if (token >= firstToken) this.rows[k * this.size + entryOf(token)] = slots[n] as number
+        if (token >= firstToken) this.#set(k, entryOf(token), slots[n] as number)
       }
     }
   }
 
-  /** Rows of a head now hold something else. */
-  forget(head: number, rows: Int32Array): void {
-    const own = this.#own(head)
-    for (const row of rows) {
-      const entry = own.indexOf(row)
-      if (entry >= 0) own[entry] = nowhere
+  /** Rows now hold something else: those of a list. */
+  overwrite({ counts, slots, stride }: RowList): void {
+    for (let k = 0; k < counts.length; k++) {
+      for (let n = k * stride; n < k * stride + (counts[k] as number); n++) this.#drop(k, slots[n] as number)
     }
+  }
+
+  #drop(head: number, row: number): void {
+    const entry = this.#entryOf(head, row)
+    if (entry !== nowhere) this.#set(head, entry, nowhere)
+  }
+
+  #entryOf(head: number, row: number): number {
+    const end = (head + 1) * this.size
+    for (let at = head * this.size; at < end; at++) if (this.rows[at] === row) return at - head * this.size
+    return nowhere
   }
 
   /** Rows were copied over others of the same head: from[n] over to[n]. */
   move(head: number, from: Int32Array, to: Int32Array): void {
-    this.forget(head, to)
-    const own = this.#own(head)
+    for (const row of to) this.#drop(head, row)
     for (const [n, row] of from.entries()) {
-      const entry = own.indexOf(row)
-      if (entry >= 0) own[entry] = to[n] as number
+      const entry = this.#entryOf(head, row)
+      if (entry !== nowhere) this.#set(head, entry, to[n] as number)
     }
   }
 
   /** Rows past lengths[k] are no more. */
   release(lengths: Int32Array): void {
     for (const [k, length] of lengths.entries()) {
-      const own = this.#own(k)
-      for (let entry = 0; entry < own.length; entry++) if ((own[entry] as number) >= length) own[entry] = nowhere
+      for (let entry = 0; entry < this.size; entry++) {
+        if ((this.rows[k * this.size + entry] as number) >= length) this.#set(k, entry, nowhere)
+      }
     }
-  }
-
-  #own(head: number): Int32Array {
-    return this.rows.subarray(head * this.size, (head + 1) * this.size)
   }
 
   /**
@@ -96,13 +112,9 @@ export class RecentRows {
     }
   }
 
-  /**
-   * births[k * capacity + row] is at least bornAt(entry) for the rows that entries are copies of.
-   * @param first the first entry to look at, of each head
-   * @param end the first not to look at any more
-   */
-  delay(births: Int32Array, capacity: number, bornAt: (entry: number) => number, first = 0, end = this.size): void {
-    for (let entry = first; entry < end; entry++) {
+  /** births[k * capacity + row] is at least bornAt(entry) for the rows that entries are copies of. */
+  delay(births: Int32Array, capacity: number, bornAt: (entry: number) => number): void {
+    for (let entry = 0; entry < this.size; entry++) {
       const born = bornAt(entry)
       for (let k = 0; k < this.#numKvHeads; k++) {
         const row = this.rows[k * this.size + entry] as number
@@ -143,6 +155,7 @@ export class RecentRows {
 
   copyFrom(other: RecentRows): void {
     this.rows.set(other.rows)
+    this.sight.forget()
   }
 }
 

@@ -4,7 +4,7 @@
  * token at position p is seen by queries before p + R, its row in the main store by those from there on; a chunk of
  * tokens thus gives what its tokens give one at a time. While a chunk is attended all of its tokens have copies.
  */
-import { type KeyValueSegment, NEVER, type Rotation } from '../kernels/index.ts'
+import { type KeyValueSegment, NEVER, type Rotation, type RowTarget } from '../kernels/index.ts'
 import { ContiguousStore } from './contiguous-store.ts'
 import type { PlaneStore, StoreOptions } from './plane-store.ts'
 import { flagsOf, RecentRows } from './recent-rows.ts'
@@ -37,15 +37,16 @@ export class ResidualStore implements RowStore {
   /** The last chunk, until it is settled. */
   #chunk: { readonly store: PlaneStore; readonly recent: RecentRows; readonly first: number } | undefined
   #seen = 0
-  /** `[K, C]`, on the axis of `origin`, for the tokens before `until`; rows that never had a copy are always visible. */
-  #births = { rows: new Int32Array(0), origin: 0, until: 0 }
-  /** Nothing but single tokens has come since `#births` were made. */
-  #isUpToDate = false
+  /** The place of a single token in the ring. */
+  readonly #single: RowList
+  readonly targets: RowStore['targets']
 
   constructor(options: ResidualOptions, main: PlaneStore) {
     this.#options = options
     this.#main = main
     this.#ringRows = new RecentRows(options.numKvHeads, options.residual)
+    this.#single = appendedRows(new Int32Array(options.numKvHeads), 1)
+    if (main.targets) this.targets = (input, turn) => main.targets?.(input, turn) as RowTarget[]
   }
 
   get capacity(): number {
@@ -87,25 +88,26 @@ export class ResidualStore implements RowStore {
   }
 
   release(lengths: Int32Array): void {
-    this.#isUpToDate = false
     this.#main.release(lengths)
     for (const { recent } of this.#copies()) recent.release(lengths)
   }
 
   write(input: NewRows, rows: RowList, turn?: Rotation): void {
+    this.#main.write(input, rows, turn)
+    this.written(input, rows, turn)
+  }
+
+  written(input: NewRows, rows: RowList, turn?: Rotation): void {
     this.settle()
     const { numTokens } = input
     const { numKvHeads, residual } = this.#options
-    for (let k = 0; k < numKvHeads; k++) {
-      const first = k * rows.stride
-      this.#ringRows.forget(k, rows.slots.subarray(first, first + (rows.counts[k] as number)))
-    }
-    this.#main.write(input, rows, turn)
+    this.#ringRows.overwrite(rows)
     const first = this.#seen
     if (numTokens === 1) {
       const entry = first % residual
       this.#ringRows.place(rows, 0, 1, () => entry)
-      this.#ring?.write(input, appendedRows(new Int32Array(numKvHeads).fill(entry), 1), turn)
+      this.#single.slots.fill(entry)
+      this.#ring?.write(input, this.#single, turn)
     } else {
       const store = new ContiguousStore({ ...residualTypes(this.#options), capacity: numTokens })
       const recent = new RecentRows(numKvHeads, numTokens)
@@ -120,7 +122,6 @@ export class ResidualStore implements RowStore {
   settle(): void {
     const chunk = this.#chunk
     if (!chunk) return
-    this.#isUpToDate = false
     const { residual, numKvHeads } = this.#options
     const { size, rows } = chunk.recent
     for (let k = 0; k < numKvHeads; k++) {
@@ -130,13 +131,13 @@ export class ResidualStore implements RowStore {
         this.#ringRows.rows[k * residual + entry] = rows[k * size + t] as number
       }
     }
+    this.#ringRows.sight.forget()
     chunk.store.free()
     this.#chunk = undefined
   }
 
   rewind(seen: number): void {
     this.settle()
-    this.#isUpToDate = false
     this.#seen = seen
   }
 
@@ -146,7 +147,6 @@ export class ResidualStore implements RowStore {
   }
 
   move(head: number, from: Int32Array, to: Int32Array): void {
-    this.#isUpToDate = false
     this.#main.move(head, from, to)
     for (const { recent } of this.#copies()) recent.move(head, from, to)
   }
@@ -167,50 +167,29 @@ export class ResidualStore implements RowStore {
   }
 
   segments(lengths: Int32Array, facts: RowFacts): KeyValueSegment[] {
+    // Nothing is said of lifetimes where one query sees all rows.
+    const isStep = this.#ring !== undefined && !this.#chunk && !facts.births && !facts.deaths && !facts.rows
+    return isStep ? this.#segmentsOfStep(lengths, facts) : this.#segmentsOfChunk(lengths, facts)
+  }
+
+  #segmentsOfStep(lengths: Int32Array, facts: RowFacts): KeyValueSegment[] {
+    const { rows, copies } = this.#ringRows.sight.of(facts, this.capacity)
+    return [this.#main.segments(lengths, rows)[0], (this.#ring as PlaneStore).segments(this.#ringLengths, copies)[0]]
+  }
+
+  #segmentsOfChunk(lengths: Int32Array, facts: RowFacts): KeyValueSegment[] {
     const copies = this.#copies()
-    const births = this.#mainBirths(copies, facts)
+    const births = facts.births?.slice() ?? new Int32Array(lengths.length * this.capacity).fill(-NEVER)
+    // When a query no longer sees the copy of a token, on the axis of births: then its row is born.
+    const { residual } = this.#options
     const listed = facts.rows && flagsOf(facts.rows, lengths, this.capacity)
     const others = copies.map(({ store, recent, positionOf, count }) => {
-      const deathOf = (entry: number) => this.#leaves(positionOf(entry), facts)
-      const own = recent.facts(facts, this.capacity, deathOf, listed)
+      const leaves = (entry: number) => positionOf(entry) + residual - facts.origin
+      recent.delay(births, this.capacity, leaves)
+      const own = recent.facts(facts, this.capacity, leaves, listed)
       return store.segments(new Int32Array(lengths.length).fill(count), own)[0]
     })
     return [this.#main.segments(lengths, { ...facts, births })[0], ...others]
-  }
-
-  /** When a query no longer sees the copy of a token, on the axis of births. */
-  #leaves(position: number, { origin }: RowFacts): number {
-    return position + this.#options.residual - origin
-  }
-
-  /** Rows with a copy are born when that goes. */
-  #mainBirths(copies: readonly Copies[], facts: RowFacts): Int32Array {
-    const births = facts.births?.slice() ?? this.#ownBirths(facts)
-    if (facts.births || !this.#isUpToDate) {
-      for (const { recent, positionOf } of copies) {
-        recent.delay(births, this.capacity, (entry) => this.#leaves(positionOf(entry), facts))
-      }
-    }
-    this.#isUpToDate = !(facts.births || this.#chunk)
-    return births
-  }
-
-  /** Where nothing else is said of births: from step to step only new tokens change them. */
-  #ownBirths(facts: RowFacts): Int32Array {
-    const { residual, numKvHeads } = this.#options
-    const own = this.#births
-    const fits = own.rows.length === numKvHeads * this.capacity
-    this.#isUpToDate &&= fits && own.origin === facts.origin && !this.#chunk && this.#seen - own.until <= residual
-    if (!this.#isUpToDate) {
-      const rows = fits ? own.rows : new Int32Array(numKvHeads * this.capacity)
-      this.#births = { rows: rows.fill(-NEVER), origin: facts.origin, until: this.#seen }
-      return rows
-    }
-    for (; own.until < this.#seen; own.until++) {
-      const [entry, born] = [own.until % residual, this.#leaves(own.until, facts)]
-      this.#ringRows.delay(own.rows, this.capacity, () => born, entry, entry + 1)
-    }
-    return own.rows
   }
 
   collect(parts: readonly Float32Array[], into: Float32Array): void {
@@ -224,7 +203,6 @@ export class ResidualStore implements RowStore {
 
   visitRows(visitor: StateVisitor, lengths: Int32Array): void {
     this.settle()
-    this.#isUpToDate = false
     visitor.fixed('residual', this.#options.residual)
     this.#main.visitRows(visitor, lengths)
     this.#seen = visitor.integer('tokens of the store', this.#seen, 0)
@@ -232,6 +210,7 @@ export class ResidualStore implements RowStore {
     if (visitor.isReading) this.#ring ??= this.#options.createRing()
     this.#ring?.visitRows(visitor, this.#ringLengths)
     visitor.integers('residual rows', this.#ringRows.rows, -1)
+    if (visitor.isReading) this.#ringRows.sight.forget()
     this.#ringRows.each((k, _, row) => {
       if (row >= (lengths[k] as number)) throw invalidState(`expected a copy of one of ${lengths[k]} rows, got ${row}`)
     })

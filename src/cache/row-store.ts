@@ -63,7 +63,9 @@ export interface RowStore {
    * Where `write` would put rows, for calls that store what they keep: entry n of a list goes to row slots[k, n] of each.
    * Absent where rows have no place of their own until they are written.
    */
-  targets?(input: NewRows, turn?: Rotation): RowTarget[]
+  readonly targets?: ((input: NewRows, turn?: Rotation) => RowTarget[]) | undefined
+  /** The rest of `write`, where the caller has stored the rows in `targets`. */
+  written?(input: NewRows, rows: RowList, turn?: Rotation): void
   /** Nobody asks any more for what queries before the last token saw. */
   settle(): void
   /** The next token to be written is number `seen`: those from there on are forgotten. */
