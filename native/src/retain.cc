@@ -23,6 +23,20 @@ class Head {
         heap_length_(args.heap_lengths[k]),
         competing_(args.window - args.sinks - args.recent) {}
 
+  // What a step with a single token looks at first, of all heads at once: one by one each waits for memory.
+  static void prefetch(const RetainArgs& a) {
+    for (int k = 0; k < a.num_kv_heads; k++) {
+      if (a.recent > 0) __builtin_prefetch(a.ring + (int64_t)k * a.recent + ring_place(a, k));
+      __builtin_prefetch(a.heap + (int64_t)k * a.window);
+    }
+    for (int k = 0; k < a.num_kv_heads; k++) {
+      const int64_t row = a.recent > 0 ? a.ring[(int64_t)k * a.recent + ring_place(a, k)] : a.heap[(int64_t)k * a.window];
+      if (row < 0 || row >= a.window) continue;
+      __builtin_prefetch(a.kept_scores + k * (int64_t)a.window + row, 1);
+      __builtin_prefetch(a.kept_positions + k * (int64_t)a.window + row, 1);
+    }
+  }
+
   Status run() {
     if (!state_is_sane()) return Status::corrupt_state;
     if (row_deaths_) {
@@ -35,6 +49,11 @@ class Head {
   }
 
  private:
+  static int64_t ring_place(const RetainArgs& a, int k) {
+    const double after_sinks = a.accepted[k] - a.sinks;
+    return after_sinks >= 0 && after_sinks < 9e15 ? (int64_t)after_sinks % a.recent : 0;
+  }
+
   // The arrays are visible to JavaScript: what they hold is checked before it is used as an index.
   bool state_is_sane() const {
     const int length = a_.lengths[k_];
@@ -200,6 +219,7 @@ class Head {
 }  // namespace
 
 Status retain_check(const RetainArgs& args) {
+  if (args.num_tokens == 1) Head::prefetch(args);
   for (int64_t i = 0; i < (int64_t)args.num_tokens * args.num_kv_heads; i++) {
     if (args.scores[i] != args.scores[i]) return Status::nan_score;
   }

@@ -121,14 +121,26 @@ export function createPlan(
   numTokens: number,
 ): RetainPlan {
   const stride = Math.min(numTokens, window)
+  const listed = numKvHeads * stride
+  // Side by side: a step finds them in few places of memory.
+  const buffer = new ArrayBuffer(8 * listed + 4 * (3 * listed + numKvHeads * (numTokens + 1)))
+  let at = 0
+  const part = <T>(
+    Type: new (buffer: ArrayBuffer, offset: number, length: number) => T,
+    length: number,
+    bytes = 4,
+  ): T => {
+    at += length * bytes
+    return new Type(buffer, at - length * bytes, length)
+  }
   return {
+    leftPositions: isWatched ? part(Float64Array, listed, 8) : undefined,
+    leftScores: isWatched ? part(Float32Array, listed) : undefined,
     rowDeaths: numTokens > 1 ? new Int32Array(numKvHeads * window) : undefined,
-    tokenDeaths: new Int32Array(numKvHeads * numTokens),
-    counts: new Int32Array(numKvHeads),
-    tokens: new Int32Array(numKvHeads * stride),
-    slots: new Int32Array(numKvHeads * stride),
-    leftPositions: isWatched ? new Float64Array(numKvHeads * stride) : undefined,
-    leftScores: isWatched ? new Float32Array(numKvHeads * stride) : undefined,
+    tokenDeaths: part(Int32Array, numKvHeads * numTokens),
+    counts: part(Int32Array, numKvHeads),
+    tokens: part(Int32Array, listed),
+    slots: part(Int32Array, listed),
     stride,
   }
 }

@@ -86,9 +86,9 @@ export function checkInput(
 
 /** @throws KvasirError `invalid-argument` for NaN and for +Infinity, which would make every logit beside it vanish */
 export function checkImportance(importance: Float32Array): void {
-  for (const value of importance) {
-    if (!(value < Number.POSITIVE_INFINITY)) {
-      throw invalidArgument('cache', `expected importance without NaN and below Infinity, got ${value}`)
+  for (let n = 0; n < importance.length; n++) {
+    if (!((importance[n] as number) < Number.POSITIVE_INFINITY)) {
+      throw invalidArgument('cache', `expected importance without NaN and below Infinity, got ${importance[n]}`)
     }
   }
 }

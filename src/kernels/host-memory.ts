@@ -13,15 +13,16 @@ export function allocateHostMemory(byteLength: number, offsetOf: (buffer: ArrayB
   return new HostMemory(byteLength, buffer, offset, length)
 }
 
-type View = Float32Array | Float64Array | Uint16Array | Uint8Array | Int32Array
-type ViewConstructor = new (buffer: ArrayBuffer, offset: number, length: number) => View
-
 class HostMemory implements Memory {
   readonly byteLength: number
   #buffer: ArrayBuffer | undefined
   readonly #offset: number
   readonly #length: number
-  readonly #views = new Map<ViewConstructor, View>()
+  #f32: Float32Array | undefined
+  #f64: Float64Array | undefined
+  #u16: Uint16Array | undefined
+  #u8: Uint8Array | undefined
+  #i32: Int32Array | undefined
 
   constructor(byteLength: number, buffer: ArrayBuffer, offset: number, length: number) {
     this.byteLength = byteLength
@@ -31,34 +32,39 @@ class HostMemory implements Memory {
   }
 
   get f32() {
-    return this.#view(Float32Array, 4)
+    this.#f32 ??= this.#view(Float32Array, 4)
+    return this.#f32
   }
   get f64() {
-    return this.#view(Float64Array, 8)
+    this.#f64 ??= this.#view(Float64Array, 8)
+    return this.#f64
   }
   get u16() {
-    return this.#view(Uint16Array, 2)
+    this.#u16 ??= this.#view(Uint16Array, 2)
+    return this.#u16
   }
   get u8() {
-    return this.#view(Uint8Array, 1)
+    this.#u8 ??= this.#view(Uint8Array, 1)
+    return this.#u8
   }
   get i32() {
-    return this.#view(Int32Array, 4)
+    this.#i32 ??= this.#view(Int32Array, 4)
+    return this.#i32
   }
 
   free(): void {
     this.#buffer = undefined
-    this.#views.clear()
+    this.#f32 = undefined
+    this.#f64 = undefined
+    this.#u16 = undefined
+    this.#u8 = undefined
+    this.#i32 = undefined
   }
 
-  #view<T extends View>(Type: new (buffer: ArrayBuffer, offset: number, length: number) => T, bytes: number): T {
-    const known = this.#views.get(Type)
-    if (known) return known as T
+  #view<T>(Type: new (buffer: ArrayBuffer, offset: number, length: number) => T, bytes: number): T {
     const buffer = this.#buffer
     if (!buffer) throw usedAfterFree()
-    const view = guard(this.byteLength, () => new Type(buffer, this.#offset, this.#length / bytes))
-    this.#views.set(Type, view)
-    return view
+    return guard(this.byteLength, () => new Type(buffer, this.#offset, this.#length / bytes))
   }
 }
 
