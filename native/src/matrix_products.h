@@ -77,14 +77,18 @@ static inline void multiply_registers(const Operand& a, int a_terms, const Opera
   char* c = (char*)sums;
   load_sums<kRows, kColumns, kAccumulate>(c, stride * 4);
   for (int s = 0; s < steps; s++) {
-    for (int i = 0; i < a_terms; i++) {
+    // The first term of b, which all terms of a meet, is loaded once where the last of them meet no other.
+    for (int i = a_terms - 1, loaded = -1; i >= 0; i--) {
       const char* left = a.at + i * a.term + s * a.step;
       _tile_loadd(4, left, 64);
       if (kRows > 1) _tile_loadd(5, left + a.beside, 64);
       for (int j = 0; j < b_terms && i + j <= last; j++) {
         const char* right = b.at + j * b.term + s * b.step;
-        _tile_loadd(6, right, 64);
-        if (kColumns > 1) _tile_loadd(7, right + b.beside, 64);
+        if (j != loaded) {
+          _tile_loadd(6, right, 64);
+          if (kColumns > 1) _tile_loadd(7, right + b.beside, 64);
+          loaded = j;
+        }
         _tile_dpbf16ps(0, 4, 6);
         if (kColumns > 1) _tile_dpbf16ps(1, 4, 7);
         if (kRows > 1) _tile_dpbf16ps(2, 5, 6);
