@@ -1,6 +1,6 @@
 /** Which kernels a call runs on. The choice itself is made in src/kernels; here an opened backend is kept. */
+import { checkKernels } from '../kernels/check-kernels.ts'
 import { type BackendName, defaultKernels, type Kernels, openKernels } from '../kernels/index.ts'
-import { describe } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
 
 export interface BackendOptions {
@@ -15,8 +15,8 @@ const opened = new Map<BackendName, Kernels>()
 export function kernelsFor({ backend, kernels }: BackendOptions): Kernels {
   if (kernels !== undefined) {
     if (backend !== undefined) throw invalidArgument('attention', 'expected backend or kernels, got both')
-    if (typeof kernels?.attendAsync === 'function') return kernels
-    throw invalidArgument('attention', `expected opened kernels for kernels, got ${describe(kernels)}`)
+    checkKernels('attention', kernels)
+    return kernels
   }
   if (backend === undefined) return defaultKernels()
   const known = opened.get(backend)

@@ -2,8 +2,9 @@
  * The linear cache as an object of its own: for each sequence and KV head, the W most important tokens of everything
  * it was given, at a cost that does not depend on how much that was.
  */
+import { checkKernels } from '../kernels/check-kernels.ts'
 import { defaultKernels, type Kernels, storageTypes } from '../kernels/index.ts'
-import { checkChoice, checkFinite, checkInteger, checkKeys } from '../tensor/check.ts'
+import { checkChoice, checkFinite, checkInteger, checkKeys, checkObject } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
 import { BoundedCache } from './bounded-cache.ts'
 import type { CacheInfo, KvDtype, LayerInput } from './contract.ts'
@@ -93,6 +94,7 @@ export class LinearKVCache {
     this.numKvHeads = numKvHeads
     this.headDim = headDim
     this.batchSize = batchSize
+    if (options.kernels !== undefined) checkKernels('cache', options.kernels)
     const config = {
       kernels: options.kernels ?? defaultKernels(),
       shape: { numHeads, numKvHeads, headDim, valueDim: headDim, scale: softmaxScale },
@@ -109,6 +111,7 @@ export class LinearKVCache {
    * @throws KvasirError `invalid-argument`: sizes that don't fit, NaN importance. The cache is unchanged then.
    */
   update(input: LinearUpdate, output: Float32Array = this.#ignored): void {
+    checkObject('cache', 'update', input)
     const { numTokens: T, query, key, value, importance } = input
     const { batchSize: B, numHeads: H, numKvHeads: K, headDim: D } = this
     checkInteger('cache', 'numTokens', T, 0)

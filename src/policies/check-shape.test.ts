@@ -37,7 +37,7 @@ describe('a cache is refused', () => {
   })
 
   test('kernels that are none', () => {
-    const message = 'expected kernels as openKernels makes them, got an object (Object)'
+    const message = 'expected opened kernels for kernels, got an object (Object)'
     expect(() => createKvCache({} as never, shape, { policy: 'full' })).toThrow(message)
     expect(() => createKvPool({} as never)).toThrow(message)
   })

@@ -1,16 +1,9 @@
-/** The checks of what a cache is made for: kernels, and the sizes of layers. */
+/** The checks of what a cache is made for: the sizes of layers. */
 import type { CacheShape, LayerShape } from '../cache/contract.ts'
-import type { Kernels } from '../kernels/index.ts'
 import { checkFinite, checkInteger, checkObject, describe } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
 
 const maxDim = 65536
-
-/** @throws KvasirError `invalid-argument` for what `openKernels` did not make */
-export function checkKernels(kernels: Kernels): void {
-  if (typeof kernels?.alloc === 'function' && typeof kernels.attend === 'function') return
-  throw invalidArgument('cache', `expected kernels as openKernels makes them, got ${describe(kernels)}`)
-}
 
 /** @throws KvasirError `invalid-argument`, naming the layer and what of it */
 export function checkShape(shape: CacheShape): void {

@@ -19,12 +19,13 @@ import type { LayerConfig } from '../cache/layout.ts'
 import { RankedCache } from '../cache/ranked-cache.ts'
 import { boundedTypes, type RowTypes, residualTypes, rowTypesOf } from '../cache/row-types.ts'
 import { SequenceCache } from '../cache/sequence-cache.ts'
+import { checkKernels } from '../kernels/check-kernels.ts'
 import type { Kernels } from '../kernels/index.ts'
 import { checkKeys, describe } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
 import { planWindows } from './budget.ts'
 import { checkCacheOptions, checkStorage } from './check-options.ts'
-import { checkKernels, checkShape } from './check-shape.ts'
+import { checkShape } from './check-shape.ts'
 import { type ChosenPolicy, policyNames, readPolicy } from './choice.ts'
 import { cacheDefaults } from './defaults.ts'
 import { recallOf } from './recall.ts'
@@ -45,7 +46,7 @@ const defaultPageSize = 16
  * a budget that nothing fits, `linear` (or `full` with a window) on a model without importance
  */
 export function createKvCache(kernels: Kernels, shape: CacheShape, options: CacheOptions): KvCache {
-  checkKernels(kernels)
+  checkKernels('cache', kernels)
   checkCacheOptions(options)
   checkShape(shape)
   const policy = readPolicy(options.policy)
@@ -72,7 +73,7 @@ export function createKvPool(
   kernels: Kernels,
   options: Pick<CacheOptions, 'kvDtype' | 'kvDtypeK' | 'kvDtypeV' | 'residual' | 'pageSize' | 'kvBudget'> = {},
 ): KvPool {
-  checkKernels(kernels)
+  checkKernels('cache', kernels)
   checkKeys('cache', 'a pool', options, ['kvDtype', 'kvDtypeK', 'kvDtypeV', 'residual', 'pageSize', 'kvBudget'])
   checkStorage(options)
   const { pageSize = defaultPageSize, kvBudget = Number.POSITIVE_INFINITY } = options

@@ -17,11 +17,18 @@ test('public functions that get no options say so', () => {
     [() => attentionPairs(nothing), 'attentionPairs'],
     [() => kvCacheBytes(nothing), 'kvCacheBytes'],
     [() => new LinearKVCache(nothing), 'LinearKVCache'],
+    [() => new LinearKVCache({ numHeads: 1, headDim: 1 }).update(nothing), 'update'],
     [() => openKernels(5 as never), 'kernels'],
     [() => createKvPool(openKernels(), null as never), 'a pool'],
     [() => createKvCache(openKernels(), nothing, nothing), 'a cache'],
   ]
   for (const [call, what] of calls) expect(call).toThrow(`expected an object with the options of ${what}, got`)
+})
+
+test('kernels that are none', () => {
+  const kernels = {} as never
+  const message = 'expected opened kernels for kernels, got an object (Object)'
+  expect(() => new LinearKVCache({ numHeads: 1, headDim: 1, kernels })).toThrow(message)
 })
 
 test('values are named with the article that they take', () => {
