@@ -7,16 +7,19 @@
 namespace kvasir {
 namespace KVASIR_ISA {
 
-// The running softmax of G query heads, and where it lies in a block of partials.
+// The running softmax of G query heads, and where it lies in a block of partials. Heads that do nothing have a place too.
 struct Partial {
-  float* max;  // [G]
-  float* sum;  // [G, lanes]: to be added up
-  float* out;  // [G, padded E]: weighted sum, not yet divided
+  float* max;  // [places]
+  float* sum;  // [places, lanes]: to be added up
+  float* out;  // [places, padded E]: weighted sum, not yet divided
 
-  static int64_t floats(int group, int value_dim) { return (int64_t)group * (1 + kLanes + padded(value_dim)); }
+  static int64_t floats(int group, int value_dim) {
+    return (int64_t)head_places(group) * (1 + kLanes + padded(value_dim));
+  }
   static Partial at(char* base, int64_t index, int group, int value_dim) {
     float* p = (float*)base + index * floats(group, value_dim);
-    return {p, p + group, p + (1 + kLanes) * group};
+    const int places = head_places(group);
+    return {p, p + places, p + (1 + kLanes) * places};
   }
 };
 
@@ -25,7 +28,7 @@ struct Decode {
   const AttendArgs& args;
   int token, head, group;
   int64_t begin, end;  // of the head's entries, all segments end to end
-  float* q;            // [G, padded D], turned and scaled
+  float* q;            // [places, padded D], turned and scaled; zeros from G on
   PackedQueries packed;
   float* scores;       // [kMostHeads, 64]
   float* row;          // [padded E]
@@ -44,13 +47,14 @@ struct Decode {
 
   static int64_t place(const AttendArgs& args, char* base, Decode* decode) {
     Arena arena{base};
-    float* q = arena.take<float>((int64_t)(args.num_heads / args.num_kv_heads) * padded(args.head_dim));
-    char* packed = arena.take<char>(PackedQueries::bytes(args.num_heads / args.num_kv_heads, args.head_dim));
+    const int group = args.num_heads / args.num_kv_heads;
+    float* q = arena.take<float>((int64_t)head_places(group) * padded(args.head_dim));
+    char* packed = arena.take<char>(PackedQueries::bytes(group, args.head_dim));
     float* scores = arena.take<float>(kMostHeads * kBlockRows);
     float* row = arena.take<float>(padded(args.value_dim));
     if (decode) {
       decode->q = q;
-      decode->packed = PackedQueries::over(q, packed, args.num_heads / args.num_kv_heads, args.head_dim);
+      decode->packed = PackedQueries::over(q, packed, group, args.head_dim);
       decode->scores = scores;
       decode->row = row;
     }
@@ -163,12 +167,13 @@ static void clear_logits(const Decode& decode) {
   }
 }
 
-// One block of rows for 2^log_count query heads from `first` on. The first heads to read a block ask for what comes
+// One block of rows for 2^log_count query heads from `first` on, the last of which may be idle. The first heads to read a block ask for what comes
 // next: the block's values, then the keys of the next one.
 static void attend_heads(Decode& decode, const DecodeRows& rows, const char* const* next_keys, int first,
                          int log_count) {
   const AttendArgs& args = decode.args;
-  const int count = 1 << log_count, stride = padded(args.value_dim), asks = first == 0;
+  const int left = decode.group - first, count = left < 1 << log_count ? left : 1 << log_count;
+  const int stride = padded(args.value_dim), asks = first == 0;
   float* out = decode.state.out + (int64_t)first * stride;
   const RowKernels &of_keys = kRowKernels[(int)rows.key_storage], &of_values = kRowKernels[(int)rows.value_storage];
   of_keys.score[log_count][asks](rows, decode.packed.from(first, log_count, rows.key_storage), args.head_dim, decode.scores);
@@ -188,7 +193,7 @@ static void attend_heads(Decode& decode, const DecodeRows& rows, const char* con
 static void attend_block(Decode& decode, const DecodeRows& rows, const DecodeRows& next) {
   const char* const* next_keys = next.count >= rows.count ? next.keys : rows.keys;
   for (int first = 0, log; first < decode.group; first += 1 << log) {
-    log = log_heads(decode.group - first);
+    log = log_heads(decode.group - first, rows.key_storage);
     attend_heads(decode, rows, next_keys, first, log);
   }
 }
@@ -202,7 +207,8 @@ static void decode_task(const AttendArgs& args, const AttendPlan& plan, int numb
     decode.state.max[g] = -__builtin_inff();
     store(decode.state.sum + g * kLanes, zero());
   }
-  for (int64_t e = 0; e < (int64_t)decode.group * padded(args.value_dim); e++) decode.state.out[e] = 0.0f;
+  clear_idle_queries(decode.q, decode.group, args.head_dim);
+  __builtin_memset(decode.state.out, 0, 4 * (int64_t)head_places(decode.group) * padded(args.value_dim));
 
   if (args.logits && args.num_segments > 0) clear_logits(decode);
   const int32_t position = args.first_position + decode.token;

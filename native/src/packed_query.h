@@ -6,14 +6,20 @@
 namespace kvasir {
 namespace KVASIR_ISA {
 
+// Queries of the heads that do nothing.
+static void clear_idle_queries(float* q, int group, int head_dim) {
+  const int64_t stride = padded(head_dim);
+  __builtin_memset(q + group * stride, 0, 4 * stride * (head_places(group) - group));
+}
+
 // The queries of a group, and what was made of them last.
 struct PackedQueries {
-  const float* q;  // [G, padded D], turned and scaled
-  char* packed;    // [G, packed_bytes]
+  const float* q;  // [places, padded D], turned and scaled; zeros from G on
+  char* packed;    // [places, packed_bytes]
   int group, head_dim;
   int storage;     // -1: none yet
 
-  static int64_t bytes(int group, int head_dim) { return (int64_t)group * packed_bytes(head_dim); }
+  static int64_t bytes(int group, int head_dim) { return (int64_t)head_places(group) * packed_bytes(head_dim); }
   static PackedQueries over(const float* q, char* packed, int group, int head_dim) {
     return PackedQueries{q, packed, group, head_dim, -1};
   }
@@ -21,7 +27,7 @@ struct PackedQueries {
   // The 2^log_count queries from `first` on for rows of `wanted`.
   PackedQuery from(int first, int log_count, Storage wanted) {
     const RowKernels& kernels = kRowKernels[(int)wanted];
-    if (storage != (int)wanted) pack(kernels);
+    if (storage != (int)wanted) pack(kernels, wanted);
     storage = (int)wanted;
     const int64_t stride = packed_bytes(head_dim);
     if (kernels.pack || (kernels.arrange && log_count == 3)) return {packed + first * stride, stride};
@@ -29,9 +35,9 @@ struct PackedQueries {
   }
 
  private:
-  void pack(const RowKernels& kernels) {
+  void pack(const RowKernels& kernels, Storage wanted) {
     for (int first = 0, log; first < group; first += 1 << log) {
-      log = log_heads(group - first);
+      log = log_heads(group - first, wanted);
       const float* from = q + (int64_t)first * padded(head_dim);
       char* to = packed + first * packed_bytes(head_dim);
       if (kernels.arrange && log == 3) kernels.arrange(from, head_dim, to);

@@ -247,8 +247,29 @@ using AddRows = void (*)(const DecodeRows&, const char* const* ahead, const floa
 
 // Query heads that meet a block together at most: widening a row costs less, the more heads share it.
 constexpr int kMostHeads = 8;
-// The power of two of them that `count` heads begin with.
-static inline int log_heads(int64_t count) { return count >= 8 ? 3 : count >= 4 ? 2 : count >= 2 ? 1 : 0; }
+
+// What going through rows once more costs, in query heads: widening them again, above all. From the times of 3 to 8 heads
+// (docs/decisions/0002-kernels.md).
+constexpr float pass_cost(Storage storage) {
+  const bool is_int = storage == Storage::int8 || storage == Storage::int4;
+  if (kLanes == 16) return is_int && kPacksQueries ? 0.5f : 1.5f;
+  if (kLanes == 8) return storage == Storage::int4 ? 2.5f : storage == Storage::e4m3 ? 1.5f : 0.5f;
+  return storage == Storage::f32 ? 0.5f : storage == Storage::bf16 ? 1.5f : 2.5f;
+}
+
+// The power of two of query heads that `count` of them begin with. It may be more than there are: heads that do nothing
+// are cheaper than more passes then.
+static inline int log_heads(int count, Storage storage) {
+  if (count >= kMostHeads) return 3;
+  const int log = count >= 4 ? 2 : count >= 2 ? 1 : 0, more_passes = __builtin_popcount(count) - 1;
+  return more_passes * pass_cost(storage) > (2 << log) - count ? log + 1 : log;
+}
+
+// Places for a group of heads and those that do nothing.
+static inline int head_places(int group) {
+  const int rest = group % kMostHeads;
+  return group - rest + (rest > 4 ? 8 : rest > 2 ? 4 : rest);
+}
 
 // `score` and `add` for 1, 2, 4 and 8 query heads at once (by log2), without and with asking ahead.
 struct RowKernels {

@@ -13,14 +13,14 @@ namespace KVASIR_ISA {
 constexpr int64_t kWeighRows = 512;  // entries a task: loading the queries anew costs 1/512 of the products
 
 struct Weigh {
-  float* q;       // [G, padded D], turned and scaled
+  float* q;       // [places, padded D], turned and scaled; zeros from G on
   PackedQueries packed;
   float* scores;  // [kMostHeads, 64]
 
   static int64_t place(const AttendArgs& args, char* base, Weigh* weigh) {
     Arena arena{base};
-    float* q = arena.take<float>((int64_t)(args.num_heads / args.num_kv_heads) * padded(args.head_dim));
     const int group = args.num_heads / args.num_kv_heads;
+    float* q = arena.take<float>((int64_t)head_places(group) * padded(args.head_dim));
     char* packed = arena.take<char>(PackedQueries::bytes(group, args.head_dim));
     float* scores = arena.take<float>(kMostHeads * kBlockRows);
     if (weigh) *weigh = Weigh{q, PackedQueries::over(q, packed, group, args.head_dim), scores};
@@ -60,14 +60,14 @@ static void weigh_scores(const WeighArgs& args, const DecodeRows& rows, int toke
   for (int j = 0; j < kBlockRows; j += kLanes) store(scores + j, exp_nonpositive(sub(load(scores + j), reference)));
 }
 
-// One block of rows for 2^log_count query heads from `first` of the group on.
+// One block of rows for 2^log_count query heads from `first` of the group on, as far as there are so many.
 static void weigh_heads(const WeighArgs& args, Weigh& weigh, const DecodeRows& rows, int token, int head,
                         int first, int log_count, float* weights) {
   const AttendArgs& attend = args.attend;
   const int group = attend.num_heads / attend.num_kv_heads;
   kRowKernels[(int)rows.key_storage].score[log_count][0](rows, weigh.packed.from(first, log_count, rows.key_storage),
                                                          attend.head_dim, weigh.scores);
-  for (int g = 0; g < 1 << log_count; g++) {
+  for (int g = 0; g < 1 << log_count && first + g < group; g++) {
     float* scores = weigh.scores + g * kBlockRows;
     weigh_scores(args, rows, token, head * group + first + g, scores);
     for (int j = 0; j < rows.count; j++) weights[j] += scores[j];
@@ -97,7 +97,7 @@ static void weigh_block(const WeighArgs& args, Weigh& weigh, int s, int head, in
   if (rows.count == 0) return;
   float weights[kBlockRows] = {0};
   for (int first = 0, log; first < group; first += 1 << log) {
-    log = log_heads(group - first);
+    log = log_heads(group - first, rows.key_storage);
     weigh_heads(args, weigh, rows, token, head, first, log, weights);
   }
   add_masses(segment, head, rows, weights, args.masses[s]);
@@ -137,6 +137,7 @@ static void weigh_task(const WeighArgs& args, const WeighPlan& plan, int task, c
   if (attend.logits) return weigh_kept(args, head, from);
   Weigh weigh;
   Weigh::place(attend, workspace, &weigh);
+  clear_idle_queries(weigh.q, group, attend.head_dim);
   for (int token = args.first_token; token < attend.num_tokens; token++) {
     for (int g = 0; g < group; g++) {
       float* q = weigh.q + (int64_t)g * padded(attend.head_dim);
