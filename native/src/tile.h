@@ -55,7 +55,8 @@ struct Ahead {
   }
 };
 
-constexpr int kMostStrips = 8;
+// With four lanes arithmetic takes so long that four strips are enough, and calls of WebAssembly may be cut shorter.
+constexpr int kMostStrips = kLanes > 4 ? 8 : 4;
 
 struct Tile {
   int num_strips, head_dim, value_dim;
@@ -85,7 +86,7 @@ struct Tile {
   // The first queries to read a block pay for making it ready, so more strips are better, as long as there are tasks for
   // all threads and the strips stay in the second-level cache.
   static int strips_of(const AttendArgs& args, int64_t all_strips) {
-    const int64_t by_tasks = all_strips / 64, by_size = 2304 / (args.head_dim + args.value_dim);
+    const int64_t by_tasks = all_strips / (8 * kMostStrips), by_size = 2304 / (args.head_dim + args.value_dim);
     return (int)max64(1, min64(kMostStrips, min64(by_tasks, by_size)));
   }
 
