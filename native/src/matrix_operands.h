@@ -33,11 +33,12 @@ struct MatrixTile {
 
   static int most(int a, int b) { return a > b ? a : b; }
 
+  // Scores lose nothing, since large ones would show it in their weights; sums of V are rounded to the outputs.
+  Terms key_products(Storage storage) const { return Terms::all(terms_of(storage), query_terms); }
+  Terms value_products(Storage storage) const { return Terms::rounded(terms_of(storage), weight_terms(storage)); }
   // Whether products with rows of a storage pay.
-  bool takes_keys(Storage storage) const { return count_products(terms_of(storage), query_terms) <= kMostProducts; }
-  bool takes_values(Storage storage) const {
-    return count_products(terms_of(storage), weight_terms(storage)) <= kMostProducts;
-  }
+  bool takes_keys(Storage storage) const { return key_products(storage).products() <= kMostProducts; }
+  bool takes_values(Storage storage) const { return value_products(storage).products() <= kMostProducts; }
   // Weights are as exact as the queries; times the scale of a row, which no output is rounded to, as two terms at least.
   int weight_terms(Storage storage) const { return is_quantized(storage) ? most(query_terms, 2) : query_terms; }
 
@@ -109,7 +110,7 @@ struct MatrixTile {
     const int64_t beside = (int64_t)steps * kRegister;
     const Operand left = {keys + range.begin / kEdge * beside, kRowRegisters * beside, kRegister, beside};
     const Operand right = {queries.at, (int64_t)steps * kQueryRegisters * kRegister, kQueryRegisters * kRegister, kRegister};
-    multiply_terms<false>(left, terms_of(key_storage), right, query_terms, rows, whole(columns, kEdge), steps,
+    multiply_terms<false>(left, right, key_products(key_storage), rows, whole(columns, kEdge), steps,
                           scores + range.begin * kStripQueries, kStripQueries);
     for (int j = range.begin; is_quantized(key_storage) && j < range.end; j++) {
       float* row = scores + (int64_t)j * kStripQueries;
@@ -144,8 +145,7 @@ struct MatrixTile {
     const int64_t beside = kRowSteps * kRegister, step = kQueryRegisters * kRegister;
     const Operand left = {values + first * kRegister, width / kEdge * beside, kRegister, beside};
     const Operand right = {weights + first * step, kRowSteps * step, step, kRegister};
-    multiply_terms<true>(left, terms_of(value_storage), right, weight_terms(value_storage), width, whole(columns, kEdge),
-                         count, out, kStripQueries);
+    multiply_terms<true>(left, right, value_products(value_storage), width, whole(columns, kEdge), count, out, kStripQueries);
   }
 
  private:

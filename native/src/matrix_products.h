@@ -17,17 +17,23 @@ struct Operand {
   int64_t term, step, beside;
 };
 
-// Products of terms i and j count up to this i + j: what lies beyond is below the last bit of the sums, or of what two
-// rounded terms carry.
-static inline int last_order(int a_terms, int b_terms) { return (a_terms > b_terms ? a_terms : b_terms) - 1; }
+// How many terms the operands have, and which products of terms i and j are made: those up to i + j = last.
+struct Terms {
+  int a, b, last;
 
-static inline int count_products(int a_terms, int b_terms) {
-  int count = 0;
-  for (int i = 0; i < a_terms; i++) {
-    for (int j = 0; j < b_terms; j++) count += i + j <= last_order(a_terms, b_terms);
+  // The product, exact but for the rounding of sums.
+  static Terms all(int a, int b) { return {a, b, a + b - 2}; }
+  // Without what is below the last bit that the rounded ones of the two have.
+  static Terms rounded(int a, int b) { return {a, b, (a > b ? a : b) - 1}; }
+
+  int products() const {
+    int count = 0;
+    for (int i = 0; i < a; i++) {
+      for (int j = 0; j < b; j++) count += i + j <= last;
+    }
+    return count;
   }
-  return count;
-}
+};
 
 #if defined(KVASIR_AMX)
 
@@ -71,18 +77,17 @@ static inline void store_sums(char* c, int64_t row) {
 
 // c [16 kRows, 16 kColumns] = or += the products of the terms of a and b, over `steps` times 32 of depth.
 template <int kRows, int kColumns, bool kAccumulate>
-static inline void multiply_registers(const Operand& a, int a_terms, const Operand& b, int b_terms, int steps, float* sums,
+static inline void multiply_registers(const Operand& a, const Operand& b, const Terms& terms, int steps, float* sums,
                                       int64_t stride) {
-  const int last = last_order(a_terms, b_terms);
   char* c = (char*)sums;
   load_sums<kRows, kColumns, kAccumulate>(c, stride * 4);
   for (int s = 0; s < steps; s++) {
     // The first term of b, which all terms of a meet, is loaded once where the last of them meet no other.
-    for (int i = a_terms - 1, loaded = -1; i >= 0; i--) {
+    for (int i = terms.a - 1, loaded = -1; i >= 0; i--) {
       const char* left = a.at + i * a.term + s * a.step;
       _tile_loadd(4, left, 64);
       if (kRows > 1) _tile_loadd(5, left + a.beside, 64);
-      for (int j = 0; j < b_terms && i + j <= last; j++) {
+      for (int j = 0; j < terms.b && i + j <= terms.last; j++) {
         const char* right = b.at + j * b.term + s * b.step;
         if (j != loaded) {
           _tile_loadd(6, right, 64);
@@ -106,7 +111,7 @@ struct MatrixUnit {};
 
 // The same for one term each, eight rows at a time.
 template <int kRows, int kColumns, bool kAccumulate>
-static inline void multiply_registers(const Operand& a, int, const Operand& b, int, int steps, float* c, int64_t stride) {
+static inline void multiply_registers(const Operand& a, const Operand& b, const Terms&, int steps, float* c, int64_t stride) {
   constexpr int kAtOnce = 8;
   for (int i = 0; i < kRows * kEdge; i += kAtOnce) {
     F sum[kAtOnce][kColumns];
@@ -137,8 +142,8 @@ static inline void multiply_registers(const Operand& a, int, const Operand& b, i
 
 // c [rows, columns] = or += a b, in whole tile registers; `stride` in numbers.
 template <bool kAccumulate>
-static void multiply_terms(const Operand& a, int a_terms, const Operand& b, int b_terms, int rows, int columns, int steps,
-                           float* c, int64_t stride) {
+static void multiply_terms(const Operand& a, const Operand& b, const Terms& terms, int rows, int columns, int steps, float* c,
+                           int64_t stride) {
   for (int n = 0; n < columns / kEdge; n += 2) {
     const bool two_columns = columns / kEdge - n > 1;
     Operand right = b;
@@ -148,10 +153,10 @@ static void multiply_terms(const Operand& a, int a_terms, const Operand& b, int 
       Operand left = a;
       left.at += m * a.beside;
       float* to = c + m * kEdge * stride + n * kEdge;
-      if (two_rows && two_columns) multiply_registers<2, 2, kAccumulate>(left, a_terms, right, b_terms, steps, to, stride);
-      else if (two_rows) multiply_registers<2, 1, kAccumulate>(left, a_terms, right, b_terms, steps, to, stride);
-      else if (two_columns) multiply_registers<1, 2, kAccumulate>(left, a_terms, right, b_terms, steps, to, stride);
-      else multiply_registers<1, 1, kAccumulate>(left, a_terms, right, b_terms, steps, to, stride);
+      if (two_rows && two_columns) multiply_registers<2, 2, kAccumulate>(left, right, terms, steps, to, stride);
+      else if (two_rows) multiply_registers<2, 1, kAccumulate>(left, right, terms, steps, to, stride);
+      else if (two_columns) multiply_registers<1, 2, kAccumulate>(left, right, terms, steps, to, stride);
+      else multiply_registers<1, 1, kAccumulate>(left, right, terms, steps, to, stride);
     }
   }
 }

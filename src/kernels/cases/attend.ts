@@ -66,10 +66,10 @@ export const attendCase: OpCase<AttendShape, AttendArgs> = {
   // Attention as anyone would write it in f32 is what a backend's error is measured against.
   tolerance(shape, naive, expected) {
     attend(naive, Math.fround)
-    const { output } = resultsOf(naive)
+    const { output, lse } = resultsOf(naive)
     return {
       output: 2 * largestDifference(output ?? [], expected.output ?? []) + (isOfFloats(shape) ? 1e-6 : 1e-5),
-      lse: 1e-5 * (shape.queryScale ?? 1),
+      lse: 2 * largestDifference(lse ?? [], expected.lse ?? []) + 1e-5,
     }
   },
   flops: (shape) => 2 * countPairs(shape) * (shape.headDim + (shape.valueDim ?? shape.headDim)),
