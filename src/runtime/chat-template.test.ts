@@ -88,6 +88,7 @@ describe('chat templates', () => {
     expect(tokenizePrompt(tokenizer, 'AB')).toEqual([endToken, 65, 66])
     expect(tokenizePrompt(tokenizer, [{ role: 'user', content: 'AB' }])).toEqual([65, 66, endToken])
     expect(tokenizePrompt(tokenizer, [65, 66])).toEqual([65, 66])
+    expect(tokenizePrompt(tokenizer, Int32Array.of(65, 66))).toEqual([65, 66])
   })
 
   it('say what is wrong: none at all, one that is broken, one that refuses', async () => {

@@ -32,7 +32,7 @@ export interface ChatMessage {
 }
 
 /** Text, tokens, or the turns of a conversation, which the model's chat template makes a text. */
-export type Prompt = string | readonly number[] | readonly ChatMessage[]
+export type Prompt = string | readonly number[] | Int32Array | readonly ChatMessage[]
 
 /** What else a chat template reads. */
 export interface ChatOptions {

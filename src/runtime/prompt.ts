@@ -16,6 +16,7 @@ export function tokenizePrompt(
 ): number[] {
   checkKeys('tokenizer', 'a chat template', options, chatKeys)
   if (typeof prompt === 'string') return tokenizer.encode(prompt)
+  if (prompt instanceof Int32Array) return [...prompt]
   if (!Array.isArray(prompt)) {
     throw invalidArgument('tokenizer', `expected a text, tokens or messages as prompt, got ${describe(prompt)}`)
   }
