@@ -24,23 +24,24 @@ static inline void add_and_subtract(float* x, int length, int step) {
   }
 }
 
+typedef int32_t LaneNumbers __attribute__((vector_size(sizeof(F))));
+
 // Each lane and the one whose number differs in the bit `kStep` change places.
-template <int kStep>
-static inline F swap_lanes(F x) {
+template <int kStep, typename V>
+static inline V swap_lanes(V x) {
 #if defined(__clang__)
   constexpr int s = kStep;
-  if constexpr (kLanes == 16) {
+  if constexpr (sizeof(V) == 64) {
     return __builtin_shufflevector(x, x, 0 ^ s, 1 ^ s, 2 ^ s, 3 ^ s, 4 ^ s, 5 ^ s, 6 ^ s, 7 ^ s, 8 ^ s, 9 ^ s, 10 ^ s,
                                    11 ^ s, 12 ^ s, 13 ^ s, 14 ^ s, 15 ^ s);
-  } else if constexpr (kLanes == 8) {
+  } else if constexpr (sizeof(V) == 32) {
     return __builtin_shufflevector(x, x, 0 ^ s, 1 ^ s, 2 ^ s, 3 ^ s, 4 ^ s, 5 ^ s, 6 ^ s, 7 ^ s);
   } else {
     return __builtin_shufflevector(x, x, 0 ^ s, 1 ^ s, 2 ^ s, 3 ^ s);
   }
 #else
   // GCC has the above from version 12 on.
-  typedef int32_t Order __attribute__((vector_size(sizeof(F))));
-  Order order;
+  LaneNumbers order;
   for (int i = 0; i < kLanes; i++) order[i] = i ^ kStep;
   return __builtin_shuffle(x, order);
 #endif
