@@ -89,20 +89,22 @@ test('generate goes on after a saved cache, which inspect shows', async () => {
   expect((await kvasir(['inspect', '--cache', join(folder, 'none')])).stderr).toMatch(/can't read/)
 })
 
+const generateInto = (file: string) =>
+  kvasir(['generate', '--prompt', 'Once', '--max-tokens', '4', '--save-cache', file])
+
+test('a folder that is not there is told before anything is written', async () => {
+  const { code, stdout, stderr } = await generateInto(join(folder, 'no folder', 'story.cache'))
+  expect(code).not.toBe(0)
+  expect(stdout).toBe('')
+  expect(stderr).toMatch(/--save-cache, got .*story\.cache: there is no folder/)
+})
+
 test('generate prints what it wrote also where the cache can not be saved', async () => {
-  const file = join(folder, 'no folder', 'story.cache')
-  const { code, stdout, stderr } = await kvasir([
-    'generate',
-    '--prompt',
-    'Once',
-    '--max-tokens',
-    '4',
-    '--save-cache',
-    file,
-  ])
+  // The name is as long as names may be, the one beside it under which the file is written at first is longer.
+  const { code, stdout, stderr } = await generateInto(join(folder, 'x'.repeat(255)))
   expect(code).not.toBe(0)
   expect(stdout.trim()).not.toBe('')
-  expect(stderr).toMatch(/can't write .*story\.cache/)
+  expect(stderr).toMatch(/can't write .*xxx/)
 })
 
 test('generate takes pages that come back, which inspect counts', async () => {

@@ -142,7 +142,7 @@ describe('blobs on disk', () => {
   it('cost a time-out while another process stands still in a write, and are written when it goes on', async () => {
     const path = fresh()
     const store = await openTiers([{ kind: 'disk', path, timeoutMs: 100 }])
-    const other = spawn(process.execPath, ['--import', 'tsx', script, 'hold', path, '1500'], {
+    const other = spawn(process.execPath, ['--import', 'tsx', script, 'hold', path, '4000'], {
       stdio: ['ignore', 'pipe', 'inherit'],
     })
     const ended = new Promise((resolve) => other.once('close', resolve))
@@ -152,7 +152,7 @@ describe('blobs on disk', () => {
       store.put([blobOf(key, 1000)])
       expect(await store.flush()).toEqual([key])
     }
-    expect(performance.now() - began).toBeLessThan(1400)
+    expect(performance.now() - began).toBeLessThan(3500) // before the other goes on
     expect(store.stats()[0]).toMatchObject({ dropped: 2, failures: 2, written: 0 })
     await ended
     const written = async () => {

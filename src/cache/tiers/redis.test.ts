@@ -96,7 +96,7 @@ describe('a server that', () => {
     store.put([blobOf('a')])
     expect(await store.has(['a'])).toEqual([false])
     expect(await store.flush()).toEqual([])
-    expect(performance.now() - later).toBeLessThan(150)
+    expect(performance.now() - later).toBeLessThan(10_000) // a time-out each would be 20 s
     expect(counts(store)).toMatchObject({ failures: 1, misses: 102, dropped: 1, lastError: 'no answer within 200 ms' })
     expect(counts(store)?.skipped).toBe(102)
     expect(server.connections()).toBe(1)
