@@ -167,8 +167,8 @@ static void clear_logits(const Decode& decode) {
   }
 }
 
-// One block of rows for 2^log_count query heads from `first` on, the last of which may be idle. The first heads to read a block ask for what comes
-// next: the block's values, then the keys of the next one.
+// One block of rows for 2^log_count query heads from `first` on, the last of which may be idle. The first heads to read a
+// block ask for what comes next: the block's values, then the keys of the next one.
 static void attend_heads(Decode& decode, const DecodeRows& rows, const char* const* next_keys, int first,
                          int log_count) {
   const AttendArgs& args = decode.args;

@@ -1,26 +1,9 @@
 // Storing rows, rotating heads, and what the machine can do at best.
 #pragma once
-#include "storage.h"
+#include "row_kernels.h"
 
 namespace kvasir {
 namespace KVASIR_ISA {
-
-// `dim` numbers of quantized rows to f32; writes whole vectors.
-template <typename X>
-static inline void widen_codes(float* to, const X* row, int dim) {
-  const F scale = broadcast(row_scale<X>((const char*)row, dim));
-  const int whole = dim / kLanes;
-  for (int n = 0; n < whole; n++) store(to + n * kLanes, mul(whole_vector(row, n, dim), scale));
-  if (whole * kLanes < dim) store(to + whole * kLanes, mul(part_vector(row, whole, dim), scale));
-}
-
-static inline void widen_stored(float* to, const char* from, int dim, Storage storage) {
-  if (!is_quantized(storage)) widen_any(to, from, dim, storage);
-  else if (storage == Storage::int8) widen_codes(to, (const Int8*)from, dim);
-  else if (storage == Storage::e4m3) widen_codes(to, (const E4m3*)from, dim);
-  else if (storage == Storage::e5m2) widen_codes(to, (const E5m2*)from, dim);
-  else widen_codes(to, (const Int4*)from, dim);
-}
 
 static void store_rows(const StoreArgs& args, char* workspace) {
   float* rotated = (float*)workspace;
@@ -43,9 +26,10 @@ static void store_rows(const StoreArgs& args, char* workspace) {
 static void turn_rows(const TurnArgs& args, int64_t from, int64_t to, char* workspace) {
   float* row = (float*)workspace;
   const int64_t bytes = row_bytes(args.storage, args.head_dim);
+  const auto widen = kRowKernels[(int)args.storage].widen;
   for (int64_t n = from; n < to; n++) {
     const int64_t at = args.rows[n] * bytes;
-    widen_stored(row, args.source + at, args.head_dim, args.storage);
+    widen(row, args.source + at, args.head_dim);
     if (args.is_transformed) hadamard(row, args.head_dim);  // its own inverse
     rotate_head(row, args.rotation, args.turns[n], 1.0f);
     if (args.is_transformed) hadamard(row, args.head_dim);

@@ -219,7 +219,7 @@ class Head {
 }  // namespace
 
 Status retain_check(const RetainArgs& args) {
-  if (args.num_tokens == 1) Head::prefetch(args);
+  if (args.num_tokens == 1) Head::prefetch(args);  // comes while the scores are looked at
   for (int64_t i = 0; i < (int64_t)args.num_tokens * args.num_kv_heads; i++) {
     if (args.scores[i] != args.scores[i]) return Status::nan_score;
   }

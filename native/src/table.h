@@ -66,8 +66,8 @@ static void attend_merge(const AttendArgs& args, const AttendPlan& plan, char* p
 }
 
 extern const KernelTable table = {
-    KVASIR_STRING(KVASIR_ISA), attend_plan, attend_task, attend_merge, weigh_plan, weigh_task, store_rows, turn_rows, rotate, read_all,
-    multiply_add, dot_products,
+    KVASIR_STRING(KVASIR_ISA), attend_plan, attend_task, attend_merge, weigh_plan, weigh_task, store_rows, turn_rows,
+    rotate, read_all, multiply_add, dot_products,
 };
 
 }  // namespace KVASIR_ISA

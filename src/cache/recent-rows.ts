@@ -3,11 +3,8 @@
  * says of that row, entry by entry.
  */
 import { NEVER } from '../kernels/index.ts'
-import { RecentSight } from './recent-sight.ts'
+import { nowhere, RecentSight } from './recent-sight.ts'
 import type { RowFacts, RowList, TurnedRows } from './row-store.ts'
-
-/** The row of an entry that is a copy of nothing. */
-export const nowhere = -1
 
 export class RecentRows {
   /** N: entries of each head. */

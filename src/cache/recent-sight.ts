@@ -3,8 +3,10 @@
  * step, since a token changes but two rows of each head. Chunks, whose queries see different copies, are not its business.
  */
 import { NEVER } from '../kernels/index.ts'
-import { nowhere } from './recent-rows.ts'
 import type { RowFacts } from './row-store.ts'
+
+/** The row of an entry that is a copy of nothing. */
+export const nowhere = -1
 
 /** Born before or after any query. */
 const [seen, hidden] = [-NEVER, NEVER]

@@ -2,7 +2,15 @@
 import { attendForms } from './attend-forms.ts'
 import type { AttendShape } from './attend-inputs.ts'
 
-/** Attention as others test it, and where others have failed: off-by-one lengths, primes, odd dims, every group size, each storage type, each kind of lifetime. */
+const hugeLogits = {
+  ...{ numTokens: 30, numHeads: 2, numKvHeads: 1, headDim: 64, segments: [30] },
+  ...{ visibility: 'causal', queryScale: 300 },
+} as const satisfies Partial<AttendShape>
+
+/**
+ * Attention as others test it, and where others have failed: off-by-one lengths, primes, odd dims, every group size,
+ * each storage type, each kind of lifetime.
+ */
 export const attendShapes: readonly AttendShape[] = [
   { name: 'one key', numTokens: 1, numHeads: 1, numKvHeads: 1, headDim: 64, segments: [1] },
   { name: 'empty cache', numTokens: 1, numHeads: 4, numKvHeads: 2, headDim: 64, segments: [0] },
@@ -28,6 +36,25 @@ export const attendShapes: readonly AttendShape[] = [
     segments: [5000, 37],
     storage: 'int8',
   },
+  {
+    name: 'group of 3, e4m3',
+    numTokens: 1,
+    numHeads: 6,
+    numKvHeads: 2,
+    headDim: 72,
+    segments: [90],
+    storage: 'fp8-e4m3',
+  },
+  {
+    name: 'group of 7, e4m3',
+    numTokens: 1,
+    numHeads: 7,
+    numKvHeads: 1,
+    headDim: 40,
+    segments: [70],
+    storage: 'fp8-e4m3',
+  },
+  { name: 'group of 11, f16', numTokens: 1, numHeads: 22, numKvHeads: 2, headDim: 48, segments: [75], storage: 'f16' },
   { name: 'splits of int4', numTokens: 1, numHeads: 7, numKvHeads: 1, headDim: 128, segments: [3000], storage: 'int4' },
   {
     name: 'group of 15 of int4',
@@ -169,28 +196,8 @@ export const attendShapes: readonly AttendShape[] = [
     segments: [70],
     bias: 'all-hidden',
   },
-  {
-    name: 'prefill huge logits',
-    numTokens: 30,
-    numHeads: 2,
-    numKvHeads: 1,
-    headDim: 64,
-    segments: [30],
-    visibility: 'causal',
-    queryScale: 300,
-  },
-  {
-    name: 'prefill huge logits of f16',
-    numTokens: 30,
-    numHeads: 2,
-    numKvHeads: 1,
-    headDim: 64,
-    segments: [30],
-    visibility: 'causal',
-    queryScale: 300,
-    storage: 'f16',
-    queryStorage: 'f16',
-  },
+  { name: 'prefill huge logits', ...hugeLogits },
+  { name: 'prefill huge logits of f16', ...hugeLogits, storage: 'f16', queryStorage: 'f16' },
   { name: 'wide group', numTokens: 3, numHeads: 71, numKvHeads: 1, headDim: 16, segments: [30], visibility: 'all' },
   ...formShapes(),
   ...anchorShapes(),
