@@ -1,7 +1,7 @@
 import { Tensor } from 'onnxruntime-common'
 import { describe, expect, test } from 'vitest'
 import { attention } from './attention.ts'
-import { flashAttention, flashAttentionQkvPacked } from './flash-attention.ts'
+import { flashAttention } from './flash-attention.ts'
 import type { FlashOptions } from './flash-options.ts'
 import { define, type Pair } from './testing/definition.ts'
 import { expectClose, expectSameBits, samples, sizesOf, usableBackends } from './testing/tensors.ts'
@@ -57,32 +57,5 @@ describe.each(usableBackends)('flashAttention, %s', (backend) => {
     const { softmaxScale: scale, windowSize: window, ...same } = options
     const ours = { ...same, scale, window, backend, returnLse: true } as const
     expectSameBits(state, await attention(q.tensor, k.tensor, v.tensor, ours))
-  })
-
-  test.each([
-    { B: 2, S: 67, H: 3, D: 40, storage: 'f32' },
-    { B: 3, S: 1, H: 2, D: 7, storage: 'f32' },
-    { B: 1, S: 130, H: 2, D: 64, storage: 'f16' },
-    { B: 2, S: 0, H: 2, D: 8, storage: 'f32' },
-    { B: 0, S: 5, H: 2, D: 8, storage: 'f32' },
-  ] as const)('packed gives the bits of unpacked: %o', async ({ storage, ...partial }) => {
-    const sizes = sizesOf({ ...partial, T: partial.S })
-    const { B, S, H, D } = sizes
-    const { q, k, v } = samples(sizes, 2, storage)
-    const parts = [q, k, v].map(({ tensor }) => tensor.data as Uint16Array)
-    const packed =
-      (parts[0] as Uint16Array).constructor === Float32Array
-        ? new Float32Array(3 * B * S * H * D)
-        : new Uint16Array(3 * B * S * H * D)
-    for (let n = 0; n < B * S; n++) {
-      for (const [i, part] of parts.entries())
-        packed.set(part.subarray(n * H * D, (n + 1) * H * D), (3 * n + i) * H * D)
-    }
-    const qkv = new Tensor(q.tensor.type as 'float32', packed as Float32Array, [B, S, 3, H, D])
-    for (const form of [{}, { causal: true, windowSize: [9, 0], sinks: 2 }] as const) {
-      const options = { ...form, backend, returnLse: true } as const
-      const expected = await flashAttention(q.tensor, k.tensor, v.tensor, options)
-      expectSameBits(await flashAttentionQkvPacked(qkv, options), expected)
-    }
   })
 })

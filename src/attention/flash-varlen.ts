@@ -1,21 +1,11 @@
 /** `flashAttentionVarlen`: flash_attn_varlen_func of flash-attn 2. Sequences of any lengths, end to end. */
 import type { Tensor } from 'onnxruntime-common'
-import { checkInteger } from '../tensor/check.ts'
-import { invalidArgument } from '../tensor/error.ts'
-import { kernelsFor } from './backends.ts'
-import { type BlockTable, pagedSegment, readBlockTable } from './block-table.ts'
-import {
-  type AttentionState,
-  allocateResults,
-  attendEach,
-  checkHeads,
-  checkSameStorage,
-  finish,
-  toCall,
-  tokenMajor,
-} from './core.ts'
-import { checkFlashForm, checkFlashOptions, type FlashOptions } from './flash-options.ts'
-import { type IntegerList, integerList } from './lists.ts'
+import { pagedSegment, readBlockTable } from './block-table.ts'
+import { type AttentionState, checkHeads, checkSameStorage, tokenMajor } from './core.ts'
+import { checkFlashOptions, type FlashOptions } from './flash-options.ts'
+import { attendSequences } from './flash-sequences.ts'
+import type { IntegerList } from './lists.ts'
+import { lengthsOf, readOffsets, sequenceAt } from './offsets.ts'
 import { floatData } from './tensors.ts'
 
 export interface FlashVarlenOptions extends FlashOptions {
@@ -74,58 +64,18 @@ export async function flashAttentionVarlen(
   checkSameStorage('v', value, 'q', query)
   const sizes = { H, K: key.dims.at(-2) as number, D, E: value.dims.at(-1) as number }
   checkHeads(sizes)
-  const queries = readOffsets('cuSeqlensQ', options.cuSeqlensQ, null, total)
+  const { cuSeqlensQ, cuSeqlensK, maxSeqlenQ, maxSeqlenK, blockTable } = options
+  const queries = readOffsets('cuSeqlensQ', cuSeqlensQ, null, total, ['maxSeqlenQ', maxSeqlenQ])
   const B = queries.length - 1
-  const keys = readOffsets('cuSeqlensK', options.cuSeqlensK, B + 1, isPaged ? undefined : (key.dims[0] as number))
-  checkLongest('maxSeqlenQ', options.maxSeqlenQ, queries)
-  checkLongest('maxSeqlenK', options.maxSeqlenK, keys)
-  const form = checkFlashForm(options, { ...sizes, B })
-  const table = options.blockTable && readBlockTable(options.blockTable, key.dims, lengthsOf(keys))
-  const kernels = kernelsFor(options)
-  const results = allocateResults(query.storage, total, sizes, options.returnLse)
-  const calls = Array.from({ length: B }, (_, b) => {
-    const [firstRow, first] = [queries[b] as number, keys[b] as number]
-    const numTokens = (queries[b + 1] as number) - firstRow
-    const numKeys = (keys[b + 1] as number) - first
+  const totalK = isPaged ? undefined : (key.dims[0] as number)
+  const keys = readOffsets('cuSeqlensK', cuSeqlensK, B + 1, totalK, ['maxSeqlenK', maxSeqlenK])
+  const table = blockTable && readBlockTable(blockTable, key.dims, lengthsOf(keys))
+  const sequences = Array.from({ length: B }, (_, b) => {
+    const [own, { first, count: numKeys }] = [sequenceAt(queries, b), sequenceAt(keys, b)]
     const rows = table
-      ? pagedSegment(table as BlockTable, key.data, value.data, b)
+      ? pagedSegment(table, key.data, value.data, b)
       : tokenMajor(sizes, key.data, value.data, first, numKeys)
-    const segment = { ...rows, lengths: new Int32Array(sizes.K).fill(numKeys) }
-    const firstPosition = numKeys - numTokens
-    return toCall(sizes, form, query.data, results, { b, firstRow, numTokens, firstPosition, segment })
+    return { firstRow: own.first, numTokens: own.count, numKeys, keys: rows }
   })
-  await attendEach(kernels, calls)
-  return finish(results, [total, H, sizes.E])
-}
-
-/** @param total what the last must be; undefined: anything */
-function readOffsets(name: string, list: unknown, length: number | null, total: number | undefined): Int32Array {
-  const offsets = integerList(name, list, length, { max: total ?? 2 ** 31 - 2 })
-  if (offsets.length === 0 || offsets[0] !== 0) {
-    throw invalidArgument('attention', `expected 0 at the start of ${name}, got ${offsets[0] ?? 'nothing'}`)
-  }
-  const bad = offsets.findIndex((offset, i) => i > 0 && offset < (offsets[i - 1] as number))
-  if (bad > 0) {
-    const [before, offset] = offsets.subarray(bad - 1)
-    throw invalidArgument('attention', `expected ${name} to grow, got ${offset} after ${before}`)
-  }
-  if (total !== undefined && offsets.at(-1) !== total) {
-    throw invalidArgument(
-      'attention',
-      `expected ${name} to end at ${total}, the tokens that came, got ${offsets.at(-1)}`,
-    )
-  }
-  return offsets
-}
-
-function lengthsOf(offsets: Int32Array): Int32Array {
-  return offsets.subarray(1).map((offset, i) => offset - (offsets[i] as number))
-}
-
-function checkLongest(name: string, longest: unknown, offsets: Int32Array): void {
-  if (longest === undefined) return
-  checkInteger('attention', name, longest, 0)
-  const came = lengthsOf(offsets).reduce((a, b) => Math.max(a, b), 0)
-  if (came > longest)
-    throw invalidArgument('attention', `expected sequences of at most ${name} = ${longest}, got ${came}`)
+  return attendSequences(options, { ...sizes, storage: query.storage, query: query.data, tokens: [total] }, sequences)
 }

@@ -24,10 +24,17 @@ export {
   kvCacheBytes,
 } from './counting-bytes.ts'
 export { type DynamicMaskOptions, dynamicMaskAttention } from './dynamic-mask.ts'
-export { flashAttention, flashAttentionQkvPacked } from './flash-attention.ts'
+export { flashAttention } from './flash-attention.ts'
 export { type FlashKVCacheOptions, flashAttentionWithKVCache } from './flash-kv-cache.ts'
 export type { FlashOptions } from './flash-options.ts'
+export { flashAttentionKvPacked, flashAttentionQkvPacked } from './flash-packed.ts'
 export { type FlashVarlenOptions, flashAttentionVarlen } from './flash-varlen.ts'
+export {
+  type FlashVarlenKvOptions,
+  type FlashVarlenQkvOptions,
+  flashAttentionVarlenKvPacked,
+  flashAttentionVarlenQkvPacked,
+} from './flash-varlen-packed.ts'
 export type { FloatList, IntegerList } from './lists.ts'
 export { type MergeOptions, mergeAttentionStates } from './merge-states.ts'
 export type { RunOptions, SinkOptions, Window } from './options.ts'
