@@ -46,6 +46,8 @@ export class ContiguousStore extends PlaneStore {
 
   protected own(): void {}
 
+  claim(): void {}
+
   protected readonly layout = 'head-major'
   protected readonly table = undefined
 

@@ -58,7 +58,7 @@ export class KeptIntake {
     for (let k = 0; k < lengths.length; k++) {
       this.#needed[k] = Math.min(window, (lengths[k] as number) + numTokens)
     }
-    this.#parts.store.reserve(this.#needed, numTokens)
+    this.#parts.store.reserve(this.#needed, numTokens, this.#parts.axis?.isRank)
   }
 
   /** Chooses what stays of a chunk, which is to be settled when nobody sees the rows any more that are given away. */

@@ -79,13 +79,14 @@ export class PagedStore extends PlaneStore implements PageHolder {
     if (this.#isFreed) throw usedAfterFree()
   }
 
-  reserve(lengths: Int32Array, numWrites: number): void {
+  reserve(lengths: Int32Array, numWrites: number, movesRows = false): void {
     this.#checkHeld()
     const { pageSize } = this.#pool
+    const mostWritten = movesRows ? Number.POSITIVE_INFINITY : numWrites
     let needed = 0
     for (let k = 0; k < lengths.length; k++) {
       const added = Math.max(0, Math.ceil((lengths[k] as number) / pageSize) - (this.#counts[k] as number))
-      needed += added + Math.min(numWrites, this.#sharedPages(k))
+      needed += added + Math.min(mostWritten, this.#sharedPages(k))
     }
     this.#pool.ensure(needed)
     this.#widen(mostOf(lengths))
@@ -142,6 +143,14 @@ export class PagedStore extends PlaneStore implements PageHolder {
     const at = head * this.#stride + Math.floor(row / this.#pool.pageSize)
     const page = this.#pages[at] as number
     if (this.#pool.isShared(page)) this.#pages[at] = this.#pool.separate(page)
+  }
+
+  claim(first: number, count: number): void {
+    if (!this.#pool.hasShared) return
+    const { pageSize } = this.#pool
+    for (const k of this.#counts.keys()) {
+      for (let row = first - (first % pageSize); row < first + count; row += pageSize) this.own(k, row)
+    }
   }
 
   protected readonly layout = 'shared'

@@ -38,7 +38,9 @@ export abstract class PlaneStore implements RowStore {
   protected abstract get targetRows(): number
   /** Makes rows this store's alone and says where they lie in that layout, `[K, stride]`. */
   protected abstract ready(rows: RowList): Int32Array
-  abstract reserve(lengths: Int32Array, numWrites: number): void
+  abstract reserve(lengths: Int32Array, numWrites: number, movesRows?: boolean): void
+  /** Makes rows of all heads this store's alone at once, where `reserve` has only made sure that it can. */
+  abstract claim(first: number, count: number): void
   abstract release(lengths: Int32Array): void
   /** Makes a row this store's alone. */
   protected abstract own(head: number, row: number): void

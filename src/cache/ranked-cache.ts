@@ -45,7 +45,7 @@ export class RankedCache implements LayerCache {
     const { numTokens } = input
     checkInput(this.#options, this.#hasImportance, input, output)
     this.#parts.axis?.use(input.rotary)
-    if (this.#options.shape.isShared) this.#compress()
+    if (this.#options.shape.isShared) this.#compressLate()
     if (numTokens === 0) return
     if (this.#recalls(numTokens)) {
       this.#attendEach(input, output, (...token) => this.attend(...token))
@@ -94,6 +94,7 @@ export class RankedCache implements LayerCache {
   ): void {
     const { shape } = this.#options
     const size = shape.numHeads * shape.valueDim
+    this.#intake.reserve(input.numTokens)
     for (let t = 0; t < input.numTokens; t++) {
       attend(tokenOf(shape, input, t), output.subarray(t * size, (t + 1) * size))
     }
@@ -146,6 +147,12 @@ export class RankedCache implements LayerCache {
     axis?.apply(store, rows.lengths)
     store.release(rows.lengths)
     this.#intake.fit()
+  }
+
+  /** What the last tokens are followed by where other layers ask again first: forks may have shared rows since. */
+  #compressLate(): void {
+    this.#intake.reserve(0)
+    this.#compress()
   }
 
   positions(head: number): number[] {

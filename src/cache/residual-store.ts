@@ -77,14 +77,22 @@ export class ResidualStore implements RowStore {
     return copies
   }
 
-  reserve(lengths: Int32Array, numWrites: number): void {
+  reserve(lengths: Int32Array, numWrites: number, movesRows = false): void {
     const { residual, numKvHeads, createRing } = this.#options
-    if (numWrites > 0) {
-      this.#ring ??= createRing()
-      const rows = Math.min(residual, this.#seen + numWrites)
-      this.#ring.reserve(new Int32Array(numKvHeads).fill(rows), Math.min(residual, numWrites))
-    }
-    this.#main.reserve(lengths, numWrites)
+    if (numWrites > 0) this.#ring ??= createRing()
+    const [rows, writes] = [Math.min(residual, this.#seen + numWrites), Math.min(residual, numWrites)]
+    this.#ring?.reserve(new Int32Array(numKvHeads).fill(rows), writes, movesRows)
+    // At once: pages of both stores may come from the same bytes, so those of the ring must not wait until it is written.
+    if (movesRows) this.#ring?.claim(0, rows)
+    else this.#claim(this.#seen % residual, writes)
+    this.#main.reserve(lengths, numWrites, movesRows)
+  }
+
+  /** Entries of the ring from `first` on, and from its beginning behind its end. */
+  #claim(first: number, count: number): void {
+    const { residual } = this.#options
+    this.#ring?.claim(first, Math.min(count, residual - first))
+    this.#ring?.claim(0, Math.max(0, first + count - residual))
   }
 
   release(lengths: Int32Array): void {

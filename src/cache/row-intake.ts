@@ -5,6 +5,7 @@ import { checkScores, type LayerConfig } from './layout.ts'
 import type { PositionAxis } from './position-axis.ts'
 import type { RankedRows } from './ranked-rows.ts'
 import type { Retention } from './retention.ts'
+import type { RowLimits } from './row-limits.ts'
 import type { RowList, RowStore } from './row-store.ts'
 
 type NewInput = Omit<LayerInput, 'query'>
@@ -15,6 +16,7 @@ export interface Places {
   readonly rows: RankedRows
   readonly axis: PositionAxis | undefined
   readonly archive: PageArchive | undefined
+  readonly limits: RowLimits
 }
 
 export class RowIntake {
@@ -49,7 +51,7 @@ export class RowIntake {
     const scores = this.#staticScores(input, seen)
     const { firsts, list } = numTokens === 1 ? this.#single : createAppend(rows.lengths.length, numTokens)
     firsts.set(rows.lengths)
-    this.#reserve(firsts, numTokens)
+    this.reserve(numTokens)
     const turn = axis?.forNext(numTokens)
     axis?.advance(numTokens)
     archive?.add(input, turn)
@@ -60,10 +62,11 @@ export class RowIntake {
     return firsts
   }
 
-  /** What can run out of memory comes before what changes anything. */
-  #reserve(firsts: Int32Array, numTokens: number): void {
-    for (let k = 0; k < firsts.length; k++) this.#needed[k] = (firsts[k] as number) + numTokens
-    this.#places.store.reserve(this.#needed, numTokens)
+  /** What can run out of memory comes before what changes anything, also of the ranking that follows. */
+  reserve(numTokens: number): void {
+    const { store, rows, axis, limits } = this.#places
+    for (let k = 0; k < rows.lengths.length; k++) this.#needed[k] = (rows.lengths[k] as number) + numTokens
+    store.reserve(this.#needed, numTokens, axis?.isRank || limits.isDue(this.#needed))
     this.fit()
   }
 

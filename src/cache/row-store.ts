@@ -52,9 +52,10 @@ export interface RowStore {
   /**
    * Makes rows 0 .. lengths[k] - 1 of each head exist, and `numWrites` of each head writable; 0: a length that is known
    * long before its rows are written.
+   * @param movesRows rows that are there may be written besides, all of them: by `move` and `turn`
    * @throws KvasirError `out-of-memory`; nothing has changed then
    */
-  reserve(lengths: Int32Array, numWrites: number): void
+  reserve(lengths: Int32Array, numWrites: number, movesRows?: boolean): void
   /** Rows past lengths[k] are no longer needed. */
   release(lengths: Int32Array): void
   /** Writes the next tokens to rows; with `turn`, keys are rotated on the way in and kept as they came besides. */
