@@ -10,6 +10,7 @@
 #include <new>
 
 #include "dispatch.h"
+#include "interface.h"
 #include "node_attend.h"
 #include "node_cache.h"
 #include "node_machine.h"
@@ -103,6 +104,9 @@ napi_value init(napi_env env, napi_value exports) {
     napi_create_function(env, entry.name, NAPI_AUTO_LENGTH, entry.function, nullptr, &function);
     napi_set_named_property(env, exports, entry.name, function);
   }
+  napi_value version;
+  napi_create_int32(env, KVASIR_INTERFACE, &version);
+  napi_set_named_property(env, exports, "interfaceVersion", version);
   return exports;
 }
 

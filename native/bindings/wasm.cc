@@ -1,8 +1,11 @@
 // The kernels as a WebAssembly module without a C library: JavaScript owns all memory (it places blocks above
 // __heap_base) and passes each call as a row of f64 numbers, pointers included. The memory is imported and may be
 // shared: workers with instances of their own then find their tasks in it.
+#include "interface.h"
 #include "wasm_board.h"
 
+#define TEXT_OF(value) #value
+#define VERSIONED(name, version) name "_" TEXT_OF(version)
 #define EXPORT(name) __attribute__((export_name(#name)))
 
 extern "C" __attribute__((import_module("env"), import_name("log"))) double kvasir_log(double);
@@ -12,6 +15,10 @@ namespace kvasir {
 namespace vec4 {
 extern const KernelTable table;
 }
+
+// Does nothing: its name says which version this is, and can be read before anything is compiled.
+__attribute__((export_name(VERSIONED("interface", KVASIR_INTERFACE)))) extern "C" void interface_version() {}
+
 // Tokens of a tile, or 1: calls that are cut between tiles give the same bits.
 EXPORT(tile_tokens) extern "C" int32_t tile_tokens(int32_t T, int32_t H, int32_t K, int32_t D, int32_t E) {
   AttendArgs args{};

@@ -1,7 +1,8 @@
 /** The bits of a sequence depend neither on what it is computed with nor on how many threads there are. */
 import { Tensor } from 'onnxruntime-common'
 import { expect, test } from 'vitest'
-import { backends, openKernels } from '../kernels/index.ts'
+import { backends } from '../kernels/backends.ts'
+import { openKernels } from '../kernels/index.ts'
 import { type AttentionOptions, attention } from './attention.ts'
 import { dynamicMaskAttention } from './dynamic-mask.ts'
 import { expectSameBits, type Sizes, sample, samples, sizesOf } from './testing/tensors.ts'

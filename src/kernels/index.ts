@@ -1,15 +1,13 @@
 /**
- * The one place that chooses a backend: the `backend` option, else `KVASIR_BACKEND`, else the first of the table that
- * works here.
+ * The one place that chooses a backend: the `backend` option, else `KVASIR_BACKEND`, else the best that works here.
  */
 import { availableParallelism } from 'node:os'
 import { checkChoice, checkInteger, checkKeys } from '../tensor/check.ts'
 import { KvasirError } from '../tensor/error.ts'
+import { backendNames, backends, bestBackend } from './backends.ts'
 import type { BackendName, Kernels } from './contract.ts'
-import { openNative, probeNative } from './native.ts'
-import { openReference } from './reference.ts'
-import { openWasm, probeWasm } from './wasm.ts'
 
+export { backendNames } from './backends.ts'
 export type * from './contract.ts'
 export { NEVER } from './contract.ts'
 export { rowBytes, storageTypes } from './storage.ts'
@@ -20,24 +18,10 @@ export interface KernelOptions {
   readonly threads?: number
 }
 
-interface BackendEntry {
-  /** True, or why this backend can't be used here. */
-  probe(): true | string
-  open(threads: number): Kernels
-}
-
-/** In order of preference. */
-export const backends = {
-  native: { probe: probeNative, open: (threads: number) => openNative(threads) },
-  wasm: { probe: probeWasm, open: (threads: number) => openWasm(threads) },
-  reference: { probe: () => true, open: () => openReference() },
-} as const satisfies Record<BackendName, BackendEntry>
-
-export const backendNames = Object.keys(backends) as BackendName[]
-
 /**
- * Opens a backend. When the best one can't be used and none was asked for, the next serves; `whyNotNative` says why.
- * @throws KvasirError `invalid-argument` for an unknown backend, `unsupported` when the one asked for can't be used.
+ * Opens a backend. When `native` can't be used and none was asked for, `wasm` serves, and `whyNotNative` says why.
+ * @throws KvasirError `invalid-argument` for an unknown backend, `unsupported` when the one asked for can't be used, or
+ * when none was asked for and neither of these two can
  */
 export function openKernels(options: KernelOptions = {}): Kernels {
   checkKeys('kernels', 'kernels', options, ['backend', 'threads'])
@@ -51,8 +35,7 @@ export function openKernels(options: KernelOptions = {}): Kernels {
     if (probed !== true) throw new KvasirError('unsupported', 'kernels', `backend "${wanted}" can't be used: ${probed}`)
     return backends[wanted].open(threads)
   }
-  const name = backendNames.find((candidate) => backends[candidate].probe() === true) ?? 'reference'
-  return backends[name].open(threads)
+  return backends[bestBackend()].open(threads)
 }
 
 let shared: Kernels | undefined

@@ -16,10 +16,12 @@ import {
 import type { AttendArgs, Kernels } from './contract.ts'
 import { builtFile, howToBuild } from './files.ts'
 import { allocateHostMemory } from './host-memory.ts'
+import { whyOtherInterface } from './interface.ts'
 import { checkStatus } from './status.ts'
 
 /** What the addon exports; `engine` is opaque. */
 interface Addon {
+  readonly interfaceVersion?: number
   open(threads: number, instructionSet?: string): object
   instructionSets(): string[]
   prepare(buffer: ArrayBuffer): number
@@ -42,20 +44,31 @@ const addonPath = process.env.KVASIR_ADDON || builtFile('Release', 'kvasir.node'
 
 let loaded: Addon | undefined
 
+/** The addon, or why it can't be used here. */
+function readAddon(): Addon | string {
+  if (loaded) return loaded
+  if (!existsSync(addonPath)) return `the native kernels are not built (${howToBuild()})`
+  let addon: Addon
+  try {
+    addon = createRequire(import.meta.url)(addonPath)
+  } catch (error) {
+    return `the native kernels do not load: ${(error as Error).message}`
+  }
+  const problem = whyOtherInterface('the native kernels', addon.interfaceVersion, howToBuild())
+  if (problem === undefined) loaded = addon
+  return problem ?? addon
+}
+
 function loadAddon(): Addon {
-  loaded ??= createRequire(import.meta.url)(addonPath) as Addon
-  return loaded
+  const addon = readAddon()
+  if (typeof addon !== 'string') return addon
+  throw new KvasirError('unsupported', 'kernels', addon)
 }
 
 /** True, or why the addon can't be used here. */
 export function probeNative(): true | string {
-  if (!existsSync(addonPath)) return `the native addon is not built (${howToBuild()})`
-  try {
-    loadAddon()
-    return true
-  } catch (error) {
-    return `the native addon does not load: ${(error as Error).message}`
-  }
+  const addon = readAddon()
+  return typeof addon === 'string' ? addon : true
 }
 
 /** Instruction sets of this processor that the addon has kernels for, best first: `amx`, `avx512`, ... */

@@ -1,5 +1,6 @@
 /** The compiled kernels: where they come from, which variant this runtime takes, and the memory that they run in. */
 import { KvasirError } from '../tensor/error.ts'
+import { whyOtherInterface } from './interface.ts'
 import { nodeModule } from './wasm-environment.ts'
 
 export interface WasmCode {
@@ -35,12 +36,20 @@ function findCode(): WasmCode | string {
   const files = variants.map(({ file, label }) => ({ file: new URL(`build/wasm/${file}`, root), label }))
   if (!files.every(({ file }) => fs.existsSync(file))) return 'the WebAssembly kernels are not built (npm run wasm)'
   const codes = files.map(({ file, label }) => ({ bytes: new Uint8Array(fs.readFileSync(file)), label }))
-  return codes.find(runs) ?? 'this runtime has no WebAssembly SIMD'
+  const code = codes.find(runs)
+  return code ? (whyOtherCode(code, 'npm run wasm') ?? code) : 'this runtime has no WebAssembly SIMD'
+}
+
+/** Why code that runs here is not for this version of the package, or nothing when it is: an export's name tells. */
+export function whyOtherCode({ bytes }: WasmCode, remedy: string): string | undefined {
+  // In the binary format the kind of what is exported follows its name: 0 is a function.
+  const found = /interface_(\d+)\0/.exec(new TextDecoder('latin1').decode(bytes))
+  return whyOtherInterface('the WebAssembly kernels', found ? Number(found[1]) : undefined, remedy)
 }
 
 /**
  * The same for a page: from the folder that serves the files of build/wasm.
- * @throws KvasirError `unsupported` when they can't be had or none of them runs here
+ * @throws KvasirError `unsupported` when they can't be had, are of another version, or none of them runs here
  */
 export async function fetchCode(folder: string | URL): Promise<WasmCode> {
   for (const { file, label } of variants) {
@@ -49,7 +58,10 @@ export async function fetchCode(folder: string | URL): Promise<WasmCode> {
       throw new KvasirError('unsupported', 'kernels', `expected ${response.url} to be there, got ${response.status}`)
     }
     const code = { bytes: new Uint8Array(await response.arrayBuffer()), label }
-    if (runs(code)) return code
+    if (!runs(code)) continue
+    const problem = whyOtherCode(code, `serve build/wasm of this version at ${folder}`)
+    if (problem === undefined) return code
+    throw new KvasirError('unsupported', 'kernels', problem)
   }
   throw new KvasirError('unsupported', 'kernels', 'this runtime has no WebAssembly SIMD')
 }

@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import type { CacheOptions, CacheShape, KvCache, LayerInput, LayerShape } from '../cache/contract.ts'
+import { backends } from '../kernels/backends.ts'
 import { createRandom, normal } from '../kernels/cases.ts'
-import { backendNames, backends, openKernels } from '../kernels/index.ts'
+import { backendNames, openKernels } from '../kernels/index.ts'
 import { createKvCache, policies, policyNames } from './index.ts'
 
 const layerShape: LayerShape = { numHeads: 4, numKvHeads: 2, headDim: 16, valueDim: 12 }

@@ -2,7 +2,8 @@ import { mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/prom
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { backendNames, backends } from '../kernels/index.ts'
+import { backends } from '../kernels/backends.ts'
+import { backendNames } from '../kernels/index.ts'
 import {
   type DogeCheckpoint,
   type DogeCheckpointOptions,

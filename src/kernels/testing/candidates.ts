@@ -1,6 +1,7 @@
 /** What the conformance tests run on. */
 import { test } from 'vitest'
-import { backendNames, backends, type Kernels } from '../index.ts'
+import { backendNames, backends } from '../backends.ts'
+import type { Kernels } from '../contract.ts'
 import { instructionSets, openNative, probeNative } from '../native.ts'
 
 /** Every backend of the table, every instruction set, a few numbers of threads. What is missing is skipped aloud. */

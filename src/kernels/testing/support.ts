@@ -1,4 +1,6 @@
 /** Which backend does what, found out by running the cases: the table of docs/kernels.md. */
+
+import { backendNames, backends } from '../backends.ts'
 import { attendCase } from '../cases/attend.ts'
 import { attendForms } from '../cases/attend-forms.ts'
 import type { AttendShape } from '../cases/attend-inputs.ts'
@@ -10,8 +12,7 @@ import { selectCase } from '../cases/select.ts'
 import { storeCase } from '../cases/store.ts'
 import { turnCase } from '../cases/turn.ts'
 import { weighCase } from '../cases/weigh.ts'
-import type { StorageType } from '../contract.ts'
-import { backendNames, backends, type Kernels } from '../index.ts'
+import type { Kernels, StorageType } from '../contract.ts'
 import { storageTypes } from '../storage.ts'
 
 const sizes = { name: '', segments: [40, 21], numHeads: 6, numKvHeads: 2, headDim: 20 } as const
