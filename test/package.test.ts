@@ -1,11 +1,12 @@
 import { execFile } from 'node:child_process'
 import { existsSync, readFileSync, rmSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, posix } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
+import ts from 'typescript'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { commands } from '../src/cli/commands/index.ts'
-import { root } from './documents.ts'
+import { extractLinks, listDocuments, root } from './documents.ts'
 
 const run = promisify(execFile)
 /** Inside the checkout, so that the compiled package finds its dependencies and its package.json. */
@@ -49,6 +50,32 @@ test('the compiled package leaves tests out', () => {
   expect(existsSync(join(built, 'src/cli/program.js'))).toBe(true)
   expect(existsSync(join(built, 'src/cli/program.test.js'))).toBe(false)
   expect(existsSync(join(built, 'test'))).toBe(false)
+})
+
+test('the declarations stand by themselves: a strict project checks them without the types of Node', () => {
+  const options: ts.CompilerOptions = {
+    ...{ strict: true, skipLibCheck: false, noEmit: true, types: [] },
+    ...{ module: ts.ModuleKind.ESNext, moduleResolution: ts.ModuleResolutionKind.Bundler },
+    ...{ target: ts.ScriptTarget.ES2022, lib: ['lib.es2023.d.ts', 'lib.dom.d.ts'] },
+  }
+  const files = entries.map(([, { types }]) => toBuilt(types))
+  const problems = ts.getPreEmitDiagnostics(ts.createProgram(files, options))
+  expect(problems.map(({ file, messageText }) => [file?.fileName, messageText])).toEqual([])
+}, 60_000)
+
+test('documents of the package lead to files of the package', async () => {
+  const { stdout } = await run('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'], { cwd: root })
+  const files: string[] = JSON.parse(stdout)[0].files.map(({ path }: { path: string }) => path)
+  const folders = new Set(files.flatMap((file) => [...file.matchAll(/\//g)].map(({ index }) => file.slice(0, index))))
+  const documents = listDocuments().filter((name) => files.includes(name))
+  expect(documents).toContain('README.md')
+  const dead = documents.flatMap((name) =>
+    extractLinks(readFileSync(join(root, name), 'utf8'))
+      .map((link) => posix.join(posix.dirname(name), link).replace(/\/$/, ''))
+      .filter((path) => !files.includes(path) && !folders.has(path))
+      .map((path) => `${name}: ${path}`),
+  )
+  expect(dead).toEqual([])
 })
 
 test('importing the library is free of side effects: nothing is printed and the process ends', async () => {

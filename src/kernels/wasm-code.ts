@@ -27,7 +27,7 @@ export function readCode(): WasmCode | string {
 }
 
 function findCode(): WasmCode | string {
-  const fs = nodeModule('node:fs')
+  const fs = nodeModule('node:fs') as typeof import('node:fs') | undefined
   if (!fs) return 'here the WebAssembly kernels have to be fetched (fetchCode)'
   const isRoot = (folder: URL) =>
     fs.existsSync(new URL('package.json', folder)) || new URL('..', folder).href === folder.href

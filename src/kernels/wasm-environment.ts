@@ -61,14 +61,9 @@ else {
 }
 `
 
-interface NodeModules {
-  readonly 'node:fs': typeof import('node:fs')
-  readonly 'node:worker_threads': typeof import('node:worker_threads')
-}
-
-/** `node:*` where this is Node.js. */
-export function nodeModule<N extends keyof NodeModules>(name: N): NodeModules[N] | undefined {
-  return globalThis.process?.getBuiltinModule?.(name) as NodeModules[N] | undefined
+/** `node:*` where this is Node.js. Its type is the caller's to say: declarations that name it would ask for @types/node. */
+export function nodeModule(name: 'node:fs' | 'node:worker_threads'): unknown {
+  return globalThis.process?.getBuiltinModule?.(name)
 }
 
 export const hostEnvironment: WasmEnvironment = {
