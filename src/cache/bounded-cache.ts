@@ -59,7 +59,7 @@ export class BoundedCache implements LayerCache {
     this.#check(input)
     if (input.numTokens === 0) return
     const isSingle = input.numTokens > 1 && this.#intake.changesRanks(input)
-    if (isSingle) this.#intake.reserve(input.numTokens)
+    if (isSingle) this.#intake.prepare(input, this.#seen)
     else this.#take(input)
     for (let t = 0; isSingle && t < input.numTokens; t++) this.#take(tokenOf(this.#options.shape, input, t))
   }
@@ -72,7 +72,7 @@ export class BoundedCache implements LayerCache {
   #attendSingly(input: LayerInput, output: Float32Array): void {
     const { shape } = this.#options
     const size = shape.numHeads * shape.valueDim
-    this.#intake.reserve(input.numTokens)
+    this.#intake.prepare(input, this.#seen)
     for (let t = 0; t < input.numTokens; t++) {
       this.#attendOne(tokenOf(shape, input, t), output.subarray(t * size, (t + 1) * size))
     }

@@ -3,6 +3,7 @@ import type { KeepArgs, Rotation, RowTarget } from '../kernels/index.ts'
 import type { LayerInput } from './contract.ts'
 import type { KeptConfig, KeptParts } from './kept-parts.ts'
 import { createPlan, type RetainPlan } from './kept-state.ts'
+import { checkScores } from './layout.ts'
 import type { PositionAxis } from './position-axis.ts'
 
 export type NewInput = Omit<LayerInput, 'query'>
@@ -50,6 +51,12 @@ export class KeptIntake {
     if (!targets) this.#parts.store.write(input, plan, turn)
     else this.#parts.store.written?.(input, plan, turn)
     this.#follow(input, seen, plan)
+  }
+
+  /** Refuses what may be refused of several tokens that will be taken one by one, before the first changes anything. */
+  prepare(input: NewInput, seen: number): void {
+    if (typeof this.#config.rankBy === 'function') checkScores(this.#scoresOf(input, seen))
+    this.reserve(input.numTokens)
   }
 
   /** What can run out of memory comes before what changes the kept set. */

@@ -4,6 +4,7 @@
  * stays depends on where chunks end (docs/caches.md says how).
  */
 import type { AttendArgs, KeyValueSegment } from '../kernels/index.ts'
+import { checkMagnitudes, magnitudesOf } from './check-magnitudes.ts'
 import type { CacheInfo, LayerCache, LayerExplanation, LayerInput } from './contract.ts'
 import { scoreOf } from './eviction-log.ts'
 import { recallingTokens } from './hierarchical/page-archive.ts'
@@ -29,6 +30,8 @@ export class RankedCache implements LayerCache {
   readonly #ranking: RowRanking
   /** `[H]` of a single step. */
   readonly #lse: Float32Array
+  /** Where rows are ranked by what comes: a static score has been checked by itself. */
+  readonly #most: ReturnType<typeof magnitudesOf> | undefined
   #seen = 0
 
   constructor(options: RankedConfig, hasImportance: boolean, given?: Partial<RankedParts>) {
@@ -38,14 +41,18 @@ export class RankedCache implements LayerCache {
     this.#parts = createRankedParts(options, hasImportance, given)
     this.#intake = new RowIntake(options, hasImportance, this.#parts)
     this.#ranking = new RowRanking(options, this.#parts)
+    const looks = options.retention.kind === 'rescoring' || options.dynamic !== undefined
+    this.#most = looks ? magnitudesOf(options, options.shape, this.rotates) : undefined
     this.#lse = new Float32Array(options.shape.numHeads)
   }
 
   attend(input: LayerInput, output: Float32Array): void {
     const { numTokens } = input
-    checkInput(this.#options, this.#hasImportance, input, output)
-    this.#parts.axis?.use(input.rotary)
-    if (this.#options.shape.isShared) this.#compressLate()
+    this.#check(input, output)
+    if (this.#options.shape.isShared) {
+      this.#intake.reserve(0) // forks may have come to share rows since
+      this.#compress()
+    }
     if (numTokens === 0) return
     if (this.#recalls(numTokens)) {
       this.#attendEach(input, output, (...token) => this.attend(...token))
@@ -57,6 +64,12 @@ export class RankedCache implements LayerCache {
     if (this.#options.shape.isShared) return
     this.#compress(last)
     this.#parts.store.settle()
+  }
+
+  #check(input: Partial<LayerInput>, output?: Float32Array): void {
+    checkInput(this.#options, this.#hasImportance, input, output)
+    if (this.#most) checkMagnitudes(input, this.#options.shape, this.#most)
+    this.#parts.axis?.use(input.rotary)
   }
 
   /** Short chunks are questions, which pages are recalled for; longer ones are read as though nothing came back. */
@@ -72,8 +85,7 @@ export class RankedCache implements LayerCache {
 
   /** Takes tokens in without attending: rankings that look at queries see those of earlier calls only. */
   append(input: Omit<LayerInput, 'query'>): void {
-    checkInput(this.#options, this.#hasImportance, input)
-    this.#parts.axis?.use(input.rotary)
+    this.#check(input)
     if (input.numTokens === 0) return
     this.#take(input)
     this.#parts.queries.interrupt()
@@ -94,7 +106,7 @@ export class RankedCache implements LayerCache {
   ): void {
     const { shape } = this.#options
     const size = shape.numHeads * shape.valueDim
-    this.#intake.reserve(input.numTokens)
+    this.#intake.prepare(input, this.#seen)
     for (let t = 0; t < input.numTokens; t++) {
       attend(tokenOf(shape, input, t), output.subarray(t * size, (t + 1) * size))
     }
@@ -147,12 +159,6 @@ export class RankedCache implements LayerCache {
     axis?.apply(store, rows.lengths)
     store.release(rows.lengths)
     this.#intake.fit()
-  }
-
-  /** What the last tokens are followed by where other layers ask again first: forks may have shared rows since. */
-  #compressLate(): void {
-    this.#intake.reserve(0)
-    this.#compress()
   }
 
   positions(head: number): number[] {

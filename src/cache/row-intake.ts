@@ -62,6 +62,12 @@ export class RowIntake {
     return firsts
   }
 
+  /** Refuses what may be refused of several tokens that will be taken one by one, before the first changes anything. */
+  prepare(input: NewInput, seen: number): void {
+    this.#staticScores(input, seen)
+    this.reserve(input.numTokens)
+  }
+
   /** What can run out of memory comes before what changes anything, also of the ranking that follows. */
   reserve(numTokens: number): void {
     const { store, rows, axis, limits } = this.#places
