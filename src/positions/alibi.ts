@@ -1,5 +1,5 @@
 /** ALiBi (arXiv 2108.12409): scores fall by a slope of the head for each position of distance; no rotation. */
-import { checkInteger } from '../tensor/check.ts'
+import { checkInteger, describe } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
 
 /**
@@ -12,8 +12,8 @@ import { invalidArgument } from '../tensor/error.ts'
  */
 export function alibiSlopes(numHeads: number, maxBias = 8): Float32Array {
   checkInteger('positions', 'numHeads', numHeads, 1, 1 << 16)
-  if (!(maxBias > 0 && maxBias < Number.POSITIVE_INFINITY)) {
-    throw invalidArgument('positions', `expected a number above 0 for maxBias, got ${maxBias}`)
+  if (!(Number.isFinite(maxBias) && maxBias > 0)) {
+    throw invalidArgument('positions', `expected a number above 0 for maxBias, got ${describe(maxBias)}`)
   }
   const power = 2 ** (31 - Math.clz32(numHeads))
   const slope = (rank: number, heads: number): number => 2 ** ((-maxBias * rank) / heads)

@@ -126,8 +126,8 @@ describe('the rotary part of config.json', () => {
   }
 
   it('refuses shapes that are none', () => {
-    expect(() => rotaryEncoding({}, 0)).toThrow('expected an integer of at least 1 for headDim, got 0')
-    expect(() => rotaryEncoding({}, 4, 0)).toThrow('expected an integer of at least 1 for numLayers, got 0')
+    expect(() => rotaryEncoding({}, 0)).toThrow('expected an integer in 1..65536 for headDim, got 0')
+    expect(() => rotaryEncoding({}, 4, 0)).toThrow('expected an integer in 1..65536 for numLayers, got 0')
     expect(() => rotaryEncoding(typed('proportional'), 5)).toThrow('expected an even head dim')
     expect(() => rotaryEncoding(typed('dynamic', { factor: 2 }), 2)).toThrow('expected a rotary width of at least 4')
   })

@@ -5,7 +5,7 @@ import type { LayerRotary } from './config.ts'
 import type { RotaryEncoding, RotaryEntry } from './contract.ts'
 import { plainRope } from './default.ts'
 import { dynamicRope } from './dynamic.ts'
-import { readLayers } from './layers.ts'
+import { checkNumLayers, readLayers } from './layers.ts'
 import { linearRope } from './linear.ts'
 import { llama3Rope } from './llama3.ts'
 import { longRope } from './longrope.ts'
@@ -28,6 +28,9 @@ export const rotaryEncodings = {
   proportional: proportionalRope,
 } as const satisfies Record<string, RotaryEntry>
 
+/** That of the attention functions. */
+const maxHeadDim = 65536
+
 /** Other names: the first one of LongRoPE, and Qwen-VL's three streams of positions, which are equal on text. */
 const aliases: Readonly<Record<string, string>> = { su: 'longrope', mrope: 'default' }
 
@@ -45,12 +48,12 @@ export function layerRotaryEncodings(
   headDim: number | readonly number[],
 ): (RotaryEncoding | undefined)[] {
   checkObject('positions', 'a model', config)
-  checkInteger('positions', 'numLayers', numLayers, 1)
-  const headDims = typeof headDim === 'number' ? new Array<number>(numLayers).fill(headDim) : headDim
+  checkNumLayers(numLayers)
+  const headDims = Array.isArray(headDim) ? headDim : new Array<number>(numLayers).fill(headDim as number)
   if (headDims.length !== numLayers) {
     throw invalidArgument('positions', `expected ${numLayers} head dims, got ${headDims.length}`)
   }
-  for (const value of headDims) checkInteger('positions', 'headDim', value, 1)
+  for (const value of headDims) checkInteger('positions', 'headDim', value, 1, maxHeadDim)
   const made = new Map<string, RotaryEncoding>()
   return readLayers(config, headDims).map((layer) => {
     if (layer === undefined) return undefined

@@ -1,5 +1,5 @@
 /** Which layers are rotated, and by which of the parameters that config.json gives by type of layer. */
-import { describe } from '../tensor/check.ts'
+import { checkInteger, checkObject, describe } from '../tensor/check.ts'
 import { dependsOnLayerType, type LayerRotary, readRotary } from './config.ts'
 import { rotaryFamily } from './families.ts'
 import { type Dictionary, invalid } from './parameters.ts'
@@ -25,9 +25,10 @@ export function readLayers(config: Dictionary, headDims: readonly number[]): (La
  * The type of each layer's attention: from layer_types, whose items beyond the last layer are ignored, else from the
  * pattern "every n-th layer is full_attention" of config.json or its model_type.
  * @returns `[L]`
- * @throws KvasirError `invalid-file` when neither is there, or makes no sense
+ * @throws KvasirError `invalid-file` when neither is there, or makes no sense; `invalid-argument` for other arguments
  */
 export function layerTypes(config: Dictionary, numLayers: number): readonly string[] {
+  checkModel(config, numLayers)
   const types = config.layer_types ?? undefined
   if (types !== undefined) {
     if (Array.isArray(types) && types.length >= numLayers && types.every((type) => typeof type === 'string'))
@@ -45,9 +46,10 @@ export function layerTypes(config: Dictionary, numLayers: number): readonly stri
  * Whether each layer's queries and keys are rotated, by no_rope_layers or an interval. In `no_rope_layers` 1 means that
  * a layer does use RoPE, in spite of the name; items beyond the last layer are ignored.
  * @returns `[L]`
- * @throws KvasirError `invalid-file`
+ * @throws KvasirError as `layerTypes`
  */
 export function rotatedLayers(config: Dictionary, numLayers: number): readonly boolean[] {
+  checkModel(config, numLayers)
   const list = config.no_rope_layers ?? []
   if (!Array.isArray(list) || list.some((value) => value !== 0 && value !== 1)) {
     throw invalid('a list of 0 and 1 for no_rope_layers', describe(list))
@@ -60,6 +62,16 @@ export function rotatedLayers(config: Dictionary, numLayers: number): readonly b
   if (interval === undefined) return new Array(numLayers).fill(true)
   if (!isCount(interval)) throw invalid('an integer above 0 for no_rope_layer_interval', describe(interval))
   return Array.from({ length: numLayers }, (_, i) => (i + 1) % interval !== 0)
+}
+
+function checkModel(config: unknown, numLayers: number): void {
+  checkObject('positions', 'a model', config)
+  checkNumLayers(numLayers)
+}
+
+/** More than any model has, and few enough that a damaged number is not answered with gigabytes. */
+export function checkNumLayers(numLayers: unknown): asserts numLayers is number {
+  checkInteger('positions', 'numLayers', numLayers, 1, 65536)
 }
 
 function isCount(value: unknown): value is number {

@@ -149,6 +149,11 @@ describe('rotation', () => {
     const odd = new Float32Array(3)
     expect(() => rotate({ cos: odd, sin: odd })).toThrow('numbers in cos, got 3')
     expect(() => rotate({}, { interleave: true })).toThrow('(did you mean "interleaved"?)')
+    expect(() => rotate({}, { interleaved: 'yes' })).toThrow('expected true or false for interleaved, got "yes"')
+    expect(() => rotate({ cos: [1, 1, 1, 1] })).toThrow('expected a Float32Array for cos, got an array of 4')
+    const bits = new Uint16Array(16) as never
+    expect(() => rotateVectors(bits, shape)).toThrow('a Float64Array for vectors, got a Uint16Array')
+    expect(() => rotateVectors(vectors, undefined as never)).toThrow('numTokens, numHeads, headDim }, got undefined')
     vectors.fill(3)
     expect(() => rotate({ cos: Float32Array.of(1, 1, 1, 0) }, { inverse: true })).toThrow('that can be undone')
     expect(vectors.every((value) => value === 3)).toBe(true)

@@ -1,6 +1,7 @@
 /** Rotation of vectors in f64, slow and obvious: for tests and rare moves of stored keys. Models use the kernels. */
-import { checkInteger, checkKeys } from '../tensor/check.ts'
+import { checkInteger, checkKeys, describe } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
+import { checkFloat32 } from './check-arrays.ts'
 
 /** For each token and pair, how far to turn. */
 export interface RotationTable {
@@ -20,7 +21,8 @@ export interface RotateOptions {
 /**
  * Rotates the first 2 R components of each head in place; the others stay.
  * @param vectors `[T, heads, D]`
- * @throws KvasirError `invalid-argument` for sizes that don't fit together, or a table of zeros that nothing undoes
+ * @throws KvasirError `invalid-argument` for sizes that don't fit together, other arrays, or a table of zeros that nothing
+ * undoes; nothing is changed then
  */
 export function rotateVectors(
   vectors: Float32Array | Float64Array,
@@ -28,6 +30,12 @@ export function rotateVectors(
   options: RotateOptions = {},
 ): void {
   checkKeys('positions', 'rotateVectors', options, ['interleaved', 'inverse'])
+  for (const name of ['interleaved', 'inverse'] as const) {
+    const { [name]: flag = false } = options
+    if (typeof flag === 'boolean') continue
+    throw invalidArgument('positions', `expected true or false for ${name}, got ${describe(flag)}`)
+  }
+  checkArrays(vectors, table)
   const { cos, sin, numTokens, numHeads, headDim } = table
   const pairs = checkSizes(vectors, table)
   if (options.inverse) checkInvertible(table)
@@ -67,6 +75,18 @@ function checkInvertible({ cos, sin }: RotationTable): void {
     'positions',
     'expected a rotation that can be undone, got a pair whose cos and sin are 0 or NaN',
   )
+}
+
+function checkArrays(vectors: unknown, table: RotationTable): void {
+  if (!(vectors instanceof Float32Array || vectors instanceof Float64Array)) {
+    const expected = 'a Float32Array or a Float64Array for vectors'
+    throw invalidArgument('positions', `expected ${expected}, got ${describe(vectors)}`)
+  }
+  if (typeof table !== 'object' || table === null) {
+    throw invalidArgument('positions', `expected { cos, sin, numTokens, numHeads, headDim }, got ${describe(table)}`)
+  }
+  checkFloat32('cos', table.cos)
+  checkFloat32('sin', table.sin)
 }
 
 /** @returns R */

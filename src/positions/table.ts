@@ -1,6 +1,7 @@
 /** Cosines and sines of rotary positions, and of moves between them. */
-import { checkFinite } from '../tensor/check.ts'
+import { describe } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
+import { checkFloat32, checkPositions } from './check-arrays.ts'
 import type { RotaryEncoding, RotaryTable } from './contract.ts'
 import type { RotationTable } from './rotate.ts'
 
@@ -10,22 +11,29 @@ import type { RotationTable } from './rotate.ts'
  * @param table `encoding.at(length)`, for tokens of one sequence or, where length doesn't matter, of several
  * @param cos out `[T, R]`
  * @param sin out `[T, R]`
- * @throws KvasirError `invalid-argument` for arrays that are too short, and positions that are not finite
+ * @throws KvasirError `invalid-argument` for arrays that are too short or of another type, and positions that are not
+ * finite; nothing is written then
  */
 export function fillRotaryTable(
-  { inverseFrequencies, attentionFactor }: RotaryTable,
+  table: RotaryTable,
   positions: ArrayLike<number>,
   cos: Float32Array,
   sin: Float32Array,
 ): void {
+  if (!(table?.inverseFrequencies instanceof Float64Array)) {
+    throw invalidArgument('positions', `expected a table, as encoding.at(length) gives it, got ${describe(table)}`)
+  }
+  const { inverseFrequencies, attentionFactor } = table
   const pairs = inverseFrequencies.length
-  for (const [name, { length }] of Object.entries({ cos, sin })) {
+  checkPositions('positions', positions)
+  for (const [name, array] of Object.entries({ cos, sin })) {
+    checkFloat32(name, array)
+    const { length } = array
     if (length >= positions.length * pairs) continue
     const expected = `at least ${positions.length * pairs} numbers in ${name}, ${pairs} for each position`
     throw invalidArgument('positions', `expected ${expected}, got ${length}`)
   }
   for (let t = 0; t < positions.length; t++) {
-    if (!Number.isFinite(positions[t])) checkFinite('positions', `positions[${t}]`, positions[t])
     for (let i = 0; i < pairs; i++) {
       const angle = (positions[t] as number) * (inverseFrequencies[i] as number)
       cos[t * pairs + i] = Math.cos(angle) * attentionFactor
@@ -43,7 +51,8 @@ export function fillRotaryTable(
  * @param lengths of the sequence when the keys were rotated, and now; needed where the encoding changes with it, for
  * example to give keys of a short text the table of a long one without moving them
  * @returns cos and sin, `[T, R]`
- * @throws KvasirError `invalid-argument` for lists of different lengths, or lengths that are missing
+ * @throws KvasirError `invalid-argument` for lists of different lengths, positions that are not finite, lengths that are
+ * missing, keys that an attention factor of 0 has wiped out
  */
 export function rerotationTable(
   encoding: RotaryEncoding,
@@ -51,6 +60,8 @@ export function rerotationTable(
   to: ArrayLike<number>,
   lengths?: { readonly from: number; readonly to: number },
 ): RotationTable {
+  checkPositions('from', from)
+  checkPositions('to', to)
   if (from.length !== to.length) {
     throw invalidArgument('positions', `expected ${from.length} positions in to, got ${to.length}`)
   }
@@ -59,6 +70,9 @@ export function rerotationTable(
   }
   const [before, after] = [encoding.at(lengths?.from ?? 0), encoding.at(lengths?.to ?? 0)]
   const factor = before === after ? 1 : after.attentionFactor / before.attentionFactor
+  if (!Number.isFinite(factor)) {
+    throw invalidArgument('positions', `expected keys with an attention factor above 0, got ${before.attentionFactor}`)
+  }
   const { pairs } = encoding
   const [cos, sin] = [new Float32Array(from.length * pairs), new Float32Array(from.length * pairs)]
   for (let t = 0; t < from.length; t++) {

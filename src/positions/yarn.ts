@@ -2,6 +2,7 @@
  * YaRN (arXiv 2309.00071): fast pairs stay, slow ones are divided by `factor`, a ramp over the pair index lies between;
  * cos and sin grow a little to keep the softmax as sharp as it was. The table is the same at every length.
  */
+import { describe } from '../tensor/check.ts'
 import type { RotaryConfig, RotaryEntry } from './contract.ts'
 import { fixedTable, plainFrequencies, rotaryPairs } from './frequencies.ts'
 import { type Dictionary, factorOrRatio, invalid, optionalCoefficient, originalMaxPositions } from './parameters.ts'
@@ -39,7 +40,7 @@ export function yarnRange(config: RotaryConfig): { readonly low: number; readonl
 function readTruncate({ truncate }: Dictionary): boolean {
   if (truncate === undefined || truncate === null) return true
   if (typeof truncate === 'boolean') return truncate
-  throw invalid('true or false for truncate', String(truncate))
+  throw invalid('true or false for truncate', describe(truncate))
 }
 
 function attentionFactor(parameters: Dictionary, factor: number): number {
