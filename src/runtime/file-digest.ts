@@ -6,8 +6,9 @@
  */
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { makeFolder } from '../tensor/make-folder.ts'
 
 /** @returns hex */
 export async function fileDigest(file: string, memory: string): Promise<string> {
@@ -24,7 +25,7 @@ export async function fileDigest(file: string, memory: string): Promise<string> 
 
 /** Writes a file with its folder so that nobody ever sees half of it, however many do so at once. */
 export async function writeWhole(file: string, text: string): Promise<void> {
-  await mkdir(dirname(file), { recursive: true })
+  await makeFolder(dirname(file))
   const temporary = `${file}.${process.pid}.${Math.random().toString(36).slice(2)}.tmp`
   try {
     await writeFile(temporary, text, { flush: true })

@@ -5,7 +5,7 @@
  * copies share one entry.
  */
 import { createHash } from 'node:crypto'
-import { mkdir, readdir, rm, stat } from 'node:fs/promises'
+import { readdir, rm, stat } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import {
@@ -26,6 +26,7 @@ import {
   writeSafetensors,
 } from '../onnx/index.ts'
 import { KvasirError } from '../tensor/error.ts'
+import { makeFolder } from '../tensor/make-folder.ts'
 import { fileDigest, writeWhole } from './file-digest.ts'
 
 /** Raised whenever the layout of the codes changes. */
@@ -92,7 +93,7 @@ async function build(
   bits: QuantizedBits,
 ): Promise<Weights> {
   try {
-    await mkdir(folder, { recursive: true })
+    await makeFolder(folder)
     await removeAbandoned(folder)
     const sha256 = await writeSafetensors(
       file,

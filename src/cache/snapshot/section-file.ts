@@ -99,8 +99,13 @@ function attempt<T>(path: string, run: () => T): T {
     return run()
   } catch (cause) {
     if (cause instanceof KvasirError) throw cause
-    throw new KvasirError('invalid-argument', 'cache', `can't write ${path}: ${(cause as Error).message}`, { cause })
+    throw new KvasirError('invalid-argument', 'cache', `can't write ${path}: ${systemReason(cause)}`, { cause })
   }
+}
+
+/** Without the call and its files: that one of them is written under another name first is nobody's concern. */
+function systemReason(cause: unknown): string {
+  return (cause as Error).message.replace(/, \w+(?: '.*')?$/s, '')
 }
 
 interface Entry {
@@ -124,7 +129,7 @@ export class SectionFile {
   /** @throws KvasirError `not-found`, `invalid-file` */
   static async open(path: string): Promise<SectionFile> {
     const file = await open(path).catch((cause: Error) => {
-      throw new KvasirError('not-found', 'cache', `can't read ${path}: ${cause.message}`, { cause })
+      throw new KvasirError('not-found', 'cache', `can't read ${path}: ${systemReason(cause)}`, { cause })
     })
     try {
       const { size } = await file.stat()

@@ -4,10 +4,10 @@
  *
  * Byte caps count entries, in whole pages. LMDB's file does not shrink; room that evictions free is used again.
  */
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Database, RootDatabase } from 'lmdb'
 import { KvasirError } from '../../tensor/error.ts'
+import { makeFolder } from '../../tensor/make-folder.ts'
 import type { BlobTier, DiskOptions, SealedEntry, TierStats } from './contract.ts'
 import { Counts } from './counts.ts'
 import { withDeadline } from './deadline.ts'
@@ -42,7 +42,7 @@ export class DiskTier implements BlobTier {
   static async open(options: DiskOptions): Promise<DiskTier> {
     const { path } = options
     try {
-      await mkdir(path, { recursive: true })
+      await makeFolder(path)
       await checkDiskFile(join(path, 'data.mdb'))
       const { open } = await import('lmdb')
       const common = { encoding: 'binary', maxDbs: 2, noMemInit: false, eventTurnBatching: false } as const

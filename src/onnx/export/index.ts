@@ -1,8 +1,9 @@
 /** A checkpoint folder as an ordinary ONNX folder, in the layout of transformers.js. */
-import { copyFile, lstat, mkdir, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { copyFile, lstat, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { checkChoice, checkKeys } from '../../tensor/check.ts'
 import { invalidArgument, KvasirError } from '../../tensor/error.ts'
+import { makeFolder } from '../../tensor/make-folder.ts'
 import { isAttention, parseAttention } from '../attention-node.ts'
 import { type Checkpoint, openCheckpoint } from '../checkpoint.ts'
 import type { QuantizedBits } from '../quantize.ts'
@@ -83,7 +84,7 @@ export async function exportOnnx(folder: string, output: string, options: Export
   const { model, plans } = uncutModel(checkpoint, { ...types, ...readPositions(checkpoint) })
   const temporary = join(dirname(target), `.${basename(target)}.${process.pid}.tmp`)
   try {
-    await mkdir(join(temporary, 'onnx'), { recursive: true })
+    await makeFolder(join(temporary, 'onnx'))
     const file = join(temporary, 'onnx', `model${suffix}.onnx`)
     const { onProgress = () => {}, signal } = options
     const beside = await writeModel(file, model, plans, { maxInlineBytes, maxFileBytes, onProgress, signal })

@@ -5,13 +5,14 @@
  */
 import { createHash } from 'node:crypto'
 import { createReadStream, createWriteStream } from 'node:fs'
-import { mkdir, rename, rm, stat } from 'node:fs/promises'
+import { rename, rm, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type { ReadableStream } from 'node:stream/web'
 import { setTimeout as wait } from 'node:timers/promises'
 import { KvasirError } from '../../tensor/error.ts'
+import { makeFolder } from '../../tensor/make-folder.ts'
 import { HubStatusError, isPassing } from './hub-error.ts'
 
 export interface FileSource {
@@ -35,7 +36,7 @@ const firstWaitMs = 250
  */
 export async function downloadFile(target: string, source: FileSource): Promise<void> {
   const partial = `${target}.incomplete`
-  await mkdir(dirname(target), { recursive: true })
+  await makeFolder(dirname(target))
   for (let tries = 0; (await sizeOf(partial)) !== source.size; ) {
     const before = await sizeOf(partial)
     try {

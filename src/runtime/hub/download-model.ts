@@ -2,10 +2,11 @@
  * A model of the hub as a folder on disk, in the cache layout of the Hugging Face tools, which share it:
  * `models--org--name/blobs/<hash>`, `snapshots/<commit>/<path>` as links to them, `refs/<revision>` with the commit.
  */
-import { copyFile, lstat, mkdir, readdir, readFile, rm, stat, symlink } from 'node:fs/promises'
+import { copyFile, lstat, readdir, readFile, rm, stat, symlink } from 'node:fs/promises'
 import { dirname, join, relative, sep } from 'node:path'
 import { type ListFileEntry, listFiles, modelInfo } from '@huggingface/hub'
 import { invalidArgument, KvasirError } from '../../tensor/error.ts'
+import { makeFolder } from '../../tensor/make-folder.ts'
 import type { DownloadProgress } from '../contract.ts'
 import { writeWhole } from '../file-digest.ts'
 import { chooseFiles, type FileChoice } from './choose-files.ts'
@@ -121,7 +122,7 @@ async function downloadOnce(blob: string, source: Parameters<typeof downloadFile
 /** Where links are not allowed (Windows), the file is copied. */
 async function link(blob: string, name: string): Promise<void> {
   if (await stat(name).catch(() => undefined)) return
-  await mkdir(dirname(name), { recursive: true })
+  await makeFolder(dirname(name))
   if (await lstat(name).catch(() => undefined)) await rm(name) // a link to nothing
   await symlink(relative(dirname(name), blob), name).catch(async (error: NodeJS.ErrnoException) => {
     if (error.code === 'EEXIST') return
