@@ -15,7 +15,7 @@ test('bytes have three digits or so and a unit', () => {
   expect(cases.map(formatBytes)).toEqual([
     '0 B',
     '17 B',
-    '1023 B',
+    '1,023 B',
     '1.00 KiB',
     '1.50 MiB',
     '42.0 MiB',

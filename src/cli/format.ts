@@ -15,10 +15,25 @@ export function formatPlural(count: number, noun: string): string {
 
 /** 1.50 MiB, 210 MiB, 17 B: three digits or so. */
 export function formatBytes(bytes: number): string {
-  const power = Math.min(byteUnits.length - 1, Math.max(0, Math.floor(Math.log2(Math.max(1, bytes)) / 10)))
+  return inUnit(bytes, unitOf(bytes))
+}
+
+/** Numbers that are read beside each other, in one unit: the one that suits the smallest. 1.01 MiB, 516 MiB, 1,032 MiB */
+export function formatBytesAlike(all: readonly number[]): string[] {
+  const unit = unitOf(Math.min(...all.filter((bytes) => bytes > 0)))
+  return all.map((bytes) => inUnit(bytes, unit))
+}
+
+/** The power of 1024 that suits a number. */
+function unitOf(bytes: number): number {
+  const power = Math.floor(Math.log2(Math.max(1, bytes)) / 10)
+  return Math.min(byteUnits.length - 1, power)
+}
+
+function inUnit(bytes: number, power: number): string {
   const value = bytes / 1024 ** power
-  const digits = power === 0 || value >= 100 ? 0 : value >= 10 ? 1 : 2
-  return `${value.toFixed(digits)} ${byteUnits[power]}`
+  if (power === 0 || value >= 100) return `${formatCount(value)} ${byteUnits[power]}`
+  return `${value.toFixed(value >= 10 ? 1 : 2)} ${byteUnits[power]}`
 }
 
 /** 0.35 s, 12.3 s, 2 min 5 s */

@@ -6,6 +6,7 @@ import { onnxDtypes } from '../onnx/index.ts'
 import { importanceNames, type PresetName, policyNames, presets, readPolicy } from '../policies/index.ts'
 import type { LoadOptions } from '../runtime/contract.ts'
 import { didYouMean } from '../tensor/check.ts'
+import { isKvasirError, reasonOf } from '../tensor/error.ts'
 import { byteCount } from './plan-options.ts'
 import { type PrefixFlags, prefixOptions, toPrefixCache, toRecallTiers } from './prefix-options.ts'
 
@@ -77,10 +78,9 @@ function policy(text: string): LoadOptions['policy'] {
   try {
     readPolicy(text)
   } catch (error) {
-    const [hint = ''] = /\(did you mean .*\)$/.exec((error as Error).message) ?? []
-    throw new InvalidArgumentError(
-      `Allowed choices are ${policyNames.join(', ')}, or adakv(...) of one. ${hint}`.trim(),
-    )
+    if (!isKvasirError(error)) throw error
+    const reason = reasonOf(error)
+    throw new InvalidArgumentError(`${reason.charAt(0).toUpperCase()}${reason.slice(1)}.`)
   }
   return text as LoadOptions['policy']
 }
@@ -103,7 +103,7 @@ export const seedOption = (text: string, value?: number): Option =>
 export const modelOption = (): Option =>
   new Option('--model <path>', 'folder of a model, or its id at the hub: org/name (default: the bundled kvasir-tiny)')
 export const dtypeOption = (): Option =>
-  ofModel(new Option('--dtype <name>', 'which of the ONNX files').choices(Object.keys(onnxDtypes)))
+  ofModel(choice('--dtype <name>', 'which of the ONNX files', Object.keys(onnxDtypes)))
 export const revisionOption = (): Option =>
   ofModel(new Option('--revision <name>', 'branch, tag or commit of a model of the hub (default: main)'))
 export const windowOption = (value?: number): Option =>
@@ -117,15 +117,15 @@ export const policyOption = (): Option =>
   )
 
 export const backendOption = (): Option =>
-  ofModel(new Option('--backend <name>', 'kernels for attention (default: the best available)').choices(backendNames))
+  ofModel(choice('--backend <name>', 'kernels for attention (default: the best available)', backendNames))
 export const threadsOption = (): Option =>
   ofModel(new Option('--threads <number>', 'threads that compute (default: all cores)').argParser(integer(1, 256)))
 
-function kvDtypeOption(flags: string, text: string): Option {
-  return new Option(flags, text).choices(storageTypes).argParser((type) => {
-    const choice = storageTypes.find((known) => known === type)
-    if (choice !== undefined) return choice
-    throw new InvalidArgumentError(`Allowed choices are ${storageTypes.join(', ')}${didYouMean(type, storageTypes)}.`)
+/** One name of a list; not commander's own check, which does not name the nearest. */
+function choice(flags: string, text: string, choices: readonly string[]): Option {
+  return new Option(flags, text).choices(choices).argParser((name) => {
+    if (choices.includes(name)) return name
+    throw new InvalidArgumentError(`Allowed choices are ${choices.join(', ')}${didYouMean(name, choices)}.`)
   })
 }
 
@@ -135,11 +135,11 @@ export const loadOptions = (): Option[] => [...cacheOptions().map(ofCache), ...r
 const cacheOptions = (): Option[] => [
   new Option('--sinks <tokens>', 'first tokens that always stay').argParser(integer(0)),
   new Option('--recent <tokens>', 'last tokens that always stay').argParser(integer(0)),
-  new Option('--preset <name>', 'window, sinks, recent and kv-dtype by use').choices(Object.keys(presets)),
+  choice('--preset <name>', 'window, sinks, recent and kv-dtype by use', Object.keys(presets)),
   new Option('--kv-budget <bytes>', 'bytes that the cache may take, as in 256MiB').argParser(byteCount),
-  kvDtypeOption('--kv-dtype <type>', 'storage of keys and values'),
-  kvDtypeOption('--kv-dtype-k <type>', 'storage of keys alone'),
-  kvDtypeOption('--kv-dtype-v <type>', 'storage of values alone'),
+  choice('--kv-dtype <type>', 'storage of keys and values', storageTypes),
+  choice('--kv-dtype-k <type>', 'storage of keys alone', storageTypes),
+  choice('--kv-dtype-v <type>', 'storage of values alone', storageTypes),
   new Option('--kv-residual <tokens>', 'newest tokens that are left in f16 (default: 128 with fp8, int4)').argParser(
     integer(0),
   ),
@@ -151,8 +151,8 @@ const cacheOptions = (): Option[] => [
   new Option('--keep-mass <share>', 'of attention that must stay when it shrinks (default: 0.95)').argParser(
     number(0, 1, true),
   ),
-  new Option('--kv-storage <how>', 'rows side by side, or in pages').choices(['contiguous', 'paged']),
-  new Option('--positions <which>', 'of kept tokens: where they stood, or their rank').choices(['original', 'rank']),
+  choice('--kv-storage <how>', 'rows side by side, or in pages', ['contiguous', 'paged']),
+  choice('--positions <which>', 'of kept tokens: where they stood, or their rank', ['original', 'rank']),
   new Option(
     '--importance <what>',
     `what linear ranks by: ${importanceNames.join(', ')}, or the file of a scorer`,
@@ -163,7 +163,7 @@ const cacheOptions = (): Option[] => [
 const runOptions = (): Option[] => [
   backendOption(),
   threadsOption(),
-  ofModel(new Option('--quantize <type>', 'weights of this width, built once and kept').choices(['int8', 'int4'])),
+  ofModel(choice('--quantize <type>', 'weights of this width, built once and kept', ['int8', 'int4'])),
   dtypeOption(),
   revisionOption(),
   ofModel(new Option('--chunk-size <tokens>', 'prompt tokens run through the model at once').argParser(integer(1))),

@@ -1,7 +1,7 @@
 /** Files that a command writes when its work is done: whether that will be possible is asked before. */
 import { access, constants, stat, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { KvasirError } from '../tensor/error.ts'
+import { invalidArgument, KvasirError } from '../tensor/error.ts'
 import type { Terminal } from './terminal.ts'
 
 /**
@@ -11,6 +11,7 @@ import type { Terminal } from './terminal.ts'
  */
 export async function checkWritable(option: string, file: string | undefined): Promise<void> {
   if (file === undefined) return
+  if (file === '') throw invalidArgument('cli', `expected a file for ${option}, got ""`)
   const info = await stat(file).catch(() => undefined)
   if (info?.isDirectory())
     throw new KvasirError('denied', 'cli', `expected a file for ${option}, got the folder ${file}`)

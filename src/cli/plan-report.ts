@@ -1,5 +1,5 @@
 /** `kvasir plan` for people: tables of what `plan-figures.ts` counted. */
-import { formatBytes, formatCount, formatPlural } from './format.ts'
+import { formatBytes, formatBytesAlike, formatCount, formatPlural } from './format.ts'
 import type { CacheFigures, Plan, PlanRequest, StepFigures } from './plan-figures.ts'
 import type { PlanShape } from './plan-shape.ts'
 import type { Terminal } from './terminal.ts'
@@ -55,14 +55,15 @@ function describeOwnWindows({ layerWindows }: PlanShape): string {
 function stepTable(steps: readonly StepFigures[], terminal: Terminal): void {
   const cacheNames = { none: 'no cache', full: 'cache of all tokens', kept: 'cache of the tokens kept' }
   const pairNames = { every: ', every pair', causal: ', causal', kept: ', causal, tokens kept' }
+  const moved = formatBytesAlike(steps.map(({ bytes }) => bytes ?? 0))
   terminal.table(
     ['', 'x for scores', 'x for outputs', 'FLOPs', 'bytes moved'],
-    steps.map((step) => [
+    steps.map((step, n) => [
       `${cacheNames[step.cache]}${step.cache === 'none' ? pairNames[step.pairs] : ''}`,
       formatWork(step.scoreMultiplications),
       formatWork(step.outputMultiplications),
       formatWork(step.flops),
-      step.bytes === null ? '' : formatBytes(step.bytes),
+      step.bytes === null ? '' : (moved[n] as string),
     ]),
   )
 }
@@ -76,15 +77,21 @@ function cacheTable<T extends CacheFigures>(
 ): void {
   const saved = (bytes: number): string => formatShare(1 - bytes / (rows[0] as T).fullBytes)
   const keptHead = isBounded ? ['kept', 'saved', 'sessions'] : []
+  const column = (bytesOf: (row: T) => number): string[] => formatBytesAlike(rows.map(bytesOf))
+  const [each, all, kept] = [
+    column((row) => row.bytesPerToken),
+    column((row) => row.fullBytes),
+    column((row) => row.bytes),
+  ]
   terminal.table(
     [head, 'a token', 'all tokens', 'saved', 'sessions', ...keptHead],
-    rows.map((row) => [
+    rows.map((row, n) => [
       name(row),
-      formatBytes(row.bytesPerToken),
-      formatBytes(row.fullBytes),
+      each[n] as string,
+      all[n] as string,
       saved(row.fullBytes),
       formatCount(row.fullSessions),
-      ...(isBounded ? [formatBytes(row.bytes), saved(row.bytes), formatCount(row.sessions)] : []),
+      ...(isBounded ? [kept[n] as string, saved(row.bytes), formatCount(row.sessions)] : []),
     ]),
   )
 }
@@ -98,10 +105,9 @@ function describeSavings({ shape, request }: Omit<PlanSubject, 'name'>, plan: Pl
   if (plan.isBounded) {
     const most = window === undefined ? '' : `at most ${formatCount(window)} tokens for each KV head`
     const own = shape.layerWindows.some((tokens) => tokens !== null) ? "what the model's own windows hold" : ''
-    lines.push(
-      `Kept: ${[most, own].filter(Boolean).join(' and ')}. That saves ${formatBytes(byWindow)} of ` +
-        `${formatBytes(fullBytes)} (${formatShare(byWindow / fullBytes)}).`,
-    )
+    const [saved, all] = formatBytesAlike([byWindow, fullBytes])
+    const what = [most, own].filter(Boolean).join(' and ')
+    lines.push(`Kept: ${what}. That saves ${saved} of ${all} (${formatShare(byWindow / fullBytes)}).`)
   }
   if (byDtype > 0) {
     const share = formatShare(byDtype / (fullBytes + byDtype))
@@ -133,11 +139,11 @@ function formatShare(share: number): string {
   return share > 0.9995 && share < 1 ? '> 99.9 %' : `${(100 * share).toFixed(1)} %`
 }
 
-const workUnits = ['T', 'P', 'E', 'Z', 'Y']
+const workUnits = ['', ' K', ' M', ' G', ' T', ' P', ' E', ' Z', ' Y']
 
-/** 16,777,216 in full below 10^12, then 2.252 P (10^15). */
+/** 4.504 P (10^15), 34.36 G, 512: four digits, as counts of one table are ten powers of ten apart; all are in --json. */
 function formatWork(count: number): string {
-  if (count < 1e12) return formatCount(count)
-  const power = Math.min(workUnits.length - 1, Math.floor(Math.log10(count) / 3) - 4)
-  return `${(count / 10 ** (12 + 3 * power)).toPrecision(4)} ${workUnits[power]}`
+  const power = Math.min(workUnits.length - 1, Math.max(0, Math.floor(Math.log10(Math.max(1, count)) / 3)))
+  const value = count / 1000 ** power
+  return `${power === 0 ? value : value.toPrecision(4)}${workUnits[power]}`
 }

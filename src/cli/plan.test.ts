@@ -107,14 +107,34 @@ test('plan prints tables', async () => {
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
   expect(stdout).toMatch(/32 +32 +8 +128 +none +no\n/)
   expect(stdout).toMatch(/no cache, every pair +4\.504 P +4\.504 P +18\.01 P\s/)
-  expect(stdout).toMatch(/cache of all tokens +34,359,738,368 +34,359,738,368 +137,438,953,472 +32\.0 GiB\n/)
-  expect(stdout).toMatch(/f16 \* +128 KiB +32\.0 GiB +50\.0 % +0 +1\.00 GiB +98\.4 % +16\n/)
+  expect(stdout).toMatch(/cache of all tokens +34\.36 G +34\.36 G +137\.4 G +32\.0 GiB\n/)
+  expect(stdout).toMatch(/f16 \* +128 KiB +32\.0 GiB +50\.0 % +0 +1,024 MiB +98\.4 % +16\n/)
   expect(stdout).toMatch(/MHA, 32 +512 KiB[\s\S]*GQA, 8 \* +128 KiB[\s\S]*MQA, 1 +16\.0 KiB/)
   expect(stdout).toContain('Kept: at most 4,096 tokens for each KV head. That saves 31.0 GiB of 32.0 GiB (96.9 %).')
   expect(stdout).toContain('All tokens in f16 instead of f32: that saves 32.0 GiB (50.0 %).')
   expect(stdout).toContain('Into 8.00 GiB fit 16 sessions of 131,072 tokens in f16 (0 with all tokens).')
+  for (const units of columnUnits(stdout)) expect(units).toHaveLength(1)
   for (const line of stdout.split('\n')) expect(line.length).toBeLessThanOrEqual(100)
 })
+
+test('bytes of a column are in one unit', async () => {
+  const { stdout } = await kvasirPlan('--context 10K --window 200')
+  expect(stdout).toMatch(/f32 \* +4,128 B +40\.3 MiB [\s\S]*int4 +608 B +6\.19 MiB/)
+  for (const units of columnUnits(stdout)) expect(units).toHaveLength(1)
+})
+
+/** The units in each column of bytes of each table. */
+function columnUnits(text: string): string[][] {
+  const tables = text.split('\n\n').map((table) => table.split('\n').slice(1))
+  return tables.flatMap((lines) => {
+    const cells = lines.map((line) =>
+      line.split(/ {2,}/).map((cell) => /^[\d.,]+ ([KMGT]?i?B)$/.exec(cell.trim())?.[1]),
+    )
+    const columns = Math.max(...cells.map(({ length }) => length))
+    const units = Array.from({ length: columns }, (_, n) => new Set(cells.flatMap((row) => row.at(n - columns) ?? [])))
+    return units.filter(({ size }) => size > 0).map((set) => [...set])
+  })
+}
 
 test('without windows there are no columns of what is kept; own windows are named', async () => {
   const plain = await kvasirPlan('--context 4096 --kv-dtype int8', llama)

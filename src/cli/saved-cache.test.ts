@@ -87,6 +87,7 @@ test('generate goes on after a saved cache, which inspect shows', async () => {
   expect(text).toMatch(/left layer \d head \d after \d+ tokens: position \d+/)
   expect((await kvasir(['inspect', 'a-model', '--cache', file])).stderr).toMatch(/a model or --cache, got both/)
   expect((await kvasir(['inspect', '--cache', join(folder, 'none')])).stderr).toMatch(/can't read/)
+  expect((await kvasir(['inspect', '--cache', folder])).stderr).toContain(`${folder}: expected a file that holds caches`)
 })
 
 const generateInto = (file: string) =>
@@ -97,6 +98,12 @@ test('a folder that is not there is told before anything is written', async () =
   expect(code).not.toBe(0)
   expect(stdout).toBe('')
   expect(stderr).toMatch(/--save-cache, got .*story\.cache: there is no folder/)
+})
+
+test('no name is told before anything is written', async () => {
+  const { code, stdout, stderr } = await generateInto('')
+  expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
+  expect(stderr).toContain('expected a file for --save-cache, got ""')
 })
 
 test('generate prints what it wrote also where the cache can not be saved', async () => {

@@ -97,7 +97,7 @@ export function planWindows(
     const needed = bytesAt(Math.max(1, least))
     throw invalidArgument(
       'cache',
-      `expected a kvBudget of at least ${needed} bytes for ${least} tokens, got ${kvBudget}`,
+      `expected a kvBudget of at least ${needed} bytes for ${least} ${least === 1 ? 'token' : 'tokens'}, got ${kvBudget}`,
     )
   }
   return { window: low, windows: windowsFor(low, shape, policy) }

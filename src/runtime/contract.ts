@@ -228,7 +228,7 @@ export interface ModelDescription {
   readonly warnings?: readonly string[]
   /** What suits the model; the first is what it gets where nothing is chosen. */
   readonly policies: readonly PolicyAdvice[]
-  /** Bytes of K and V that one more token costs in a cache that keeps everything. */
+  /** Bytes of K and V (and of its importance) that one more token costs in a cache that keeps everything. */
   readonly kvBytesPerToken: number
   readonly backend: string
 }

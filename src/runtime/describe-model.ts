@@ -30,6 +30,7 @@ export function describeModel(
   for (const { model } of parts) for (const tensor of model.graph!.initializer) weights.set(tensor.name ?? '', tensor)
   const tensors = [...weights.values()].filter(isWeight)
   const types = rowTypesOf(cacheOptions)
+  const bias = shape.hasImportance ? 4 : 0
   const sources = rotary(cut.attention)
   const { reason } = ends.alone ?? {}
   const warnings = [...(published?.warnings ?? []), ...(reason === undefined ? [] : [reason])]
@@ -64,7 +65,7 @@ export function describeModel(
       shape,
       sources.some((source) => source !== undefined),
     ),
-    kvBytesPerToken: sum(layers.map((layer) => layer.numKvHeads * bytesOfRow({ ...layer, ...types }))),
+    kvBytesPerToken: sum(layers.map((layer) => layer.numKvHeads * (bytesOfRow({ ...layer, ...types }) + bias))),
     backend: kernels.description,
   }
 }

@@ -220,7 +220,7 @@ describe('a loaded model', () => {
       [0, 4],
       [1, 4],
     ])
-    expect(description.kvBytesPerToken).toBe(2 * 2 * 2 * 8 * 4)
+    expect(description.kvBytesPerToken).toBe(2 * 2 * (2 * 8 + 1) * 4)
   })
 
   const refused: [(cache: KvCache) => unknown, string][] = [

@@ -132,7 +132,9 @@ export class SectionFile {
       throw new KvasirError('not-found', 'cache', `can't read ${path}: ${systemReason(cause)}`, { cause })
     })
     try {
-      const { size } = await file.stat()
+      const info = await file.stat()
+      const { size } = info
+      if (!info.isFile()) throw invalidState('expected a file that holds caches, got a folder or a device')
       return new SectionFile(file, size, await readTable(file, size))
     } catch (error) {
       await file.close()
