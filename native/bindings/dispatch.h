@@ -23,6 +23,9 @@ extern const KernelTable table;
 namespace avx512 {
 extern const KernelTable table;
 }
+namespace avx512vnni {
+extern const KernelTable table;
+}
 namespace avx512bf16 {
 extern const KernelTable table;
 }
@@ -30,7 +33,6 @@ namespace amx {
 extern const KernelTable table;
 }
 
-// Processors with AMX have dot products and look-ups of bytes (VNNI, VBMI) too, which that set is compiled with.
 // The tile registers of AMX are large, so Linux gives them to a process only on request. Elsewhere they are not used.
 inline bool has_amx() {
 #if defined(__linux__)
@@ -38,8 +40,7 @@ inline bool has_amx() {
   unsigned eax, ebx, ecx, edx;
   if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return false;
   const bool has_bf16 = edx & (1u << 22), has_tiles = edx & (1u << 24);
-  const bool has_bytes = (ecx & (1u << 11)) && (ecx & (1u << 1));
-  return has_bf16 && has_tiles && has_bytes && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return has_bf16 && has_tiles && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 #else
   return false;
 #endif
@@ -67,7 +68,7 @@ inline bool dot_products_pay() {
 }
 #endif
 
-constexpr int kMostTables = 5;
+constexpr int kMostTables = 6;
 
 // Fills `tables` (room for kMostTables) and returns how many there are.
 inline int available_tables(const KernelTable** tables) {
@@ -76,10 +77,13 @@ inline int available_tables(const KernelTable** tables) {
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl")) {
-    static const bool amx_works = has_amx(), bf16_works = has_avx512bf16();
+    // Dot products of bytes, which the sets with bf16 and AMX are compiled with too.
+    const bool bytes_work = __builtin_cpu_supports("avx512vnni");
+    static const bool amx_works = bytes_work && has_amx(), bf16_works = bytes_work && has_avx512bf16();
     static const bool bf16_pays = bf16_works && dot_products_pay();
     if (amx_works) tables[count++] = &amx::table;
     if (bf16_works && bf16_pays) tables[count++] = &avx512bf16::table;
+    if (bytes_work) tables[count++] = &avx512vnni::table;
     tables[count++] = &avx512::table;
     if (bf16_works && !bf16_pays) tables[count++] = &avx512bf16::table;
   }

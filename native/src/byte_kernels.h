@@ -1,4 +1,4 @@
-// What the inner loops over rows of bytes share on AVX-512 with dot products and table look-ups of bytes (VNNI, VBMI).
+// What the inner loops over rows of bytes share on AVX-512 with dot products of bytes (VNNI).
 #pragma once
 #include "rows.h"
 

@@ -30,7 +30,7 @@ struct PackedQueries {
     if (storage != (int)wanted) pack(kernels, wanted);
     storage = (int)wanted;
     const int64_t stride = packed_bytes(head_dim);
-    if (kernels.pack || (kernels.arrange && log_count == 3)) return {packed + first * stride, stride};
+    if (kernels.pack[log_count]) return {packed + first * stride, stride};
     return {(const char*)(q + (int64_t)first * padded(head_dim)), 4 * padded(head_dim)};
   }
 
@@ -38,12 +38,8 @@ struct PackedQueries {
   void pack(const RowKernels& kernels, Storage wanted) {
     for (int first = 0, log; first < group; first += 1 << log) {
       log = log_heads(group - first, wanted);
-      const float* from = q + (int64_t)first * padded(head_dim);
-      char* to = packed + first * packed_bytes(head_dim);
-      if (kernels.arrange && log == 3) kernels.arrange(from, head_dim, to);
-      for (int g = 0; kernels.pack && g < 1 << log; g++) {
-        kernels.pack(from + g * padded(head_dim), head_dim, to + g * packed_bytes(head_dim));
-      }
+      if (!kernels.pack[log]) continue;
+      kernels.pack[log](q + (int64_t)first * padded(head_dim), head_dim, packed + first * packed_bytes(head_dim));
     }
   }
 };

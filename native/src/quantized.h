@@ -44,11 +44,10 @@ static inline F codes_at(const X* type, const char* row, int at, int dim) {
   __builtin_memcpy(part, codes, (size_t)(dim - at));
   return load_codes(type, part);
 }
-static inline F codes_at(const Int4*, const char* row, int at, int dim) {
+// Apart from the loops that call it, which then stay short.
+static __attribute__((noinline)) F codes_at(const Int4*, const char* row, int at, int dim) {
   const uint8_t* bytes = (const uint8_t*)row;
   const int half = (dim + 1) / 2;
-  if (at + kLanes <= half) return load_low_nibbles(bytes + at);
-  if (at >= half && at + kLanes <= dim) return load_high_nibbles(bytes + at - half);
   uint8_t codes[kLanes] = {0};
   for (int i = at; i < at + kLanes && i < dim; i++) {
     codes[i - at] = (uint8_t)((i < half ? bytes[i] & 15 : bytes[i - half] >> 4) - 8);

@@ -8,34 +8,33 @@ namespace KVASIR_ISA {
 
 using DecodeRows = VisibleRows<kBlockRows, false>;
 
-// Queries of a few heads, as floats [padded D] or as `pack` has made them, so many bytes apart.
+// Queries of a few heads, as floats [padded D] or as their kernels' `pack` has made them, so many bytes apart.
 struct PackedQuery {
   const char* at;
   int64_t stride;
 };
 
-#if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
-constexpr bool kPacksQueries = true;
+// Whether rows of integers may meet queries as integers, and whether eight queries are arranged to meet rows together.
+#if defined(__AVX512VNNI__)
+constexpr bool kHasByteProducts = true;
 #else
-constexpr bool kPacksQueries = false;
+constexpr bool kHasByteProducts = false;
 #endif
-// Whether queries of eight heads are arranged to meet rows together (score_together).
 #if defined(__AVX512F__)
 constexpr bool kArrangesQueries = true;
 #else
 constexpr bool kArrangesQueries = false;
 #endif
-// Room for one query, for every storage.
+// Room for one packed query, for every storage.
 static inline int64_t packed_bytes(int head_dim) {
-  if (!kPacksQueries) return kArrangesQueries ? 4 * padded(head_dim) : 0;
+  if (!kHasByteProducts) return kArrangesQueries ? 4 * padded(head_dim) : 0;
   return ((int64_t)head_dim + 127) / 128 * 128 * 12 + 64;  // three terms of each number, four times
 }
 
 }  // namespace KVASIR_ISA
 }  // namespace kvasir
 
-#if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
-#include "e4m3_kernels.h"
+#if defined(__AVX512VNNI__)
 #include "int_keys.h"
 #include "int_values.h"
 #endif
@@ -110,10 +109,8 @@ static inline __attribute__((always_inline)) void multiply_rows(const char* cons
   F k[kRows];
   for (int n = 0; n < whole; n++) {
     if (kWalks && n % kVectorsPerLine == 0) walk.ask();
-    for (int i = 0; i < kRows; i++) {
-      if (kAhead && !kWalks) prefetch_vector<X>(ahead[i], n);
-      k[i] = whole_vector((const X*)keys[i], n, head_dim);
-    }
+    for (int i = 0; kAhead && !kWalks && i < kRows; i++) prefetch_vector<X>(ahead[i], n);
+    vector_of_rows<kRows>((const X*)nullptr, keys, n, head_dim, k);
     add_products(k, n);
   }
   if (whole * kLanes < head_dim) {
@@ -179,11 +176,10 @@ static void add_vectors(const DecodeRows& rows, const char* const* ahead, const 
   }
   for (int j = 0; j < rows.count; j++) {
     F v[kVectors];
-    for (int n = 0; n < kVectors; n++) {
-      if (kAhead) prefetch_vector<X>(ahead[j], e / kLanes + n);
-      const X* value = (const X*)rows.values[j];
-      v[n] = kPart ? part_vector(value, e / kLanes + n, value_dim) : whole_vector(value, e / kLanes + n, value_dim);
-    }
+    for (int n = 0; kAhead && n < kVectors; n++) prefetch_vector<X>(ahead[j], e / kLanes + n);
+    const X* value = (const X*)rows.values[j];
+    if (kPart) v[0] = part_vector(value, e / kLanes, value_dim);
+    else vectors_of_row<kVectors>(value, e / kLanes, value_dim, v);
     for (int g = 0; g < kGroup; g++) {
       const F weight = broadcast(weights[g * kBlockRows + j]);
       for (int n = 0; n < kVectors; n++) sum[g * kVectors + n] = fma(weight, v[n], sum[g * kVectors + n]);
@@ -244,6 +240,7 @@ static void widen_any_row(float* to, const char* from, int dim) {
 
 using ScoreRows = void (*)(const DecodeRows&, const PackedQuery& query, int head_dim, float* scores);
 using AddRows = void (*)(const DecodeRows&, const char* const* ahead, const float* weights, float* out, int value_dim);
+using PackQueries = void (*)(const float* q, int head_dim, char* packed);  // [heads, padded D] to [heads, packed_bytes]
 
 // Query heads that meet a block together at most: widening a row costs less, the more heads share it.
 constexpr int kMostHeads = 8;
@@ -251,8 +248,7 @@ constexpr int kMostHeads = 8;
 // What going through rows once more costs, in query heads: widening them again, above all. From the times of 3 to 8 heads
 // (docs/decisions/0002-kernels.md).
 constexpr float pass_cost(Storage storage) {
-  const bool is_int = storage == Storage::int8 || storage == Storage::int4;
-  if (kLanes == 16) return is_int && kPacksQueries ? 0.5f : 1.5f;
+  if (kLanes == 16) return storage == Storage::int4 && kHasByteProducts ? 0.5f : 1.5f;
   if (kLanes == 8) return storage == Storage::int4 ? 2.5f : storage == Storage::e4m3 ? 1.5f : 0.5f;
   return storage == Storage::f32 ? 0.5f : storage == Storage::bf16 ? 1.5f : 2.5f;
 }
@@ -271,23 +267,23 @@ static inline int head_places(int group) {
   return group - rest + (rest > 4 ? 8 : rest > 2 ? 4 : rest);
 }
 
-// `score` and `add` for 1, 2, 4 and 8 query heads at once (by log2), without and with asking ahead.
+// For 1, 2, 4 and 8 query heads at once (by log2); `score` and `add` without and with asking ahead.
 struct RowKernels {
   ScoreRows score[4][2];
   AddRows add[4][2];
+  PackQueries pack[4];  // null: queries are taken as floats
   void (*widen)(float* to, const char* from, int dim);
   float (*widen_codes)(float* to, const char* from, int dim);
-  void (*pack)(const float* q, int head_dim, char* packed);  // of one query; null: queries are taken as floats
-  void (*arrange)(const float* q, int head_dim, char* packed);  // of eight queries together; null: as `pack` has it
 };
-
-#if !defined(__AVX512F__)
-constexpr void (*arrange)(const float* q, int head_dim, char* packed) = nullptr;
-#endif
 
 template <typename X>
 constexpr RowKernels row_kernels_of() {
   constexpr bool kAhead = !kAsksByLoading;  // keys come in the order of memory by themselves
+#if defined(__AVX512F__)
+  constexpr PackQueries kPackEight = arrange;
+#else
+  constexpr PackQueries kPackEight = nullptr;
+#endif
   return {
       {{score_rows<X, 1, false>, score_rows<X, 1, true>},
        {score_rows<X, 2, false>, score_rows<X, 2, true>},
@@ -297,20 +293,27 @@ constexpr RowKernels row_kernels_of() {
        {add_rows<X, 2, false>, add_rows<X, 2, kAhead>},
        {add_rows<X, 4, false>, add_rows<X, 4, kAhead>},
        {add_rows<X, 8, false>, add_rows<X, 8, kAhead>}},
+      {nullptr, nullptr, nullptr, kPackEight},
       widen_any_row<X>,
       widen_codes<X>,
-      nullptr,
-      arrange,
   };
 }
 
-#if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
+#if defined(__AVX512VNNI__)
+
+template <typename X, int kGroup>
+static void pack_each(const float* q, int head_dim, char* packed) {
+  for (int g = 0; g < kGroup; g++) {
+    pack_ints<X>(q + (int64_t)g * padded(head_dim), head_dim, packed + g * packed_bytes(head_dim));
+  }
+}
 
 // More than four heads at once do not fit in registers.
-template <ScoreRows kFirst, ScoreRows kSecond>
-static void score_twice(const DecodeRows& rows, const PackedQuery& query, int dim, float* scores) {
-  kFirst(rows, query, dim, scores);
-  kSecond(rows, {query.at + 4 * query.stride, query.stride}, dim, scores + 4 * kBlockRows);
+template <typename X, int kGroup, bool kAhead>
+static void score_few_ints(const DecodeRows& rows, const PackedQuery& query, int dim, float* scores) {
+  if constexpr (kGroup <= 4) return score_ints<X, kGroup, kAhead>(rows, query, dim, scores);
+  score_ints<X, 4, kAhead>(rows, query, dim, scores);
+  score_ints<X, 4, false>(rows, {query.at + 4 * query.stride, query.stride}, dim, scores + 4 * kBlockRows);
 }
 
 template <typename X, int kGroup, bool kAhead>
@@ -320,57 +323,44 @@ static void add_ints_or_floats(const DecodeRows& rows, const char* const* ahead,
   }
 }
 
-template <typename X>
-constexpr RowKernels int_kernels() {
-  return {
-      {{score_ints<X, 1, false>, score_ints<X, 1, true>},
-       {score_ints<X, 2, false>, score_ints<X, 2, true>},
-       {score_ints<X, 4, false>, score_ints<X, 4, true>},
-       {score_twice<score_ints<X, 4, false>, score_ints<X, 4, false>>,
-        score_twice<score_ints<X, 4, true>, score_ints<X, 4, false>>}},
-      {{add_ints_or_floats<X, 1, false>, add_ints_or_floats<X, 1, true>},
-       {add_ints_or_floats<X, 2, false>, add_ints_or_floats<X, 2, true>},
-       {add_ints_or_floats<X, 4, false>, add_ints_or_floats<X, 4, true>},
-       {add_ints_or_floats<X, 8, false>, add_ints_or_floats<X, 8, true>}},
-      widen_any_row<X>,
-      widen_codes<X>,
-      pack_ints<X>,
-      nullptr,
-  };
+template <typename X, int kLog>
+constexpr void use_ints(RowKernels* kernels) {
+  constexpr int kGroup = 1 << kLog;
+  kernels->score[kLog][0] = score_few_ints<X, kGroup, false>;
+  kernels->score[kLog][1] = score_few_ints<X, kGroup, true>;
+  kernels->add[kLog][0] = add_ints_or_floats<X, kGroup, false>;
+  kernels->add[kLog][1] = add_ints_or_floats<X, kGroup, true>;
+  kernels->pack[kLog] = pack_each<X, kGroup>;
 }
 
-constexpr RowKernels e4m3_kernels() {
-  return {
-      {{score_e4m3<1, false>, score_e4m3<1, true>},
-       {score_e4m3<2, false>, score_e4m3<2, true>},
-       {score_e4m3<4, false>, score_e4m3<4, true>},
-       {score_twice<score_e4m3<4, false>, score_e4m3<4, false>>,
-        score_twice<score_e4m3<4, true>, score_e4m3<4, false>>}},
-      {{add_e4m3<1, false>, add_e4m3<1, true>},
-       {add_e4m3<2, false>, add_e4m3<2, true>},
-       {add_e4m3<4, false>, add_e4m3<4, true>},
-       {add_e4m3<8, false>, add_e4m3<8, true>}},
-      widen_any_row<E4m3>,
-      widen_codes<E4m3>,
-      pack_e4m3,
-      nullptr,
-  };
+// Products of bytes save widening, which four heads and more share: of int8 it then costs less than turning the bytes.
+constexpr RowKernels int8_kernels() {
+  RowKernels kernels = row_kernels_of<Int8>();
+  use_ints<Int8, 0>(&kernels);
+  use_ints<Int8, 1>(&kernels);
+  return kernels;
+}
+
+constexpr RowKernels int4_kernels() {
+  RowKernels kernels = row_kernels_of<Int4>();
+  use_ints<Int4, 0>(&kernels);
+  use_ints<Int4, 1>(&kernels);
+  use_ints<Int4, 2>(&kernels);
+  use_ints<Int4, 3>(&kernels);
+  return kernels;
 }
 
 #else
 
-template <typename X>
-constexpr RowKernels int_kernels() {
-  return row_kernels_of<X>();
-}
-constexpr RowKernels e4m3_kernels() { return row_kernels_of<E4m3>(); }
+constexpr RowKernels int8_kernels() { return row_kernels_of<Int8>(); }
+constexpr RowKernels int4_kernels() { return row_kernels_of<Int4>(); }
 
 #endif
 
 // By storage.
 static const RowKernels kRowKernels[] = {
-    row_kernels_of<float>(), row_kernels_of<Half>(), row_kernels_of<Brain>(), int_kernels<Int8>(),
-    e4m3_kernels(), row_kernels_of<E5m2>(), int_kernels<Int4>(),
+    row_kernels_of<float>(), row_kernels_of<Half>(), row_kernels_of<Brain>(), int8_kernels(),
+    row_kernels_of<E4m3>(), row_kernels_of<E5m2>(), int4_kernels(),
 };
 
 }  // namespace KVASIR_ISA

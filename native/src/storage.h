@@ -64,11 +64,52 @@ static inline F part_vector(const X* row, int n, int dim) {
 static inline F whole_vector(const Int8* row, int n, int) { return load_int8((const uint8_t*)row + n * kLanes); }
 static inline F whole_vector(const E4m3* row, int n, int) { return load_e4m3((const uint8_t*)row + n * kLanes); }
 static inline F whole_vector(const E5m2* row, int n, int) { return load_e5m2((const uint8_t*)row + n * kLanes); }
-static inline F whole_vector(const Int4* row, int n, int dim) { return codes_at(row, (const char*)row, n * kLanes, dim); }
+static inline F whole_vector(const Int4* row, int n, int dim) {
+  const int at = n * kLanes, half = (dim + 1) / 2;
+  const uint8_t* bytes = (const uint8_t*)row;
+  if (at + kLanes <= half) return load_low_nibbles(bytes + at);
+  if (at >= half) return load_high_nibbles(bytes + at - half);
+  return codes_at(row, (const char*)row, at, dim);  // of both halves
+}
 static inline F part_vector(const Int8* row, int n, int dim) { return codes_at(row, (const char*)row, n * kLanes, dim); }
 static inline F part_vector(const E4m3* row, int n, int dim) { return codes_at(row, (const char*)row, n * kLanes, dim); }
 static inline F part_vector(const E5m2* row, int n, int dim) { return codes_at(row, (const char*)row, n * kLanes, dim); }
 static inline F part_vector(const Int4* row, int n, int dim) { return codes_at(row, (const char*)row, n * kLanes, dim); }
+
+// Vector n of each of kRows rows.
+template <int kRows, typename X>
+static inline void vector_of_rows(const X*, const char* const* rows, int n, int dim, F* to) {
+  for (int i = 0; i < kRows; i++) to[i] = whole_vector((const X*)rows[i], n, dim);
+}
+// Vectors [n, n + kCount) of a row.
+template <int kCount, typename X>
+static inline void vectors_of_row(const X* row, int n, int dim, F* to) {
+  for (int i = 0; i < kCount; i++) to[i] = whole_vector(row, n + i, dim);
+}
+// Of int4 the half is looked at once for all of them: with a question for each, loops are not unrolled.
+template <int kRows>
+static inline void vector_of_rows(const Int4* type, const char* const* rows, int n, int dim, F* to) {
+  const int at = n * kLanes, half = (dim + 1) / 2;
+  if (at + kLanes <= half) {
+    for (int i = 0; i < kRows; i++) to[i] = load_low_nibbles((const uint8_t*)rows[i] + at);
+  } else if (at >= half) {
+    for (int i = 0; i < kRows; i++) to[i] = load_high_nibbles((const uint8_t*)rows[i] + at - half);
+  } else {
+    for (int i = 0; i < kRows; i++) to[i] = codes_at(type, rows[i], at, dim);
+  }
+}
+template <int kCount>
+static inline void vectors_of_row(const Int4* row, int n, int dim, F* to) {
+  const int at = n * kLanes, half = (dim + 1) / 2;
+  const uint8_t* bytes = (const uint8_t*)row;
+  if (at + kCount * kLanes <= half) {
+    for (int i = 0; i < kCount; i++) to[i] = load_low_nibbles(bytes + at + i * kLanes);
+  } else if (at >= half) {
+    for (int i = 0; i < kCount; i++) to[i] = load_high_nibbles(bytes + at - half + i * kLanes);
+  } else {
+    for (int i = 0; i < kCount; i++) to[i] = whole_vector(row, n + i, dim);
+  }
+}
 
 template <typename X>
 constexpr bool is_quantized_type() {
