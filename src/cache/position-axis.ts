@@ -20,6 +20,8 @@ export class PositionAxis {
   readonly #isRank: boolean
   /** Tokens that the encoding is told a sequence has: ranks stay below this. */
   readonly #span: number
+  /** How many of the last tokens have a position in any case, whatever is kept: their queries are looked back at. */
+  readonly #lookback: number
   #rotary: LayerRotary | null = null
   #capacity: number
   /** `[K, C]` of ranks: the number of each row. */
@@ -31,10 +33,11 @@ export class PositionAxis {
   #isMoved: Uint8Array
   #numMoved = 0
 
-  constructor(numKvHeads: number, capacity: number, isRank: boolean, span: number) {
+  constructor(numKvHeads: number, capacity: number, isRank: boolean, span: number, lookback = 1) {
     this.#numKvHeads = numKvHeads
     this.#isRank = isRank
     this.#span = span
+    this.#lookback = Math.max(1, lookback)
     this.#capacity = capacity
     const size = isRank ? numKvHeads * capacity : 0
     this.#numbers = new Float64Array(size)
@@ -145,7 +148,7 @@ export class PositionAxis {
   /** Rotates what has moved anew. */
   apply(store: RowStore, lengths: Int32Array): void {
     if (!this.#isRank) return
-    if (this.#next > 2 * this.#span) this.#shiftDown(lengths)
+    if (this.#next > this.#mostNext) this.#shiftDown(lengths)
     const count = this.#numMoved
     if (count === 0) return
     const places = this.#moved.subarray(0, count)
@@ -169,8 +172,12 @@ export class PositionAxis {
     return { heads, rows, turns, rotation: { cos, sin, rotaryPairs, isInterleaved }, numTokens }
   }
 
+  get #mostNext(): number {
+    return 2 * this.#span + this.#lookback
+  }
+
   #shiftDown(lengths: Int32Array): void {
-    const shift = this.#next - Math.max(...lengths)
+    const shift = this.#next - Math.max(this.#lookback, ...lengths)
     this.#next -= shift
     for (const [head, length] of lengths.entries()) {
       for (let row = 0; row < length; row++) {
@@ -197,7 +204,7 @@ export class PositionAxis {
   /** The rotary comes with the next tokens; there are no moves between calls. */
   visitState(visitor: StateVisitor, lengths: Int32Array): void {
     visitor.fixed('positions', this.#isRank ? 'rank' : 'original')
-    const most = this.#isRank ? Math.max(2 * this.#span, ...lengths) : undefined
+    const most = this.#isRank ? Math.max(this.#mostNext, ...lengths) : undefined
     this.#next = visitor.integer('the next position', this.#next, 0, most)
     if (!this.#isRank) return
     for (const [k, length] of lengths.entries()) {

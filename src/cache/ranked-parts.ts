@@ -45,7 +45,7 @@ export function createRankedParts(
   const store = given.store ?? createStore(config, window + 1, true)
   const columns = { bias: hasImportance, mass: needs.mass === 'all' }
   const rows = given.rows ?? new RankedRows(kernels, K, store.capacity, columns)
-  const axis = rotates ? new PositionAxis(K, store.capacity, isRanked, window) : undefined
+  const axis = rotates ? new PositionAxis(K, store.capacity, isRanked, window, latest) : undefined
   const attention = new RankedAttention(config, rows, store, axis)
   // Layers that share keys and values have queries of other layers between two tokens; a token that is passed over
   // moves the ranks that earlier queries saw. What comes back for one query is not there when another is weighed.

@@ -1,6 +1,7 @@
 /** Bytes, pages and windows: what a cache may take, what it takes, and what happens when there is no more. */
 import { describe, expect, test } from 'vitest'
 import type { CacheOptions, CacheShape, KvCache, LayerRotary, LayerShape } from '../cache/contract.ts'
+import { smallRotary } from '../cache/testing/small-layer.ts'
 import { openKernels } from '../kernels/index.ts'
 import { createKvCache, createKvPool, presets } from './index.ts'
 
@@ -153,6 +154,27 @@ test('streaming by rank never ends: distances stay within the window', () => {
   for (let n = 0; n < 3000; n++) expect(feed(cache, 1, rotary).every(Number.isFinite)).toBe(true)
   expect(cache.layer(0).positions(0).slice(0, 5)).toEqual([0, 1, 2, 3, 3972])
   expect(furthest).toBeLessThanOrEqual(3 * 32)
+})
+
+test.each<CacheOptions>([
+  { policy: 'snapkv', window: 12, leastWindow: 2, keepMass: 0.1 },
+  { policy: 'linear', importance: 'value-norm', window: 10, leastWindow: 1, keepMass: 0.2 },
+])('by rank more queries may be looked back at than rows are kept: %j', (options) => {
+  const one = { numLayers: 1, layers: [layer], hasImportance: false }
+  const cache = createKvCache(kernels, one, { ...options, positions: 'rank' })
+  for (let n = 0; n < 200; n++) expect(feed(cache, 1 + (n % 3), smallRotary).every(Number.isFinite)).toBe(true)
+  expect(cache.getCacheInfo().keptTokens).toBeLessThanOrEqual(12)
+})
+
+test('by rank a cache may come to hold nothing', () => {
+  const one = { numLayers: 1, layers: [{ ...layer, numHeads: 1, numKvHeads: 1 }], hasImportance: true }
+  const cache = createKvCache(kernels, one, { policy: 'linear', window: 4, positions: 'rank' })
+  const hidden = { importance: Float32Array.of(Number.NEGATIVE_INFINITY), numTokens: 1, rotary: smallRotary }
+  const output = new Float32Array(E)
+  for (let n = 0; n < 40; n++) {
+    cache.layer(0).attend({ ...hidden, query: numbers(D), key: numbers(D), value: numbers(E) }, output)
+    expect(output).toEqual(new Float32Array(E))
+  }
 })
 
 test('queries and keys that were rotated already are refused by rank', () => {
