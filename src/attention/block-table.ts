@@ -1,14 +1,24 @@
 /** Caches in pages: a pool `[blocks, pageSize, K, D]` and, for each sequence, the list of its pages. */
 import type { Tensor } from 'onnxruntime-common'
 import type { FloatArray, KeyValueSegment } from '../kernels/index.ts'
+import { describe } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
-import { typedData } from './tensors.ts'
+import { isTensor, typedData } from './tensors.ts'
 
 export interface BlockTable {
   /** `[B, maxBlocks]` */
   readonly pages: Int32Array
   readonly maxBlocks: number
   readonly pageSize: number
+}
+
+/**
+ * Whether keys lie in pages.
+ * @throws KvasirError for a table that is no tensor
+ */
+export function checkPaged(blockTable: unknown): boolean {
+  if (blockTable === undefined || isTensor(blockTable)) return blockTable !== undefined
+  throw invalidArgument('attention', `expected a Tensor for blockTable, got ${describe(blockTable)}`)
 }
 
 /**

@@ -42,11 +42,21 @@ interface ProblemNames {
 }
 
 const maxDim = 65536
+/** Positions are int32. */
+const maxTokens = 2 ** 31 - 2
+/** Tensors without tokens may have any number of sequences and take no memory; calls are made for each. */
+const maxSequences = 2 ** 20
 
 export function checkHeads({ H, K, D, E }: HeadSizes): void {
   const sizes = { 'the number of query heads': H, 'the number of KV heads': K, 'the head dim': D, 'the value dim': E }
   for (const [name, size] of Object.entries(sizes)) checkInteger('attention', name, size, 1, maxDim)
   if (H % K !== 0) throw invalidArgument('attention', `expected ${H} query heads to be a multiple of ${K} KV heads`)
+}
+
+export function checkLengths({ B, T, S }: { readonly B: number; readonly T: number; readonly S: number }): void {
+  checkInteger('attention', 'the number of sequences', B, 0, maxSequences)
+  checkInteger('attention', 'the number of queries', T, 0, maxTokens)
+  checkInteger('attention', 'the number of keys', S, 0, maxTokens)
 }
 
 /** @throws KvasirError when a tensor is not of the type of the first */
@@ -72,6 +82,7 @@ export function readProblem(
   const [T, H, S, K] = layout === 'token-major' ? [q1, q2, k1, k2] : [q2, q1, k2, k1]
   const sizes = { B, T, S, H, K, D, E: value.dims[3] as number }
   checkHeads(sizes)
+  checkLengths(sizes)
   return { ...sizes, storage: query.storage, query: query.data, key: key.data, value: value.data }
 }
 

@@ -96,6 +96,9 @@ export function kvCacheBytes(options: KvCacheBytesOptions): KvCacheBytes {
   checkChoice('attention', 'dtype', dtype, countedKvDtypes)
   const { residual = usualResidual(dtype) } = options
   checkInteger('attention', 'residual', residual, 0)
+  if (typeof hasImportance !== 'boolean') {
+    throw invalidArgument('attention', `expected true or false for hasImportance, got ${describe(hasImportance)}`)
+  }
   const layerWindows = checkLayerWindows(options)
   const vectors = (type: StorageType) => rowBytes(headDim, type) + rowBytes(valueDim, type)
   const layer = exactProduct('bytes', numKvHeads, vectors(dtype) + (hasImportance ? 4 : 0))

@@ -157,6 +157,7 @@ const refused: readonly (readonly [run: () => unknown, message: string])[] = [
   [() => kvCacheBytes({ ...llama, dtype: 'fp16' as CountedKvDtype }), 'got "fp16" (did you mean "f16"?)'],
   [() => kvCacheBytes({ ...llama, numKvHeads: 1.5 }), 'for numKvHeads, got 1.5'],
   [() => kvCacheBytes({ ...llama, batch: 0 }), 'for batch, got 0'],
+  [() => kvCacheBytes({ ...llama, hasImportance: 1 as never }), 'true or false for hasImportance, got 1'],
   [() => kvCacheBytes({ ...llama, window: 0 }), 'for window, got 0'],
   [() => kvCacheBytes({ ...llama, layerWindows: [4096] }), 'expected 32 entries for layerWindows, one a layer'],
   [() => kvCacheBytes({ ...llama, numLayers: 1, layerWindows: [0] }), 'for layerWindows[0], got 0'],

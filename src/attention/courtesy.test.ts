@@ -5,6 +5,7 @@ import { createRandom, normal } from '../kernels/cases.ts'
 import { openKernels } from '../kernels/index.ts'
 import { probeNative } from '../kernels/native.ts'
 import { attention, flashAttentionVarlen, flashAttentionWithKVCache, mergeAttentionStates } from './index.ts'
+import { usableBackends } from './testing/tensors.ts'
 
 const tensor = (...dims: number[]): Tensor => {
   const length = dims.reduce((a, b) => a * b)
@@ -38,6 +39,27 @@ test('a short call behind a long one in the background does not hold the thread'
   const turns = await turnsDuring(() => attention(short, short, short, { kernels }))
   await background
   expect(turns).toBeGreaterThan(1)
+})
+
+/** What a caller who gives a buffer to a worker does. */
+const detach = ({ data }: Tensor) => void structuredClone(data, { transfer: [(data as Float32Array).buffer as never] })
+const gone = { name: 'KvasirError', code: 'invalid-argument' }
+
+test.each(usableBackends)('tensors that are given away between two sequences are missed, %s', async (backend) => {
+  for (const which of [0, 1, 2]) {
+    const tensors = [tensor(2, 3, 4, 8), tensor(2, 7, 2, 8), tensor(2, 7, 2, 8)] as const
+    const call = attention(...tensors, { backend })
+    detach(tensors[which] as Tensor)
+    await expect(call).rejects.toMatchObject(gone)
+  }
+})
+
+test('queries that are given away in the middle of a long call are missed, where they go in by pieces', async (context) => {
+  if (!usableBackends.includes('wasm')) context.skip('needs the wasm backend')
+  const [q, k] = [tensor(1, 33_000, 1, 4), tensor(1, 64, 1, 4)]
+  const call = attention(q, k, k, { backend: 'wasm' })
+  detach(q)
+  await expect(call).rejects.toMatchObject({ ...gone, message: expect.stringContaining('until the call is done') })
 })
 
 const overflowing = [{ alibiSlopes: [1e39, 1] }, { softmaxScale: 1e39 }, { softcap: 1e39 }, { sinkLogits: [1e39, 0] }]

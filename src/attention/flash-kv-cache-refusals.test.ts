@@ -102,6 +102,40 @@ describe('what does not fit is refused, and the cache stays as it is', () => {
     ).rejects.toThrow(/expected k apart from the caches/)
   })
 
+  test('what is read in the memory that is written', async () => {
+    const { kCache, vCache, q, k, v } = setUp(1, 1)
+    for (const cache of [kCache, vCache]) {
+      const data = cache.data as Float32Array
+      data.fill(0)
+      const integers = (length: number) => new Int32Array(data.buffer, data.byteOffset + 64, length)
+      const angles = new Tensor('float32', data.subarray(0, 280), [70, 4])
+      const inside: [string, object][] = [
+        ['cacheSeqlens', { cacheSeqlens: integers(B) }],
+        ['cacheSeqlens', { cacheSeqlens: new Tensor('int32', integers(B), [B]) }],
+        ['cacheLeftpad', { cacheLeftpad: new Tensor('int32', integers(B).fill(0), [B]) }],
+        ['rotaryCos', { rotaryCos: angles, rotarySin: table(70) }],
+        ['alibiSlopes', { alibiSlopes: data.subarray(0, H) }],
+        ['sinkLogits', { sinkLogits: data.subarray(0, H) }],
+      ]
+      for (const [name, options] of inside) {
+        const given = { ...fresh({ k, v }), ...options } as Options
+        const already = data.slice()
+        const call = flashAttentionWithKVCache(q.tensor, kCache, vCache, given)
+        await expect(call, name).rejects.toThrow(`expected ${name} apart from the caches that are written`)
+        expect(data).toEqual(already)
+        data.fill(0)
+      }
+    }
+  })
+
+  test('a table that is no tensor', async () => {
+    const { kCache, vCache, q } = setUp(1, 1)
+    for (const blockTable of [null, Number.NaN, [0, 1, 2]] as never[]) {
+      const call = flashAttentionWithKVCache(q.tensor, kCache, vCache, { blockTable })
+      await expect(call).rejects.toThrow(/expected a Tensor for blockTable, got/)
+    }
+  })
+
   test('pages may be shared for reading', async () => {
     const { kCache, vCache, q, k, v } = setUp(1, 1)
     ;(kCache.data as Float32Array).fill(1)

@@ -3,8 +3,10 @@
  * attends over all of it. All is checked before the first byte is written.
  */
 import type { Tensor } from 'onnxruntime-common'
+import { describe } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
 import { kernelsFor } from './backends.ts'
+import { checkPaged } from './block-table.ts'
 import { append, checkTargets, readNewTokens } from './cache-append.ts'
 import { type Places, readPlaces } from './cache-places.ts'
 import {
@@ -12,6 +14,7 @@ import {
   allocateResults,
   attendEach,
   checkHeads,
+  checkLengths,
   checkSameStorage,
   finish,
   type Problem,
@@ -20,6 +23,7 @@ import {
 import { checkFlashForm, checkFlashOptions, type FlashOptions } from './flash-options.ts'
 import type { IntegerList } from './lists.ts'
 import { checkBoolean } from './options.ts'
+import { checkApart } from './overlap.ts'
 import { type Rotary, readRotary, rotationAt } from './rotary.ts'
 import { floatData } from './tensors.ts'
 
@@ -96,6 +100,7 @@ export async function flashAttentionWithKVCache(
   const kernels = kernelsFor(options)
   const results = allocateResults(storage, B * T, problem, options.returnLse)
   if (fresh) {
+    checkApart({ kCache: problem.key, vCache: problem.value }, { q, ...options })
     checkTargets(problem, fresh, place)
     append(kernels, problem, fresh, place, rotary)
   }
@@ -123,9 +128,11 @@ function checkCombinations(options: FlashKVCacheOptions): void {
     refuse('expected rotaryCos and rotarySin, got one of them')
   if (rotaryCos && !k) refuse('expected k and v with rotaryCos and rotarySin, got none: what is cached is rotated')
   if (k && cacheSeqlens === undefined) refuse('expected cacheSeqlens with k and v, got none')
-  if (blockTable && options.cacheBatchIdx !== undefined) refuse('expected blockTable or cacheBatchIdx, got both')
-  if (blockTable && options.cacheLeftpad !== undefined) refuse('expected blockTable or cacheLeftpad, got both')
-  if (numSplits !== 0) refuse(`expected 0 for numSplits (the kernels choose, with the same result), got ${numSplits}`)
+  const isPaged = checkPaged(blockTable)
+  if (isPaged && options.cacheBatchIdx !== undefined) refuse('expected blockTable or cacheBatchIdx, got both')
+  if (isPaged && options.cacheLeftpad !== undefined) refuse('expected blockTable or cacheLeftpad, got both')
+  if (numSplits !== 0)
+    refuse(`expected 0 for numSplits (the kernels choose, with the same result), got ${describe(numSplits)}`)
   checkBoolean('rotaryInterleaved', rotaryInterleaved)
 }
 
@@ -145,6 +152,7 @@ function readCaches(
   checkSameStorage('vCache', value, 'q', query)
   const sizes = { B, T, S, H, K, D, E: value.dims[3] as number }
   checkHeads(sizes)
+  checkLengths(sizes)
   const data = { storage: query.storage, query: query.data, key: key.data, value: value.data }
   return { problem: { ...sizes, ...data }, pool }
 }

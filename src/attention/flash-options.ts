@@ -3,6 +3,7 @@ import { KvasirError } from '../tensor/error.ts'
 import type { HeadSizes } from './core.ts'
 import type { FloatList } from './lists.ts'
 import {
+  checkBoolean,
   checkForm,
   checkOptions,
   type Form,
@@ -39,7 +40,9 @@ const keys = [
 /** @param more keys of this function alone */
 export function checkFlashOptions(what: string, options: FlashOptions, more: readonly string[] = []): void {
   checkOptions(what, options, [...keys, ...more])
-  if (!options.returnAttnProbs) return
+  const { returnAttnProbs = false } = options
+  checkBoolean('returnAttnProbs', returnAttnProbs)
+  if (!returnAttnProbs) return
   const message = 'returnAttnProbs asks for probabilities, which never exist here; returnLse gives the log-sum-exp'
   throw new KvasirError('unsupported', 'attention', message)
 }

@@ -3,7 +3,7 @@
  * flash-attn 2.
  */
 import type { Tensor } from 'onnxruntime-common'
-import { type AttentionState, checkHeads, checkSameStorage } from './core.ts'
+import { type AttentionState, checkHeads, checkLengths, checkSameStorage } from './core.ts'
 import { checkFlashOptions, type FlashOptions } from './flash-options.ts'
 import { attendSequences } from './flash-sequences.ts'
 import { packedKeys, unpackQueries } from './packed.ts'
@@ -33,6 +33,7 @@ export async function flashAttentionQkvPacked(
   const [B, S, , H, D] = dims as [number, number, number, number, number]
   const sizes = { H, K: H, D, E: D }
   checkHeads(sizes)
+  checkLengths({ B, T: S, S })
   const query = unpackQueries({ data, storage }, H * D)
   const keysOf = packedKeys({ data, parts: 3, row: H * D }, S)
   const sequences = Array.from({ length: B }, (_, b) => {
@@ -76,6 +77,7 @@ export async function flashAttentionKvPacked(
   checkSameStorage('kv', packed, 'q', query)
   const sizes = { H, K, D, E: D }
   checkHeads(sizes)
+  checkLengths({ B, T, S })
   const keysOf = packedKeys({ data: packed.data, parts: 2, row: K * D }, S)
   const sequences = Array.from({ length: B }, (_, b) => {
     return { firstRow: b * T, numTokens: T, numKeys: S, keys: keysOf(b * S, S) }

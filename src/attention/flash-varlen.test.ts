@@ -91,5 +91,6 @@ test('what does not fit is refused', async () => {
   await refuse({ maxSeqlenQ: 36 }, /at most maxSeqlenQ = 36, got 37/)
   await refuse({ maxSeqlenK: 129 }, /at most maxSeqlenK = 129, got 130/)
   await refuse({ cuSeqLensQ: 1 }, /did you mean "cuSeqlensQ"/)
+  await refuse({ blockTable: null }, /expected a Tensor for blockTable, got null/)
   await refuse({ blockTable: int32([0], [1, 1]) }, /expected shape \[any, any, any, 24\] for k/)
 })

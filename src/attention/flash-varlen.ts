@@ -1,6 +1,6 @@
 /** `flashAttentionVarlen`: flash_attn_varlen_func of flash-attn 2. Sequences of any lengths, end to end. */
 import type { Tensor } from 'onnxruntime-common'
-import { pagedSegment, readBlockTable } from './block-table.ts'
+import { checkPaged, pagedSegment, readBlockTable } from './block-table.ts'
 import { type AttentionState, checkHeads, checkSameStorage, tokenMajor } from './core.ts'
 import { checkFlashOptions, type FlashOptions } from './flash-options.ts'
 import { attendSequences } from './flash-sequences.ts'
@@ -55,7 +55,7 @@ export async function flashAttentionVarlen(
 ): Promise<Tensor | AttentionState> {
   const more = ['cuSeqlensQ', 'cuSeqlensK', 'maxSeqlenQ', 'maxSeqlenK', 'blockTable']
   checkFlashOptions('flashAttentionVarlen', options, more)
-  const isPaged = options.blockTable !== undefined
+  const isPaged = checkPaged(options.blockTable)
   const query = floatData('q', q, [null, null, null], options.dtype)
   const [total, H, D] = query.dims as [number, number, number]
   const key = floatData('k', k, isPaged ? [null, null, null, D] : [null, null, D], options.dtype)

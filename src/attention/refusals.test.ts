@@ -7,7 +7,7 @@ import { attention } from './attention.ts'
 import { dynamicMaskAttention } from './dynamic-mask.ts'
 import { flashAttention } from './flash-attention.ts'
 import { flashAttentionWithKVCache } from './flash-kv-cache.ts'
-import { flashAttentionQkvPacked } from './flash-packed.ts'
+import { flashAttentionKvPacked, flashAttentionQkvPacked } from './flash-packed.ts'
 import { flashAttentionVarlen } from './flash-varlen.ts'
 import { scaledDotProductAttention } from './scaled-dot-product.ts'
 import { int32, sample } from './testing/tensors.ts'
@@ -120,6 +120,25 @@ describe('tensors', () => {
   })
 })
 
+test('tensors of other libraries: no strides are no reason to refuse, a type that is no text is', async () => {
+  const output = await attention({ ...loose(q), strides: null } as unknown as Tensor, k, v)
+  expect(output.dims).toEqual([2, 3, 4, 5])
+  const odd = { ...loose(q), type: Symbol('float32') } as unknown as Tensor
+  expect(await refusal(attention(odd, k, v))).toMatch(/expected float32 or float16 for q, got Symbol\(float32\)/)
+})
+
+test('sizes that no memory limits, since the tensors are empty', async () => {
+  const empty = (...dims: number[]) => new Tensor('float32', new Float32Array(0), dims)
+  const many = empty(2 ** 40, 0, 4, 8)
+  const sequences = /in 0\.\.1048576 for the number of sequences, got 1099511627776/
+  expect(await refusal(attention(many, many, many))).toMatch(sequences)
+  expect(await refusal(flashAttentionWithKVCache(many, many, many))).toMatch(sequences)
+  expect(await refusal(flashAttentionQkvPacked(empty(2 ** 40, 0, 3, 4, 8)))).toMatch(sequences)
+  expect(await refusal(flashAttentionKvPacked(many, empty(2 ** 40, 0, 2, 4, 8)))).toMatch(sequences)
+  const long = empty(0, 2 ** 40, 4, 8)
+  expect(await refusal(attention(long, long, long))).toMatch(/in 0\.\.2147483646 for the number of queries/)
+})
+
 describe('options', () => {
   const wrong: [object, RegExp][] = [
     [{ casual: true }, /unknown option "casual" for attention \(did you mean "causal"\?\)/],
@@ -191,6 +210,7 @@ describe('options', () => {
       [(o) => flashAttention(q, k, v, o), { windowSize: [Number.NaN, 0] }, /windowSize \(left/],
       [(o) => flashAttention(q, k, v, o), { window: [0, 0] }, /did you mean "windowSize"|unknown option "window"/],
       [(o) => flashAttention(q, k, v, o), { returnAttnProbs: true }, /returnAttnProbs asks for probabilities/],
+      [(o) => flashAttention(q, k, v, o), { returnAttnProbs: null }, /true or false for returnAttnProbs, got null/],
       [(o) => flashAttentionQkvPacked(f32(1, 5, 3, 2, 8), o), { causa: true }, /did you mean "causal"/],
       [
         (o) => flashAttentionQkvPacked(f32(1, 5, 2, 2, 8), o),

@@ -30,7 +30,7 @@ export function floatData(name: string, tensor: unknown, shape: ShapePattern, dt
   if (type !== tensorTypes[storage]) {
     const expected = dtype ? `${tensorTypes[storage]} (dtype "${dtype}")` : 'float32 or float16'
     const hint = type === 'uint16' ? ', which is taken as bf16 when dtype is "bf16"' : ''
-    throw invalidArgument('attention', `expected ${expected} for ${name}, got ${type}${hint}`)
+    throw invalidArgument('attention', `expected ${expected} for ${name}, got ${typeName(type)}${hint}`)
   }
   checkShape(name, dims, shape)
   return { data: dataOf(name, tensor as Tensor, storage), storage, dims }
@@ -50,13 +50,18 @@ export function typedData<T extends ArrayBufferView & { readonly length: number 
   Type: new (length: number) => T,
 ): T {
   const { type: came, dims } = checkTensor(name, tensor)
-  if (came !== type) throw invalidArgument('attention', `expected ${type} for ${name}, got ${came}`)
+  if (came !== type) throw invalidArgument('attention', `expected ${type} for ${name}, got ${typeName(came)}`)
   checkShape(name, dims, shape)
   const data = readData(name, tensor as Tensor)
   if (!(data instanceof Type)) {
     throw invalidArgument('attention', `expected a ${Type.name} in ${name}, got ${describe(data)}`)
   }
   return checkLength(name, data, dims)
+}
+
+/** Bare where it is the name of a type, as other libraries have them too. */
+function typeName(type: unknown): string {
+  return typeof type === 'string' ? type : describe(type)
 }
 
 function dataOf(name: string, tensor: Tensor, storage: FloatType): FloatArray {
@@ -113,7 +118,7 @@ function checkDims(name: string, dims: readonly unknown[]): void {
 
 /** ONNX Runtime's tensors have no strides; those of other libraries do, and must lie in memory row by row. */
 function checkStrides(name: string, tensor: Tensor & { readonly strides?: unknown }): void {
-  if (tensor.strides === undefined) return
+  if (tensor.strides === undefined || tensor.strides === null) return
   const expected = tensor.dims.map((_, axis) => tensor.dims.slice(axis + 1).reduce((a, b) => a * b, 1))
   const given = Array.from(tensor.strides as ArrayLike<number>)
   // What an axis of 1 has for a stride says nothing.

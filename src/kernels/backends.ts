@@ -2,7 +2,7 @@
 import { KvasirError } from '../tensor/error.ts'
 import type { BackendName, Kernels } from './contract.ts'
 import { openNative, probeNative } from './native.ts'
-import { openReference } from './reference.ts'
+import { openCheckedReference } from './reference-checked.ts'
 import { openWasm, probeWasm } from './wasm.ts'
 
 interface BackendEntry {
@@ -15,7 +15,7 @@ interface BackendEntry {
 export const backends = {
   native: { probe: probeNative, open: (threads: number) => openNative(threads) },
   wasm: { probe: probeWasm, open: (threads: number) => openWasm(threads) },
-  reference: { probe: () => true, open: () => openReference() },
+  reference: { probe: () => true, open: () => openCheckedReference() },
 } as const satisfies Record<BackendName, BackendEntry>
 
 /** All that `openKernels` knows, in order of preference. */

@@ -2,8 +2,8 @@
  * What a backend computes. Letters: T new tokens, S cached tokens, H query heads, K KV heads, G = H / K, D head dim of
  * queries and keys, E head dim of values, C rows of storage a head, W keep window. Arrays are row-major.
  *
- * Calls are synchronous but for `attendAsync`. The compiled backends check types, sizes and indices (KvasirError `invalid-argument`);
- * `reference.ts` (f64) checks nothing and says what the right answer is. An array that a call writes must not overlap
+ * Calls are synchronous but for `attendAsync`. All backends check types, sizes and indices (KvasirError
+ * `invalid-argument`); `reference.ts` (f64) checks nothing and says what the right answer is. An array that a call writes must not overlap
  * any other. NaN and infinite logits make their outputs NaN.
  */
 

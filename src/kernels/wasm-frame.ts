@@ -2,6 +2,7 @@
  * A call as the WebAssembly module takes it: a row of numbers in its memory. Arrays that lie in that memory become
  * their addresses; others are copied in behind the numbers, and copied back when the call writes them.
  */
+import { KvasirError } from '../tensor/error.ts'
 import type { CallValue, KernelArray } from './calls.ts'
 import type { WasmBlock, WasmHeap } from './wasm-memory.ts'
 
@@ -61,7 +62,7 @@ export class WasmFrame {
     let at = this.#heldBlock.reserve(held.reduce((sum, { byteLength }) => sum + padded(byteLength), 0))
     this.#held = held.map((array) => {
       const address = at
-      this.#view(array, address).set(array)
+      this.#copyIn(array, address)
       at += padded(array.byteLength)
       return { of: array, address }
     })
@@ -90,7 +91,7 @@ export class WasmFrame {
       if (address !== undefined) continue
       const array = value as KernelArray
       this.#copies.set(array, at)
-      this.#view(array, at).set(array)
+      this.#copyIn(array, at)
       at += padded(array.byteLength)
     }
     return start
@@ -119,6 +120,16 @@ export class WasmFrame {
         of.buffer === value.buffer && of.byteOffset <= value.byteOffset && end <= of.byteOffset + of.byteLength,
     )
     return copy && copy.address + value.byteOffset - copy.of.byteOffset
+  }
+
+  #copyIn(array: KernelArray, address: number): void {
+    try {
+      this.#view(array, address).set(array)
+    } catch (cause) {
+      const message =
+        'expected arrays that stay as they are until the call is done, got one of a detached or cut buffer'
+      throw new KvasirError('invalid-argument', 'kernels', message, { cause })
+    }
   }
 
   #view(like: KernelArray, address: number): KernelArray {
