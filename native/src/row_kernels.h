@@ -248,7 +248,7 @@ constexpr int kMostHeads = 8;
 // What going through rows once more costs, in query heads: widening them again, above all. From the times of 3 to 8 heads
 // (docs/decisions/0002-kernels.md).
 constexpr float pass_cost(Storage storage) {
-  if (kLanes == 16) return storage == Storage::int4 && kHasByteProducts ? 0.5f : 1.5f;
+  if (kLanes == 16) return storage == Storage::int4 && kHasByteProducts ? 0.75f : 1.5f;
   if (kLanes == 8) return storage == Storage::int4 ? 2.5f : storage == Storage::e4m3 ? 1.5f : 0.5f;
   return storage == Storage::f32 ? 0.5f : storage == Storage::bf16 ? 1.5f : 2.5f;
 }
