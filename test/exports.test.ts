@@ -1,11 +1,13 @@
 /** What the package exports is documented where it is used: the text that an editor shows. */
+import { readFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import ts from 'typescript'
 import { expect, test } from 'vitest'
 import { root } from './documents.ts'
 
-const entries = ['', 'attention/', 'cache/', 'kernels/', 'onnx/', 'positions/'].map((folder) =>
-  join(root, `src/${folder}index.ts`),
+const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+const entries = Object.values<{ default: string }>(manifest.exports).map((entry) =>
+  join(root, entry.default.replace(/^\.\/dist\/(.*)\.js$/, '$1.ts')),
 )
 
 /** Functions and classes without a sentence on what they do. Of overloads the first counts: editors show one each. */

@@ -1,7 +1,9 @@
-/** ONNX files and checkpoints: reading, building and cutting graphs. Runs nothing. */
+/**
+ * ONNX files and checkpoints: reading, building and cutting graphs, for the folders above. Runs nothing. What the package
+ * exports is in public.ts.
+ */
 
 export {
-  type ArchitectureName,
   architectureNames,
   type GraphEnds,
   type GraphState,
@@ -15,12 +17,10 @@ export type { DecoderSizes } from './decoder/keys.ts'
 export { bytesOf } from './element-bits.ts'
 export {
   type ExportDtype,
-  type ExportOptions,
-  type ExportResult,
   exportDtypes,
   exportOnnx,
 } from './export/index.ts'
-export { externalFile, externalInitializer, externalRoot, initializerBytes } from './external.ts'
+export { externalFile, externalRoot, initializerBytes } from './external.ts'
 export { layerShapes } from './layer-shapes.ts'
 export { openOnnxFile } from './onnx-file.ts'
 export { hasSafetensors, listOnnxFiles, openOnnxFolder, type PublishedModel } from './onnx-folder.ts'
@@ -34,8 +34,8 @@ export {
   quantizeModel,
 } from './quantize.ts'
 export { nodeEncodings } from './rotary-encodings.ts'
-export { parseSafetensors, readSafetensorsHeader, type SafetensorsDtype, type TensorEntry } from './safetensors.ts'
+export { parseSafetensors, readSafetensorsHeader, type TensorEntry } from './safetensors.ts'
 export { type TensorPlan, writeSafetensors } from './safetensors-writer.ts'
-export type { OnnxGraph, OnnxModel, OnnxNode, OnnxTensor, OnnxValueInfo } from './schema.ts'
+export type { OnnxModel, OnnxTensor, OnnxValueInfo } from './schema.ts'
 export type { GraphTable, OpenGraph } from './takeover/index.ts'
 export { openWeights, readTensor, type Weights } from './weights.ts'

@@ -15,7 +15,10 @@ const optionNames = [
   'recallStore',
 ]
 
-/** @throws KvasirError `invalid-argument`, naming the option. */
+/**
+ * Whether options of a cache make sense, whatever the model: what `createKvCache` looks at first.
+ * @throws KvasirError `invalid-argument`, naming the option
+ */
 export function checkCacheOptions(options: CacheOptions): void {
   checkKeys('cache', 'a cache', options, optionNames)
   const { policy, window, sinks = 0, recent = 0, kvBudget } = options

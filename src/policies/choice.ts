@@ -19,7 +19,10 @@ export interface ChosenPolicy {
   readonly isPyramid: boolean
 }
 
-/** @throws KvasirError `invalid-argument` naming the nearest policy; a wrapper twice, or around `full` */
+/**
+ * What a policy's name stands for, with the wrappers around it, as in `adakv(snapkv)`.
+ * @throws KvasirError `invalid-argument` naming the nearest policy; a wrapper twice, or around `full`
+ */
 export function readPolicy(choice: unknown): ChosenPolicy {
   const around = new Set<WrapperName>()
   let rest = choice

@@ -27,7 +27,10 @@ export function importanceOf(importance: ImportanceSource = 'model'): StaticRete
   return { kind: 'static', rankBy: plain[importance] }
 }
 
-/** @throws KvasirError `invalid-argument` */
+/**
+ * Whether `importance` of the cache options is one of `importanceNames`, a function or `{ scorer }`.
+ * @throws KvasirError `invalid-argument`
+ */
 export function checkImportanceSource(importance: ImportanceSource): void {
   if (typeof importance === 'function') return
   if (typeof importance !== 'object') {
