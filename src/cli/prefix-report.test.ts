@@ -12,11 +12,13 @@ test('a line says what was reused, where it lies and what went', () => {
     pages: { blocks: 3, bytes: 2 ** 20, evicted: 4 },
     tiers: [
       { ...counts, name: 'ram' as const, bytes: 2 ** 21, evicted: 0 },
-      { ...counts, name: 'redis' as const, evicted: 0 },
+      { ...counts, name: 'disk' as const, bytes: 2 ** 22, evicted: 5, corrupt: 1 },
+      { ...counts, name: 'redis' as const, evicted: 0, failures: 2, lastError: 'no answer in 50 ms' },
     ],
   }
   expect(prefixLine(stats)).toBe(
-    'prefixes: 192 of 1,200 tokens reused in 1 of 3 prompts, 1 refused; pages 1.00 MiB (4 evicted), ram 2.00 MiB, redis',
+    'prefixes: 192 of 1,200 tokens reused in 1 of 3 prompts, 1 refused; pages 1.00 MiB (4 evicted), ram 2.00 MiB, ' +
+      'disk 4.00 MiB (5 evicted, 1 damaged), redis (2 failures: no answer in 50 ms)',
   )
   expect(prefixLine(undefined)).toBe('')
 })

@@ -1,4 +1,5 @@
 /** What shared prefixes have done, for people. */
+import type { TierStats } from '../cache/tiers/contract.ts'
 import type { PrefixStats } from '../runtime/contract.ts'
 import { formatBytes, formatCount, formatPlural } from './format.ts'
 
@@ -13,10 +14,10 @@ export function prefixText(stats: PrefixStats | undefined): string {
   if (!stats) return ''
   const { hits, misses, askedTokens, reusedTokens, refused, pages, tiers } = stats
   const places = [
-    ...(pages.blocks > 0 ? [`pages ${formatBytes(pages.bytes)}${lost(pages.evicted)}`] : []),
-    ...tiers.map(({ name, bytes, evicted }) => {
-      return `${name}${bytes === undefined ? '' : ` ${formatBytes(bytes)}`}${lost(evicted)}`
-    }),
+    ...(pages.blocks > 0 ? [`pages ${formatBytes(pages.bytes)}${aside(pages)}`] : []),
+    ...tiers.map(
+      (tier) => `${tier.name}${tier.bytes === undefined ? '' : ` ${formatBytes(tier.bytes)}`}${aside(tier)}`,
+    ),
   ]
   return (
     `${formatCount(reusedTokens)} of ${formatPlural(askedTokens, 'token')} reused in ` +
@@ -25,6 +26,12 @@ export function prefixText(stats: PrefixStats | undefined): string {
   )
 }
 
-function lost(evicted: number): string {
-  return evicted > 0 ? ` (${formatCount(evicted)} evicted)` : ''
+/** What went wrong, and what had to go. */
+function aside({ evicted, corrupt = 0, failures = 0, lastError = '' }: Partial<TierStats>): string {
+  const parts = [
+    evicted ? `${formatCount(evicted)} evicted` : '',
+    corrupt > 0 ? `${formatCount(corrupt)} damaged` : '',
+    failures > 0 ? `${formatPlural(failures, 'failure')}: ${lastError}` : '',
+  ].filter(Boolean)
+  return parts.length > 0 ? ` (${parts.join(', ')})` : ''
 }

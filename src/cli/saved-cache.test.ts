@@ -87,7 +87,9 @@ test('generate goes on after a saved cache, which inspect shows', async () => {
   expect(text).toMatch(/left layer \d head \d after \d+ tokens: position \d+/)
   expect((await kvasir(['inspect', 'a-model', '--cache', file])).stderr).toMatch(/a model or --cache, got both/)
   expect((await kvasir(['inspect', '--cache', join(folder, 'none')])).stderr).toMatch(/can't read/)
-  expect((await kvasir(['inspect', '--cache', folder])).stderr).toContain(`${folder}: expected a file that holds caches`)
+  expect((await kvasir(['inspect', '--cache', folder])).stderr).toContain(
+    `${folder}: expected a file that holds caches`,
+  )
 })
 
 const generateInto = (file: string) =>

@@ -186,6 +186,8 @@ test('queries and keys that were rotated already are refused by rank', () => {
 describe('options', () => {
   test.each<[Record<string, unknown>, RegExp]>([
     [{ policy: 'snapkv' }, /kvBudget/],
+    [{ policy: 'window', window: 8, recall: 1, recallBytes: 5 }, /recallBytes of at least \d{4}, what a page of 16/],
+    [{ policy: 'window', kvBudget: 9 }, /kvBudget of at least \d+ bytes for 1 token, got 9/],
     [{ policy: 'adakv(full)' }, /budget to share/],
     [{ policy: 'adakv(adakv(h2o))' }, /once/],
     [{ policy: 'h2o(snapkv)', window: 9 }, /adakv/],

@@ -40,6 +40,10 @@ export function planRecall(shape: CacheShape, options: CacheOptions): RecallPlan
   const ramBytes = recallStore?.ramBytes ?? Number.POSITIVE_INFINITY
   const bytesOf = (pages: number): number => fixed + pages * bounds + Math.min(pages * rows, ramBytes)
   const usual = recallStore ? storeBytes : cacheDefaults.recallBytes
+  if (recallBytes !== undefined && recallBytes < rows + bounds) {
+    const least = `expected recallBytes of at least ${rows + bounds}, what a page of ${pageTokens} tokens takes`
+    throw invalidArgument('cache', `${least}, got ${recallBytes}`)
+  }
   const room = Math.floor((recallBytes ?? usual) / Math.max(1, rows + bounds))
   const maxPages = Math.max(1, recallBytes === undefined ? mostPages(bytesOf, kvBudget / 2, room) : room)
   return { maxPages, bytes: bytesOf(maxPages) }

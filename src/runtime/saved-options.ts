@@ -80,5 +80,6 @@ function isSame(one: unknown, other: unknown): boolean {
 }
 
 function tell(value: unknown): string {
+  if (value === undefined) return 'none'
   return isScorer(value) ? `of the scorer ${value.scorer}` : describe(value)
 }

@@ -25,6 +25,8 @@ export class RedisTier implements BlobTier {
   readonly #queue: WriteQueue
   readonly #counts = new Counts()
   #client: Redis | undefined
+  /** What went wrong with the connection. */
+  #reason: unknown
 
   /** Does not wait for the server: one that is not there is like one that does not answer. */
   static async open(options: RedisOptions): Promise<RedisTier> {
@@ -140,7 +142,7 @@ export class RedisTier implements BlobTier {
       // Several questions may wait for one server: it has failed once.
       if (this.#client === client) {
         this.#client = undefined
-        this.#counts.failed(error)
+        this.#counts.failed(this.#reason ?? error)
         this.#breaker.failed()
         client.disconnect()
       }
@@ -151,8 +153,11 @@ export class RedisTier implements BlobTier {
   #open(): Redis {
     if (this.#client) return this.#client
     const client = this.#connect()
-    // Commands fail with the same error.
-    client.on('error', () => undefined)
+    this.#reason = undefined
+    // Commands that fail for it say no more than that the connection is closed.
+    client.on('error', (error: unknown) => {
+      if (this.#client === client) this.#reason = error
+    })
     this.#client = client
     return client
   }

@@ -85,6 +85,12 @@ describe.skipIf(withoutRedis)('blobs in Redis', () => {
 })
 
 describe('a server that', () => {
+  it('is not there is named with what the system says of it', async () => {
+    const store = await connect('redis://127.0.0.1:1')
+    expect(await store.get(['a'])).toEqual([undefined])
+    expect(counts(store)).toMatchObject({ failures: 1, lastError: expect.stringContaining('ECONNREFUSED') })
+  })
+
   it('hangs costs its time-out once, then is left alone for a while', async () => {
     const server = await bad(() => undefined)
     const store = await connect(server.url, { timeoutMs: 200 })
