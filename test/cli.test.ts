@@ -153,7 +153,7 @@ test('Ctrl-C ends a chat that waits for a message', async () => {
       child.once('exit', () => clearInterval(timer))
     })
   })
-  expect(code).toBe(1)
+  expect(code).toBe(130)
 })
 
 test('generate takes messages, several texts, beams and drafts', async () => {
@@ -196,10 +196,31 @@ test('a reader that goes away early is no error', async () => {
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
 })
 
-test('Ctrl-C ends a long read with exit code 1 and one line', async () => {
-  const { code, stdout, stderr } = await start('eval recall --context 300000 --questions 1 --json', {}, (child) => {
-    child.stderr?.once('data', () => child.kill('SIGINT')) // it says that it begins
+test('SIGTERM stops an answer of chat', async () => {
+  const { code, stderr } = await start('chat --ignore-eos --max-tokens 100000', {}, (child) => {
+    child.stdin.write('Where is the key?\n') // and stays open
+    child.stdout?.once('data', () => child.kill('SIGTERM'))
   })
-  expect({ code, stdout }).toEqual({ code: 1, stdout: '' })
-  expect(stderr).toMatch(/interrupted\n$/)
+  expect({ code, stderr: stderr.split('\n').slice(-3) }).toEqual({
+    code: 143,
+    stderr: ['(stopped)', 'interrupted', ''],
+  })
+}, 40_000)
+
+test.each([
+  ['SIGINT', 130],
+  ['SIGTERM', 143],
+] as const)('%s, and the same again at once, ends a long read with exit code %i and one line', async (signal, code) => {
+  const args = 'eval recall --context 300000 --questions 1 --json'
+  const ended = await start(args, {}, (child) => {
+    child.stderr?.once('data', () => {
+      child.kill(signal) // it says that it begins
+      child.kill(signal)
+    })
+  })
+  expect({ ...ended, stderr: ended.stderr.split('\n').slice(-2) }).toEqual({
+    code,
+    stdout: '',
+    stderr: ['interrupted', ''],
+  })
 })

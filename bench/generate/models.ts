@@ -3,11 +3,12 @@
  * that `kvasir convert` makes of it. Both sides of the bench run the same ONNX file.
  */
 import { createHash } from 'node:crypto'
-import { mkdir, mkdtemp, readdir, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { exportDtypes, exportOnnx, writeSafetensors } from '../../src/onnx/index.ts'
 import { cacheFolder } from '../../src/runtime/quantized-cache.ts'
 import { KvasirError } from '../../src/tensor/error.ts'
+import { makeFolder } from '../../src/tensor/make-folder.ts'
 import type { ShapeName, WeightType } from './contract.ts'
 import { writeGguf } from './gguf.ts'
 import { configOf, type RandomTensor, shapes, tensorsOf } from './shapes.ts'
@@ -29,7 +30,7 @@ export interface BenchModel {
 export async function prepareModel(shape: ShapeName, weights: WeightType, signal?: AbortSignal): Promise<BenchModel> {
   const place = placeOf(shape)
   const folder = join(place, weights)
-  await mkdir(place, { recursive: true })
+  await makeFolder(place)
   const checkpoint = join(place, 'checkpoint')
   if (!(await exists(folder))) {
     if (!(await exists(checkpoint))) await writeCheckpoint(place, checkpoint, shape, signal)

@@ -3,12 +3,13 @@
  * file of bench/peers, into the cache folder. Its compiled library comes in the package; nothing else is downloaded.
  */
 import { execFile } from 'node:child_process'
-import { copyFile, mkdir, rename, rm, stat } from 'node:fs/promises'
+import { copyFile, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
 import { cacheFolder } from '../../src/runtime/quantized-cache.ts'
 import { KvasirError } from '../../src/tensor/error.ts'
+import { makeFolder } from '../../src/tensor/make-folder.ts'
 
 const source = fileURLToPath(new URL('../peers', import.meta.url))
 const place = (): string => join(cacheFolder(), 'bench', 'peers')
@@ -31,7 +32,7 @@ export async function findPeer(): Promise<Peer | undefined> {
 export async function installPeer(signal?: AbortSignal): Promise<void> {
   const temporary = `${place()}.installing`
   await rm(temporary, { recursive: true, force: true })
-  await mkdir(temporary, { recursive: true })
+  await makeFolder(temporary)
   try {
     for (const name of ['package.json', 'package-lock.json']) await copyFile(join(source, name), join(temporary, name))
     // Without optional packages: those are builds for graphics cards, some hundred megabytes each. (`npm ci` refuses a

@@ -82,10 +82,10 @@ test('a failure is exit code 1 and one line without a stack, unless KVASIR_DEBUG
   expect(debug.stderr).toMatch(/\[kvasir:onnx\] no such model[\s\S]*program\.test\.ts/)
 })
 
-test('an interrupt ends with exit code 1 and says so', async () => {
+test('an interrupt ends with exit code 130 and says so', async () => {
   const signal = AbortSignal.abort()
   const { code, stderr, stdout } = await kvasir(['eval', 'recall', '--context', '500', '--json'], { signal })
-  expect({ code, stdout }).toEqual({ code: 1, stdout: '' })
+  expect({ code, stdout }).toEqual({ code: 130, stdout: '' })
   expect(stderr).toBe('Reading 2,500 tokens ...\ninterrupted\n')
 })
 

@@ -1,4 +1,4 @@
-/** Puts the commands together and turns whatever happens into an exit code: 0 done, 1 failed, 2 wrong usage. */
+/** Puts the commands together and turns whatever happens into an exit code. */
 import { Command, CommanderError } from 'commander'
 import { isKvasirError, reasonOf } from '../tensor/error.ts'
 import { commands } from './commands/index.ts'
@@ -9,7 +9,7 @@ import { packageVersion } from './package-root.ts'
 /** Options of a command that are so few need no headings in --help. */
 const groupedOptions = 20
 
-const exitCodes = { done: 0, failed: 1, usage: 2 } as const
+export const exitCodes = { done: 0, failed: 1, usage: 2, interrupted: 130 } as const
 
 /** Runs one command line (without `node` and the program) and returns the exit code. */
 export async function runCli(args: readonly string[], context: CliContext): Promise<number> {
@@ -18,9 +18,11 @@ export async function runCli(args: readonly string[], context: CliContext): Prom
     return exitCodes.done
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.done : exitCodes.usage
-    if (context.signal.aborted || (isKvasirError(error) && error.code === 'aborted'))
+    if (context.signal.aborted || (isKvasirError(error) && error.code === 'aborted')) {
       context.stderr.write('interrupted\n')
-    else context.stderr.write(`error: ${explain(error, context.env)}\n`)
+      return exitCodes.interrupted
+    }
+    context.stderr.write(`error: ${explain(error, context.env)}\n`)
     return isKvasirError(error) && error.code === 'invalid-argument' ? exitCodes.usage : exitCodes.failed
   }
 }

@@ -6,6 +6,7 @@ import { KvasirError } from '../tensor/error.ts'
 import { architectureNames, architectures, type GraphEnds, type ModelSpec } from './architectures/index.ts'
 import { GraphBuilder } from './builder.ts'
 import { ConfigReader } from './config-reader.ts'
+import { unreadable } from './open-file.ts'
 import type { OnnxModel } from './schema.ts'
 import { openWeights, type Weights } from './weights.ts'
 
@@ -48,10 +49,10 @@ export async function openCheckpoint(folder: string): Promise<Checkpoint> {
   }
 }
 
-/** What a JSON file holds. @throws KvasirError `not-found` or `invalid-file` */
+/** What a JSON file holds. @throws KvasirError `not-found`, `denied` or `invalid-file` */
 export async function readJson(file: string): Promise<unknown> {
   const text = await readFile(file, 'utf8').catch((cause: unknown) => {
-    throw new KvasirError('not-found', 'onnx', `expected a readable file at ${file}`, { cause })
+    throw unreadable('onnx', file, cause)
   })
   try {
     return JSON.parse(text)

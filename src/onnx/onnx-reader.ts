@@ -3,9 +3,9 @@
  * of gigabytes takes the memory of its graph. Knows the structure of the file; `onnx-file.ts` knows what it means.
  */
 import { readSync } from 'node:fs'
-import { type FileHandle, open } from 'node:fs/promises'
-import { KvasirError } from '../tensor/error.ts'
+import type { FileHandle } from 'node:fs/promises'
 import { decodeMessage } from './codec.ts'
+import { openForReading } from './open-file.ts'
 import { type OnnxModel, type OnnxTensor, schema } from './schema.ts'
 import { invalidFile, WireReader, type WireType } from './wire.ts'
 
@@ -30,11 +30,8 @@ const tensorRawData = schema.Tensor.rawData[0]
  * @throws KvasirError `not-found` without the file, `invalid-file` on anything that is not an ONNX model
  */
 export async function readSparseModel(path: string, smallest: number): Promise<SparseModel> {
-  const handle = await open(path).catch((cause: unknown) => {
-    throw new KvasirError('not-found', 'onnx', `expected a readable file at ${path}`, { cause })
-  })
+  const { handle, size } = await openForReading('onnx', path)
   try {
-    const { size } = await handle.stat()
     const reader = new SparseReader(new FileWindow(handle, size), smallest)
     return reader.model(size)
   } finally {

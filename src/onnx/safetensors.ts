@@ -2,9 +2,9 @@
  * The header of a safetensors file: which tensors it holds and at which bytes. Reads no tensor data and refuses what
  * the reference reader refuses (holes, overlaps, trailing bytes, sizes that don't match shapes).
  */
-import { open } from 'node:fs/promises'
 import { describe } from '../tensor/check.ts'
 import { KvasirError } from '../tensor/error.ts'
+import { openForReading } from './open-file.ts'
 
 /** Bits an element; names are case sensitive. F8_E4M3 is e4m3fn, C64 is two float32, F4 is e2m1. */
 export const safetensorsBits = {
@@ -54,11 +54,8 @@ const maxHeaderBytes = 100_000_000
  * @throws KvasirError `not-found` without the file, `invalid-file` naming the tensor that is wrong
  */
 export async function readSafetensorsHeader(file: string): Promise<Map<string, TensorEntry>> {
-  const handle = await open(file).catch((cause: unknown) => {
-    throw new KvasirError('not-found', 'safetensors', `expected a readable file at ${file}`, { cause })
-  })
+  const { handle, size } = await openForReading('safetensors', file)
   try {
-    const { size } = await handle.stat()
     const prefix = new Uint8Array(8)
     const { bytesRead } = await handle.read(prefix, 0, 8, 0)
     const length = headerLength(prefix.subarray(0, bytesRead), size, file)

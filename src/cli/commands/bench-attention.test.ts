@@ -80,7 +80,7 @@ test('people get a table, with the limit in it', async () => {
   expect(stderr).toMatch(/^Measuring 4 steps \.\.\.\n/)
 })
 
-test('an interrupt ends it with exit code 1', async () => {
+test('an interrupt ends it with exit code 130', async () => {
   const { code, stdout, stderr } = await bench(`${small} --json`, AbortSignal.abort())
-  expect({ code, stdout, stderr }).toEqual({ code: 1, stdout: '', stderr: 'interrupted\n' })
+  expect({ code, stdout, stderr }).toEqual({ code: 130, stdout: '', stderr: 'interrupted\n' })
 })

@@ -74,7 +74,7 @@ test.each([
   expect(stderr).toContain(message)
 })
 
-test('an interrupt ends it with exit code 1', async () => {
+test('an interrupt ends it with exit code 130', async () => {
   const { code, stdout, stderr } = await bench('--tokens 128 --json', AbortSignal.abort())
-  expect({ code, stdout, stderr: stderr.split('\n').at(-2) }).toEqual({ code: 1, stdout: '', stderr: 'interrupted' })
+  expect({ code, stdout, stderr: stderr.split('\n').at(-2) }).toEqual({ code: 130, stdout: '', stderr: 'interrupted' })
 })

@@ -1,7 +1,7 @@
 /** `kvasir chat`: a conversation, a line at a time; each turn reads only what the cache does not hold. */
 import { Command, Option } from 'commander'
 import type { TurnResult } from '../../runtime/contract.ts'
-import { isKvasirError, reasonOf } from '../../tensor/error.ts'
+import { isKvasirError, KvasirError, reasonOf } from '../../tensor/error.ts'
 import { type ChatState, isCommand, runCommand } from '../chat-commands.ts'
 import type { CliContext } from '../context.ts'
 import { type Lines, openLines } from '../lines.ts'
@@ -52,6 +52,7 @@ async function chat(context: CliContext, flags: ChatFlags): Promise<void> {
     const turns = await talk(context, terminal, state)
     if (terminal.isJson) terminal.json(toJson(state, turns))
     state.conversation.dispose()
+    if (context.signal.aborted) throw new KvasirError('aborted', 'cli', 'interrupted')
   })
 }
 
@@ -71,12 +72,13 @@ async function talk(context: CliContext, terminal: Terminal, state: ChatState): 
   const giveBack = context.onInterrupt?.(interrupt)
   try {
     if (context.stdin.isTTY) terminal.note(`${state.name}; /help lists the commands`)
-    while (!state.isOver) {
+    while (!state.isOver && !context.signal.aborted) {
       const line = await nextMessage(lines)
       if (line === undefined) break
       if (line.trim() === '') continue
       answer = new AbortController()
-      const result = await act(terminal, state, line, answer.signal)
+      const signal = AbortSignal.any([answer.signal, context.signal])
+      const result = await act(terminal, state, line, signal)
       answer = undefined
       if (result) turns.push({ ...result, message: line })
     }

@@ -56,6 +56,6 @@ it('refuses what it cannot do, with the reason', async () => {
 it('leaves nothing behind when it is interrupted', async () => {
   const before = await readdir(root)
   const { code, stderr } = await convert(['--model', model, '--output', join(root, 'x')], AbortSignal.abort())
-  expect({ code, stderr }).toEqual({ code: 1, stderr: 'interrupted\n' })
+  expect({ code, stderr }).toEqual({ code: 130, stderr: 'interrupted\n' })
   expect(await readdir(root)).toEqual(before)
 })

@@ -14,6 +14,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { KvasirError } from '../../tensor/error.ts'
 import { makeFolder } from '../../tensor/make-folder.ts'
 import { HubStatusError, isPassing } from './hub-error.ts'
+import { claimPartial, freePartial } from './partial-file.ts'
 
 export interface FileSource {
   readonly url: string
@@ -31,12 +32,23 @@ const maxTries = 5
 const firstWaitMs = 250
 
 /**
- * Downloads to `target`. What an interrupted download left (`target.incomplete`) is continued.
+ * Downloads to `target`. What an interrupted download left is continued (`partial-file.ts`).
  * @throws KvasirError `invalid-file` when the content is not what the hub says it is; what `fetch` throws
  */
 export async function downloadFile(target: string, source: FileSource): Promise<void> {
-  const partial = `${target}.incomplete`
   await makeFolder(dirname(target))
+  const partial = await claimPartial(target)
+  try {
+    await complete(partial, source)
+    await checkHash(partial, source)
+    await rename(partial, target)
+  } catch (error) {
+    await freePartial(target, partial)
+    throw error
+  }
+}
+
+async function complete(partial: string, source: FileSource): Promise<void> {
   for (let tries = 0; (await sizeOf(partial)) !== source.size; ) {
     const before = await sizeOf(partial)
     try {
@@ -49,8 +61,6 @@ export async function downloadFile(target: string, source: FileSource): Promise<
       await wait(asked ?? firstWaitMs * 2 ** (tries - 1), undefined, { signal: source.signal })
     }
   }
-  await checkHash(partial, source)
-  await rename(partial, target)
 }
 
 /** Appends to `partial` from byte `start` on, or begins anew when the server gives the whole file. */
