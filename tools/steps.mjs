@@ -3,6 +3,7 @@
  * took, and the child's own output only when it fails.
  */
 import { spawn } from 'node:child_process'
+import { constants } from 'node:os'
 
 const redrawEveryMs = 200
 const keptOutput = 64 * 1024
@@ -26,18 +27,18 @@ export function say(text) {
   process.stderr.write(`${text}\n`)
 }
 
-/** Runs a command that owns the terminal and returns its exit code, 1 when a signal ended it. */
+/** Runs a command that owns the terminal and returns its exit code, as shells have it: 143 when SIGTERM ended it. */
 export function runInForeground(command, args, options) {
   return new Promise((resolve) => {
-    // Ctrl-C reaches the child too (one process group): it decides, and this process waits for it.
-    const ignore = () => {}
-    for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, ignore)
     const child = spawn(command, args, { stdio: 'inherit', ...options })
+    // Ctrl-C reaches the child too (one process group): it decides, and this process waits for it. SIGTERM may not.
+    process.on('SIGINT', () => {})
+    process.on('SIGTERM', () => child.kill('SIGTERM'))
     child.on('error', (error) => {
       say(`${command}: ${error.message}`)
       resolve(1)
     })
-    child.on('exit', (code) => resolve(code ?? 1))
+    child.on('exit', (code, signal) => resolve(code ?? 128 + constants.signals[signal]))
   })
 }
 
