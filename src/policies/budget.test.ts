@@ -187,6 +187,7 @@ describe('options', () => {
   test.each<[Record<string, unknown>, RegExp]>([
     [{ policy: 'snapkv' }, /kvBudget/],
     [{ policy: 'window', window: 8, recall: 1, recallBytes: 5 }, /recallBytes of at least \d{4}, what a page of 16/],
+    [{ policy: 'full', kvDtype: 'int4', residual: 65537 }, /in 0\.\.65536 for residual, got 65537/],
     [{ policy: 'window', kvBudget: 9 }, /kvBudget of at least \d+ bytes for 1 token, got 9/],
     [{ policy: 'adakv(full)' }, /budget to share/],
     [{ policy: 'adakv(adakv(h2o))' }, /once/],

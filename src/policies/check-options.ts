@@ -8,6 +8,9 @@ import { readPolicy } from './choice.ts'
 import { checkImportanceSource } from './importance.ts'
 import { checkRecall } from './recall.ts'
 
+/** Each step looks through all of them; who wants more in f16 wants f16. */
+const maxResidual = 65536
+
 const optionNames = [
   ...['policy', 'window', 'sinks', 'recent', 'kvDtype', 'kvDtypeK', 'kvDtypeV', 'residual'],
   ...['kvBudget', 'storage', 'pageSize', 'pool', 'positions'],
@@ -55,7 +58,7 @@ export function checkStorage(options: Partial<CacheOptions>): void {
   for (const [name, type] of Object.entries({ kvDtype, kvDtypeK, kvDtypeV })) {
     if (type !== undefined) checkChoice('cache', name, type, storageTypes)
   }
-  if (residual !== undefined) checkInteger('cache', 'residual', residual, 0, maxWindow)
+  if (residual !== undefined) checkInteger('cache', 'residual', residual, 0, maxResidual)
   if (storage !== undefined) checkChoice('cache', 'storage', storage, ['contiguous', 'paged'])
   if (pageSize !== undefined) checkInteger('cache', 'pageSize', pageSize, 1, 65536)
   if (kvBudget !== undefined) checkInteger('cache', 'kvBudget', kvBudget, 1)
