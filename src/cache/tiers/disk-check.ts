@@ -5,7 +5,8 @@
  * Pages 0 and 1 begin with a header, then `magic u32, version u32, address u64, map size u64, two tables of 48 bytes,
  * last page u64, transaction u64` (MDB_meta of lmdb's mdb.c); the one of the later transaction counts.
  */
-import { appendFile, open } from 'node:fs/promises'
+import { appendFile, open, stat, statfs } from 'node:fs/promises'
+import { join } from 'node:path'
 import { KvasirError } from '../../tensor/error.ts'
 
 const magic = 0xbeefc0de
@@ -21,6 +22,21 @@ const pageSizes = [4096, 8192, 16384, 32768, 65536]
  * checksum.
  */
 const neverWritten = { leastBytes: 16 * 1024, share: 1 / 8, mostBytes: 256 * 1024 }
+
+const leastFree = 64 * 1024
+
+/**
+ * LMDB maps its lock file before the disk has given room for it: on a full one the process ends at the first write.
+ * @throws KvasirError `unreachable`
+ */
+export async function checkSpace(folder: string): Promise<void> {
+  const lock = await stat(join(folder, 'lock.mdb')).catch(() => undefined)
+  if (lock && lock.blocks !== 0) return // it has its room, and what was kept can be read
+  const { bavail, bsize } = await statfs(folder)
+  if (bavail * bsize >= leastFree) return
+  const message = `expected at least ${leastFree} free bytes for the tier "disk" at ${folder}, got ${bavail * bsize}`
+  throw new KvasirError('unreachable', 'cache', message)
+}
 
 /** @throws KvasirError `invalid-file` for a file that is not a whole environment; none, or an empty one, is right */
 export async function checkDiskFile(file: string): Promise<void> {

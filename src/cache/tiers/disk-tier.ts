@@ -11,7 +11,7 @@ import { makeFolder } from '../../tensor/make-folder.ts'
 import type { BlobTier, DiskOptions, SealedEntry, TierStats } from './contract.ts'
 import { Counts } from './counts.ts'
 import { withDeadline } from './deadline.ts'
-import { checkDiskFile } from './disk-check.ts'
+import { checkDiskFile, checkSpace } from './disk-check.ts'
 import { DiskUsage, inBatch } from './disk-usage.ts'
 import { WriteQueue } from './write-queue.ts'
 
@@ -43,6 +43,7 @@ export class DiskTier implements BlobTier {
     const { path } = options
     try {
       await makeFolder(path)
+      await checkSpace(path)
       await checkDiskFile(join(path, 'data.mdb'))
       const { open } = await import('lmdb')
       const common = { encoding: 'binary', maxDbs: 2, noMemInit: false, eventTurnBatching: false } as const
