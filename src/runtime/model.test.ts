@@ -178,6 +178,7 @@ describe('a loaded model', () => {
     const cache = other.createCache()
     await expect(other.forward([{ cache, tokens: [1] }])).rejects.toThrow('NaN')
     await expect(other.forward([{ cache, tokens: [1] }])).rejects.toThrow('half written')
+    await expect(other.forward([{ cache: cache.fork(), tokens: [1] }])).rejects.toThrow('half written')
     await expect(other.generate([1])).rejects.toThrow('NaN')
     await other.dispose()
     await rm(broken.folder, { recursive: true })

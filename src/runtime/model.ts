@@ -214,7 +214,9 @@ export class LoadedModel implements CausalLM {
   }
 
   #checkWhole(cache: KvCache): void {
-    if (!this.#broken.has(cache)) return
+    // A fork of one that is broken is none that failed here; the layers before the one that failed have seen more.
+    const isEven = cache.layer(0).info().seenTokens === cache.seenTokens
+    if (isEven && !this.#broken.has(cache)) return
     if (!isWhole(cache)) {
       throw invalidArgument(
         'runtime',
