@@ -52,8 +52,8 @@
           "target_name": "kernels_amx",
           "type": "static_library",
           "sources": ["native/src/kernels_amx.cc"],
-          "cflags_cc": ["<@(kernel_cflags)", "<@(avx512_cflags)", "-mavx512vnni", "-mavx512bf16", "-mamx-tile", "-mamx-bf16"],
-          "xcode_settings": { "OTHER_CPLUSPLUSFLAGS": ["<@(kernel_cflags)", "<@(avx512_cflags)", "-mavx512vnni", "-mavx512bf16", "-mamx-tile", "-mamx-bf16"] }
+          "cflags_cc": ["<@(kernel_cflags)", "<@(avx512_cflags)", "-mavx512vnni", "-mavx512bf16", "-mamx-tile", "-mamx-bf16", "-mamx-int8"],
+          "xcode_settings": { "OTHER_CPLUSPLUSFLAGS": ["<@(kernel_cflags)", "<@(avx512_cflags)", "-mavx512vnni", "-mavx512bf16", "-mamx-tile", "-mamx-bf16", "-mamx-int8"] }
         },
         {
           "target_name": "kernels_avx512",

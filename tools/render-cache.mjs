@@ -16,7 +16,12 @@ function renderRun(run, index) {
     `${heads} heads, ${kvHeads} for keys and values, D = ${headDim}, W = ${count(window)}. Medians of ${repeat} rounds of ` +
     `${count(steps)} steps.`
   const file = run.command.match(/--plot (\S+)/)?.[1]
-  const parts = [stepTable(cases), flatnessTable(cases), file && `![steps and bytes over tokens](../${file})`]
+  const parts = [
+    stepTable(cases),
+    recallTable(cases),
+    flatnessTable(cases),
+    file && `![steps and bytes over tokens](../${file})`,
+  ]
   return section(index === 0 ? 'Caches' : `Caches, ${index + 1}`, text, [run], parts.filter(Boolean).join('\n\n'))
 }
 
@@ -30,6 +35,16 @@ function stepTable(cases) {
   )
   const head = ['policy', 'K, V', 'tokens', 'step ms', 'typical', 'slowest', 'update', 'typical', 'held', 'saved']
   return table(head, rows, 2)
+}
+
+/** Reports from before there was recall say nothing of it. */
+function recallTable(cases) {
+  const rows = cases.flatMap(({ policy, kvDtype, lengths }) =>
+    lengths
+      .filter(({ recallRatio }) => recallRatio)
+      .map(({ tokens, recallRatio }) => [`\`${policy}\``, kvDtype, count(tokens), recallRatio.toFixed(2)]),
+  )
+  return rows.length > 0 && table(['policy', 'K, V', 'tokens', 'a step with recall beside one without'], rows, 2)
 }
 
 function flatnessTable(cases) {

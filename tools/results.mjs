@@ -62,6 +62,7 @@ const commands = {
     'bench cache --policies window,streaming,linear --lengths 2048,65536,1048576 --plot docs/results/cache.svg',
     'bench cache --policies h2o,tova,snapkv,keydiff,lagkv,expected-attention --lengths 16384 --repeat 3',
     'bench cache --policies linear --kv-dtype f32,f16,int8 --lengths 16384',
+    'bench cache --policies streaming --lengths 4096,32768,262144 --recall 2',
     'bench cache --policies full --kv-dtype f16,int8,fp8-e4m3,int4 --lengths 32768 --heads 8 --kv-heads 8 --head-dim 128',
     'bench cache --policies full --kv-dtype f16,int8,fp8-e4m3,int4 --lengths 32768 --heads 32 --kv-heads 8 --head-dim 128',
   ],

@@ -51,6 +51,8 @@ export interface LengthResult {
   /** What the layer holds, and what one that keeps all S tokens in f32 would. */
   readonly bytes: number
   readonly fullF32Bytes: number
+  /** A step beside one without recall, in turns: the median of the ratios of blocks. Null where nothing comes back. */
+  readonly recallRatio: number | null
 }
 
 /** A step after many tokens beside one after W, in turns. */

@@ -10,5 +10,10 @@ export type Request =
 
 export type Reply =
   | { readonly kind: 'opened'; readonly description: string }
-  | { readonly kind: 'measured'; readonly rounds: readonly Steps[]; readonly bytes: number }
+  | {
+      readonly kind: 'measured'
+      readonly rounds: readonly Steps[]
+      readonly bytes: number
+      readonly recallRatio: number | null
+    }
   | ({ readonly kind: 'compared' } & Flatness)

@@ -71,7 +71,7 @@ function expectKind<Kind extends Reply['kind']>(kind: Kind, reply: Reply | Skip)
 function summarise(
   { kvHeads, headDim }: CacheCase,
   tokens: number,
-  { rounds, bytes }: { readonly rounds: readonly Steps[]; readonly bytes: number },
+  { rounds, bytes, recallRatio }: Extract<Reply, { kind: 'measured' }>,
 ): LengthResult {
   const of = (figure: (steps: Steps) => number) => spreadOf(rounds.map(figure))
   return {
@@ -83,5 +83,6 @@ function summarise(
     typicalUpdateShare: of(({ updateMs, medianMs }) => updateMs / medianMs),
     bytes,
     fullF32Bytes: tokens * kvHeads * 2 * headDim * 4,
+    recallRatio,
   }
 }

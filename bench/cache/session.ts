@@ -75,16 +75,21 @@ export class CacheSession {
     return { ...kernels, attend }
   }
 
+  /** Pages that come back; 0: none. */
+  get #recall(): number {
+    return this.#case.policy === 'full' ? 0 : (this.#case.recall ?? 0)
+  }
+
   get #hasImportance(): boolean {
     return this.#case.policy.includes('linear')
   }
 
-  #createCache(): KvCache {
-    const { policy, kvDtype, window, recall } = this.#case
+  #createCache(recall = this.#recall): KvCache {
+    const { policy, kvDtype, window } = this.#case
     const shape = { numLayers: 1, layers: [this.#shape], hasImportance: this.#hasImportance }
     return createKvCache(this.#kernels, shape, {
       ...{ policy, kvDtype },
-      ...(policy !== 'full' && { window, ...(recall !== undefined && { recall }) }),
+      ...(policy !== 'full' && { window, ...(recall > 0 && { recall }) }),
     })
   }
 
@@ -121,11 +126,11 @@ export class CacheSession {
   }
 
   /** Rounds of the same steps, of which the last has seen so many tokens. */
-  measure(tokens: number, repeat: number): { rounds: Steps[]; bytes: number } {
+  measure(tokens: number, repeat: number): { rounds: Steps[]; bytes: number; recallRatio: number | null } {
     const steps = Math.max(1, Math.min(this.#options.steps, tokens >> 1))
     this.#fill(this.#cache, tokens - steps)
     const rounds = Array.from({ length: repeat }, () => this.#round(steps))
-    return { rounds, bytes: rounds[0]!.bytes }
+    return { rounds, bytes: rounds[0]!.bytes, recallRatio: this.#compareRecall() }
   }
 
   /** Steps on a cache that is as it was afterwards: one that grows is cut back, a bounded one is copied. */
@@ -165,13 +170,30 @@ export class CacheSession {
     const young = this.#createCache()
     this.#fill(young, window)
     const toTokens = this.#cache.seenTokens
+    const ratio = this.#inTurns(this.#cache, young)
+    young.dispose()
+    return { fromTokens: window, toTokens, ratio }
+  }
+
+  /** A copy of the cache as it is now beside one that nothing comes back to, whose steps are alike once it is full. */
+  #compareRecall(): number | null {
+    if (this.#recall === 0) return null
+    const [cache, without] = [this.#cache.fork(), this.#createCache(0)]
+    this.#fill(without, Math.min(cache.seenTokens, this.#case.window))
+    const ratio = this.#inTurns(cache, without)
+    cache.dispose()
+    without.dispose()
+    return ratio
+  }
+
+  /** What a step of a cache takes beside one of another. */
+  #inTurns(cache: KvCache, other: KvCache): number {
     const ratios: number[] = []
     for (let round = 0; round < blocks; round++) {
-      const first = this.#block(young)
-      ratios.push(this.#block(this.#cache) / first)
+      const first = this.#block(other)
+      ratios.push(this.#block(cache) / first)
     }
-    young.dispose()
-    return { fromTokens: window, toTokens, ratio: median(ratios) }
+    return median(ratios)
   }
 
   #block(cache: KvCache): number {

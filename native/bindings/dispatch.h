@@ -39,8 +39,8 @@ inline bool has_amx() {
   constexpr int kRequestPermission = 0x1023, kTileData = 18;
   unsigned eax, ebx, ecx, edx;
   if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return false;
-  const bool has_bf16 = edx & (1u << 22), has_tiles = edx & (1u << 24);
-  return has_bf16 && has_tiles && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  const bool has_bf16 = edx & (1u << 22), has_tiles = edx & (1u << 24), has_ints = edx & (1u << 25);
+  return has_bf16 && has_tiles && has_ints && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 #else
   return false;
 #endif

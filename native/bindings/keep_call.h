@@ -1,4 +1,4 @@
-// The arguments of `store`, `retain` and `keep`, read and checked.
+// The arguments of `store`, `retain`, `keep`, `turn` and `seek`, read and checked.
 #pragma once
 #include "attend_call.h"
 
@@ -140,6 +140,32 @@ inline void read_turn(Call& call, TurnArgs* args) {
     call.fail("expected at least " + std::to_string(needed) + " elements in source and target, got " + std::to_string(given));
   } else if (!within(args->rows, args->count, C) || !within(args->turns, args->count, T)) {
     call.fail("expected rows below the capacity and turns below numTokens, got others");
+  }
+}
+
+inline void read_seek(Call& call, SeekArgs* args) {
+  const int64_t H = args->num_heads = call.integer("numHeads", 1, kMaxDim);
+  const int64_t K = args->num_kv_heads = call.integer("numKvHeads", 1, kMaxDim);
+  const int64_t D = args->head_dim = call.integer("headDim", 1, kMaxDim);
+  args->scale = call.finite("scale");
+  const int64_t C = args->capacity = call.integer("capacity", 0, kMaxCount);
+  args->num_rows = call.integer("numRows", 0, C);
+  args->most = call.integer("most", 1, kMaxCount);
+  args->query = call.floats("query", H * D).as<float>();
+  const View bounds = call.stored("bounds", 0);
+  args->bounds = bounds.as<char>();
+  args->storage = (Storage)call.integer("storage", 0, kLastStorage);
+  args->bias = call.floats("bias", K * C).as<float>();
+  args->rows = call.ints("rows", K * args->most).as<int32_t>();
+  args->lengths = call.ints("lengths", K).as<int32_t>();
+  if (!call.ok()) return;
+  const int64_t needed = K * C * row_length(args->storage, 2 * D);
+  if (H % K != 0) {
+    call.fail("expected numHeads to be a multiple of numKvHeads, got " + std::to_string(H) + " and " + std::to_string(K));
+  } else if (!holds(bounds, args->storage)) {
+    call.fail("expected bounds of the storage type, got others");
+  } else if (bounds.length < needed) {
+    call.fail("expected at least " + std::to_string(needed) + " elements in bounds, got " + std::to_string(bounds.length));
   }
 }
 

@@ -96,6 +96,7 @@ napi_value init(napi_env env, napi_value exports) {
       {"retain", guarded<retain>},
       {"keep", guarded<keep>},
       {"select", guarded<select>},
+      {"seek", guarded<seek>},
       {"read", guarded<read>},
       {"multiplyAdd", guarded<multiply_add>},
   };

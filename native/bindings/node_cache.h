@@ -119,4 +119,22 @@ static napi_value select(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+static napi_value seek(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  Engine* engine = (Engine*)call.external();
+  SeekArgs args{};
+  read_seek(call, &args);
+  if (!call.ok()) return nullptr;
+  std::lock_guard<std::mutex> lock(engine->busy);
+  SeekPlan plan;
+  engine->table->seek_plan(args, &plan);
+  char* partials = Engine::grown(engine->partials, plan.partial_bytes);
+  const double work = (double)args.num_rows * args.num_heads * args.head_dim;
+  run_tasks(engine, plan.num_tasks, work, plan.workspace_bytes, [&](int task, char* workspace) {
+    engine->table->seek_task(args, plan, task, partials, workspace);
+  });
+  engine->table->seek_merge(args, plan, partials);
+  return nullptr;
+}
+
 }  // namespace kvasir

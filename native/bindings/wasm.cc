@@ -236,6 +236,41 @@ EXPORT(select) extern "C" void select(const double* numbers, char* scratch) {
   for (int head = 0; head < num_kv_heads; head++) select_head(args, head, scratch);
 }
 
+static SeekArgs read_seek(const double* numbers) {
+  Row row{numbers};
+  SeekArgs args;
+  args.num_heads = row.integer();
+  args.num_kv_heads = row.integer();
+  args.head_dim = row.integer();
+  args.scale = (float)row.number();
+  args.capacity = row.integer();
+  args.num_rows = row.integer();
+  args.most = row.integer();
+  args.query = row.pointer<float>();
+  args.bounds = row.pointer<char>();
+  args.storage = (Storage)row.integer();
+  args.bias = row.pointer<float>();
+  args.rows = row.pointer<int32_t>();
+  args.lengths = row.pointer<int32_t>();
+  return args;
+}
+
+// Bytes of scratch that `seek` needs.
+EXPORT(seek_scratch) extern "C" double seek_scratch(const double* numbers) {
+  SeekPlan plan;
+  vec4::table.seek_plan(read_seek(numbers), &plan);
+  return (double)(plan.workspace_bytes + plan.partial_bytes);
+}
+
+EXPORT(seek) extern "C" void seek(const double* numbers, char* scratch) {
+  const SeekArgs args = read_seek(numbers);
+  SeekPlan plan;
+  vec4::table.seek_plan(args, &plan);
+  char* partials = scratch + plan.workspace_bytes;
+  for (int task = 0; task < plan.num_tasks; task++) vec4::table.seek_task(args, plan, task, partials, scratch);
+  vec4::table.seek_merge(args, plan, partials);
+}
+
 EXPORT(read) extern "C" float read(const float* data, double count) { return vec4::table.read(data, (int64_t)count); }
 
 EXPORT(multiply_add) extern "C" double multiply_add(double iterations) {

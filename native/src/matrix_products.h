@@ -42,12 +42,14 @@ constexpr int kMostProducts = 4;  // that pay beside multiply-adds of f32 (docs/
 // The tile registers of this thread, for as long as it lives.
 struct MatrixUnit {
   MatrixUnit() {
-    struct alignas(64) {
+    // Constant: compilers take the instruction for one that reads eight bytes, and may leave the others unwritten.
+    struct alignas(64) Configuration {
       uint8_t palette = 1, start_row = 0, reserved[14] = {};
       uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
       uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-    } configuration;
-    _tile_loadconfig(&configuration);
+    };
+    static constexpr Configuration kConfiguration;
+    _tile_loadconfig(&kConfiguration);
   }
   ~MatrixUnit() { _tile_release(); }
 };

@@ -1,19 +1,11 @@
 // The best W of n scores by (score, row). Each pair becomes one 64-bit integer whose order is that of the pair, the W-th
 // largest is found by radix from the top byte down, and one pass collects the rows in ascending order: O(n).
 
+#include "best_rows.h"
 #include "kvasir/kernels.h"
 
 namespace kvasir {
 namespace {
-
-// Floats as integers of the same order; -0 counts as 0.
-uint64_t key_of(float score, uint32_t row) {
-  uint32_t bits;
-  score += 0.0f;
-  __builtin_memcpy(&bits, &score, 4);
-  bits = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-  return (uint64_t)bits << 32 | row;
-}
 
 // The `rank`-th largest (1 is the largest) of `count` distinct keys; reorders them.
 uint64_t nth_largest(uint64_t* keys, int count, int rank) {

@@ -4,6 +4,7 @@
 #include "attend_decode.h"
 #include "attend_tile.h"
 #include "elementwise.h"
+#include "seek.h"
 #include "weigh.h"
 
 #define KVASIR_STRING_(x) #x
@@ -67,7 +68,7 @@ static void attend_merge(const AttendArgs& args, const AttendPlan& plan, char* p
 
 extern const KernelTable table = {
     KVASIR_STRING(KVASIR_ISA), attend_plan, attend_task, attend_merge, weigh_plan, weigh_task, store_rows, turn_rows,
-    rotate, read_all, multiply_add, dot_products,
+    rotate, seek_plan, seek_task, seek_merge, read_all, multiply_add, dot_products,
 };
 
 }  // namespace KVASIR_ISA

@@ -11,6 +11,7 @@ import type {
   Rotation,
   RowLayout,
   RowTarget,
+  SeekArgs,
   SelectArgs,
   StorageType,
   StoreArgs,
@@ -120,4 +121,12 @@ export function keepCall(args: KeepArgs): CallValue[] {
 export function selectCall(args: SelectArgs): CallValue[] {
   const { numKvHeads, capacity, numRows, window, scores, rows, lengths } = args
   return [numKvHeads, capacity, numRows, window, scores, rows, lengths]
+}
+
+export function seekCall(args: SeekArgs): CallValue[] {
+  const { query, bounds, storage, bias, numHeads, numKvHeads, headDim, scale, capacity, numRows, most, rows, lengths } =
+    args
+  const values: CallValue[] = [numHeads, numKvHeads, headDim, scale, capacity, numRows, most, query, bounds]
+  values.push(code(storageCodes, storageOf(bounds, storage)), bias, rows, lengths)
+  return values
 }

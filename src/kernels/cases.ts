@@ -6,6 +6,7 @@ import { attendCase } from './cases/attend.ts'
 import { keepCase } from './cases/keep.ts'
 import { retainCase } from './cases/retain.ts'
 import { rotateCase } from './cases/rotate.ts'
+import { seekCase } from './cases/seek.ts'
 import { selectCase } from './cases/select.ts'
 import { storeCase } from './cases/store.ts'
 import { turnCase } from './cases/turn.ts'
@@ -24,4 +25,5 @@ export const cases = {
   retain: retainCase,
   keep: keepCase,
   select: selectCase,
+  seek: seekCase,
 } as const

@@ -10,11 +10,13 @@
 import type { AttendArgs, WeighArgs } from './attend-contract.ts'
 import type { KeepArgs, RetainArgs, SelectArgs } from './retain-contract.ts'
 import type { RotateArgs, StoreArgs, TurnArgs } from './row-contract.ts'
+import type { SeekArgs } from './seek-contract.ts'
 import type { Memory } from './storage-contract.ts'
 
 export * from './attend-contract.ts'
 export type * from './retain-contract.ts'
 export type * from './row-contract.ts'
+export type * from './seek-contract.ts'
 export type * from './storage-contract.ts'
 
 /** A backend, opened. */
@@ -37,6 +39,7 @@ export interface Kernels {
   /** @throws KvasirError as `retain` */
   keep(args: KeepArgs): void
   select(args: SelectArgs): void
+  seek(args: SeekArgs): void
   turn(args: TurnArgs): void
   rotate(args: RotateArgs): void
 }

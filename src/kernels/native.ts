@@ -8,6 +8,7 @@ import {
   keepCall,
   retainCall,
   rotateCall,
+  seekCall,
   selectCall,
   storeCall,
   turnCall,
@@ -35,6 +36,7 @@ interface Addon {
   retain(engine: object, ...values: CallValue[]): number
   keep(engine: object, ...values: CallValue[]): number
   select(engine: object, ...values: CallValue[]): void
+  seek(engine: object, ...values: CallValue[]): void
   read(engine: object, data: Float32Array): number
   multiplyAdd(engine: object, iterations: number): number
 }
@@ -102,6 +104,7 @@ export function openNative(threads: number, instructionSet?: string): NativeKern
     retain: (args) => checkStatus(call(() => addon.retain(engine, ...retainCall(args)))),
     keep: (args) => checkStatus(call(() => addon.keep(engine, ...keepCall(args)))),
     select: (args) => call(() => addon.select(engine, ...selectCall(args))),
+    seek: (args) => call(() => addon.seek(engine, ...seekCall(args))),
     read: (data) => addon.read(engine, data),
     multiplyAdd: (iterations) => addon.multiplyAdd(engine, iterations),
   }

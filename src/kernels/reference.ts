@@ -6,6 +6,7 @@ import { allocateHostMemory } from './host-memory.ts'
 import { attend, weigh } from './reference-attend.ts'
 import { retain, select } from './reference-retain.ts'
 import { keep, rotate, store, turn } from './reference-rows.ts'
+import { seek } from './reference-seek.ts'
 
 export function openReference(): Kernels {
   return {
@@ -19,6 +20,7 @@ export function openReference(): Kernels {
     retain,
     keep,
     select,
+    seek,
     turn,
     rotate,
   }

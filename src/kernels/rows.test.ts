@@ -1,12 +1,14 @@
 /** Storing, rotating, choosing and keeping rows: every backend against the reference. */
 import { describe, expect, test } from 'vitest'
+import { reference } from './cases/case.ts'
 import { type KeepShape, keepCase } from './cases/keep.ts'
 import { createKept, retainArgs, retainCase } from './cases/retain.ts'
 import { rotateCase } from './cases/rotate.ts'
+import { type SeekShape, seekCase } from './cases/seek.ts'
 import { selectCase } from './cases/select.ts'
 import { storeCase } from './cases/store.ts'
 import { turnCase } from './cases/turn.ts'
-import type { KeepArgs, KeptSet, RowTarget } from './contract.ts'
+import type { KeepArgs, KeptSet, RowTarget, SeekArgs } from './contract.ts'
 import { candidates } from './testing/candidates.ts'
 import { expectConformance } from './testing/conformance.ts'
 
@@ -21,6 +23,31 @@ describe.each(candidates)('$name', ({ open }) => {
 
   test('selects the best rows by (score, row), whatever the ties', () => {
     for (const shape of selectCase.shapes) expectConformance(selectCase, kernels, shape)
+  })
+
+  test.each(seekCase.shapes)('seeks the highest bounds: $name', (shape) => {
+    expectConformance(seekCase, kernels, shape)
+  })
+
+  test.each(seekCase.shapes.filter(({ hasTies }) => hasTies))('the later of equal rows wins: $name', (shape) => {
+    const [args, expected] = [seekCase.create(shape, 1), seekCase.create(shape, 1)]
+    kernels.seek(args)
+    reference.seek(expected)
+    expect([args.rows, args.lengths]).toEqual([expected.rows, expected.lengths])
+  })
+
+  test('seeking in what does not fit is refused', () => {
+    const bad: Partial<SeekArgs>[] = [
+      ...[{ query: new Float32Array(3) }, { bounds: new Uint8Array(3) }, { bounds: new Float32Array(999_999) }],
+      ...[{ bias: new Float32Array(3) }, { rows: new Int32Array(3) }, { lengths: new Int32Array(0) }, { most: 0 }],
+      ...[{ numRows: 99_999 }, { numHeads: 3 }, { scale: Number.POSITIVE_INFINITY }],
+    ]
+    const shape = seekCase.shapes.find(({ storage }) => storage === 'int8') as SeekShape
+    for (const change of bad) {
+      const args = { ...seekCase.create(shape, 1), ...change }
+      if (kernels.name === 'reference') continue
+      expect(() => kernels.seek(args)).toThrow(/\[kvasir:kernels\]/)
+    }
   })
 
   test.each(retainCase.shapes)(

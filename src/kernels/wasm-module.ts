@@ -16,6 +16,8 @@ interface Exports extends WebAssembly.Exports, BoardExports {
   attend(numbers: number, scratch: number): void
   weigh_scratch(numbers: number): number
   weigh(numbers: number, scratch: number): void
+  seek_scratch(numbers: number): number
+  seek(numbers: number, scratch: number): void
   store(numbers: number, scratch: number): void
   turn(numbers: number, scratch: number): void
   keep(numbers: number, scratch: number): number
@@ -112,9 +114,10 @@ export class WasmModule implements ChunkOptions {
     }
   }
 
-  weigh({ values, outputs }: WasmCall): void {
+  /** The ops that say themselves how much scratch they need. */
+  runPlanned(name: 'weigh' | 'seek', { values, outputs }: WasmCall): void {
     const numbers = this.#frame.place(values)
-    this.#exports.weigh(numbers, this.#scratch.reserve(this.#exports.weigh_scratch(numbers)))
+    this.#exports[name](numbers, this.#scratch.reserve(this.#exports[`${name}_scratch`](numbers)))
     this.#frame.copyBack(outputs)
   }
 

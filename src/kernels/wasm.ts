@@ -1,9 +1,10 @@
 /** The C++ kernels as WebAssembly, on the caller's thread and, where memory can be shared, on workers. */
 
 import type { KernelArray } from './calls.ts'
-import { keepCall, retainCall, rotateCall, selectCall, storeCall, turnCall } from './calls.ts'
+import { keepCall, retainCall, rotateCall, seekCall, selectCall, storeCall, turnCall } from './calls.ts'
 import { checkAttend, checkWeigh } from './check-attend.ts'
 import { checkKeep, checkRetain, checkRotate, checkSelect, checkStore, checkTurn } from './check-rows.ts'
+import { checkSeek } from './check-seek.ts'
 import type { Kernels, RetainArgs, RowTarget } from './contract.ts'
 import { checkStatus } from './status.ts'
 import { attendCalls, weighCallOf } from './wasm-chunks.ts'
@@ -54,7 +55,7 @@ export function openWasm(
     },
     weigh(args) {
       checkWeigh(args)
-      if (args.numTokens > 0) module.weigh(weighCallOf(args))
+      if (args.numTokens > 0) module.runPlanned('weigh', weighCallOf(args))
     },
     store(args) {
       checkStore(args)
@@ -80,6 +81,10 @@ export function openWasm(
     select(args) {
       checkSelect(args)
       module.run('select', selectCall(args), args.numRows * 8, written(args.rows, args.lengths))
+    },
+    seek(args) {
+      checkSeek(args)
+      module.runPlanned('seek', { values: seekCall(args), outputs: written(args.rows, args.lengths) })
     },
     read: (data) => module.read(data),
     multiplyAdd: (iterations) => module.multiplyAdd(iterations),

@@ -15,7 +15,19 @@ import { tightCall } from './tight.ts'
 type Random = () => number
 type AnyCase = OpCase<{ readonly name: string }, object>
 
-const names = ['attend', 'attend', 'attend', 'weigh', 'store', 'turn', 'rotate', 'retain', 'keep', 'select'] as const
+const names = [
+  'attend',
+  'attend',
+  'attend',
+  'weigh',
+  'store',
+  'turn',
+  'rotate',
+  'retain',
+  'keep',
+  'select',
+  'seek',
+] as const
 const opened = new Map<string, NativeKernels>()
 
 function kernelsOf(random: Random): NativeKernels {
@@ -79,7 +91,17 @@ function roughly(values: Iterable<number>): number {
 
 /** Of `retain` the arrays of a kept set are shared between calls: it has no shortest. */
 export function tightCallOf(random: Random): void {
-  const name = pickFrom(random, ['attend', 'attend', 'attend', 'weigh', 'store', 'turn', 'rotate', 'select'] as const)
+  const name = pickFrom(random, [
+    'attend',
+    'attend',
+    'attend',
+    'weigh',
+    'store',
+    'turn',
+    'rotate',
+    'select',
+    'seek',
+  ] as const)
   tightCall(kernelsOf(random), cases[name] as unknown as AnyCase, random)
 }
 

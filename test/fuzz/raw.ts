@@ -5,6 +5,7 @@ import {
   keepCall,
   retainCall,
   rotateCall,
+  seekCall,
   selectCall,
   storeCall,
   turnCall,
@@ -41,6 +42,7 @@ function goodCall(name: string, random: Random, homes: Homes): unknown[] {
     turn: () => turnCall(homes.move(cases.turn.create(cases.turn.draw(random), seed))),
     rotate: () => rotateCall(homes.move(cases.rotate.create(cases.rotate.draw(random), seed))),
     select: () => selectCall(homes.move(cases.select.create(cases.select.draw(random), seed))),
+    seek: () => seekCall(homes.move(cases.seek.create(cases.seek.draw(random), seed))),
     retain: () => {
       const [first] = homes.move(cases.retain.create(cases.retain.draw(random), seed)).calls
       return first ? retainCall(first) : []
@@ -64,6 +66,7 @@ const withEngine = [
   'turn',
   'rotate',
   'select',
+  'seek',
   'retain',
   'keep',
   'read',

@@ -178,6 +178,29 @@ struct SelectArgs {
   int32_t* lengths;  // [K]
 };
 
+// The `most` rows of bounds of each KV head that score highest for any of its G queries, by (score, row). A row is the
+// greatest and then the least number of each dim; its score is bias and the sum over dims of what scale * q makes of the
+// greatest where that is positive and of the least elsewhere. Rows of -infinity or NaN are passed over.
+struct SeekArgs {
+  const float* query;  // [H, D]
+  const char* bounds;  // [K, C, 2 D]
+  Storage storage;
+  const float* bias;   // [K, C]
+  int32_t num_heads, num_kv_heads, head_dim;
+  float scale;
+  int64_t capacity, num_rows;  // C, and how many of them are looked at
+  int32_t most;
+  int32_t* rows;     // [K, most], ascending
+  int32_t* lengths;  // [K]
+};
+
+// As AttendPlan: tasks in any order, then `merge`.
+struct SeekPlan {
+  int32_t num_splits, split_rows, split_most;
+  int64_t num_tasks;
+  int64_t partial_bytes, workspace_bytes;
+};
+
 enum class Status : int32_t { ok = 0, nan_score = 1, corrupt_state = 2 };
 
 // What depends on the instruction set.
@@ -193,6 +216,9 @@ struct KernelTable {
   // Rows `from` to `to` - 1 of the list. `workspace`: head_dim floats and a vector.
   void (*turn)(const TurnArgs&, int64_t from, int64_t to, char* workspace);
   void (*rotate)(const RotateArgs&);
+  void (*seek_plan)(const SeekArgs&, SeekPlan*);
+  void (*seek_task)(const SeekArgs&, const SeekPlan&, int task, char* partials, char* workspace);
+  void (*seek_merge)(const SeekArgs&, const SeekPlan&, char* partials);
   // Reads `count` floats and returns something of them: what memory gives at best.
   float (*read)(const float* data, int64_t count);
   // Does `iterations` rounds of independent fused multiply-adds; *flops says how many operations that was.

@@ -11,17 +11,14 @@ import type { StateVisitor } from '../snapshot/state.ts'
 import type { TierStats } from '../tiers/contract.ts'
 import type { TieredStore } from '../tiers/tiered-store.ts'
 import { OpenPage } from './open-page.ts'
-import { factsOf, keyOf, type Page, type RememberedPage } from './page.ts'
+import { factsOf, type Page, type RememberedPage } from './page.ts'
+import { bytesOfBound } from './page-bounds.ts'
 import { pageTokens } from './page-bytes.ts'
-import { PageList } from './page-list.ts'
+import { type PageLimits, PageList } from './page-list.ts'
 import { RecalledRows } from './recalled-rows.ts'
 
-export interface ArchiveOptions {
+export interface ArchiveOptions extends PageLimits {
   readonly store: TieredStore
-  /** Pages that come back for a query and KV head. */
-  readonly recall: number
-  /** Pages that are remembered; the oldest go first. */
-  readonly maxPages: number
   /** Bytes of RAM that the pages of a layer take at most. */
   readonly ramBytes: number
 }
@@ -69,7 +66,7 @@ export class PageArchive {
     this.#open = open ?? new OpenPage(this.#config, hasBias)
     this.#pageBytes = this.#open.bytesOf(0).reduce((sum, { length }) => sum + length, 0)
     this.#recalled = new RecalledRows(this.#config, options.store, options.recall, this.#pageBytes)
-    this.#pages = new PageList(kernels, shape, options.maxPages, (page) => this.#forget(page))
+    this.#pages = new PageList(kernels, shape, options, (page) => this.#forget(page))
   }
 
   get counts(): RecallCounts {
@@ -97,7 +94,7 @@ export class PageArchive {
   #close(): void {
     const { bias, kept } = this.#open.facts()
     const page = this.#page(this.#seen / pageTokens - 1, bias)
-    this.#options.store.put(Array.from(kept, (_, k) => ({ key: keyOf(page, k), parts: this.#open.bytesOf(k) })))
+    this.#options.store.put(page.keys.map((key, k) => ({ key, parts: this.#open.bytesOf(k) })))
     this.#pages.push({ page, kept }, (k) => this.#open.keysOf(k))
     this.#open.clear()
   }
@@ -105,13 +102,13 @@ export class PageArchive {
   /** A key is never used again, even after `reset`: forks may still have what is under it. */
   #page(number: number, bias: Float32Array | undefined): Page {
     const askAgain = new Float64Array(this.#config.shape.numKvHeads)
-    return { number, key: `${this.#name}/${this.#numWritten++}`, bias, askAgain, holders: 1 }
+    const key = `${this.#name}/${this.#numWritten++}`
+    return { number, keys: Array.from(askAgain, (_, k) => `${key}/${k}`), bias, askAgain, holders: 1 }
   }
 
   /** What nobody remembers makes room in the tiers. */
   #forget(page: Page): void {
-    const keys = Array.from(page.askAgain, (_, k) => keyOf(page, k))
-    this.#options.store.delete(keys).catch(() => undefined) // it goes when its tier needs the room
+    this.#options.store.delete(page.keys).catch(() => undefined) // it goes when its tier needs the room
   }
 
   /** A head no longer holds the token at a position. */
@@ -130,8 +127,7 @@ export class PageArchive {
     const { shape } = this.#config
     const seen = this.#seen
     this.#pages.pass(seen)
-    const chosen = this.#pages.choose(this.#turned(query, turn), this.#options.recall)
-    const loaded = chosen.map((entries, k) => this.#load(k, entries))
+    const loaded = this.#load(this.#pages.choose(this.#turned(query, turn)))
     const lengths = Int32Array.from({ length: shape.numKvHeads }, (_, k) => (loaded[k]?.length ?? 0) * pageTokens)
     if (lengths.every((length) => length === 0)) return this.#open.segments(seen)
     const sizes = { capacity: this.#recalled.capacity, lengths, seen, shape }
@@ -147,16 +143,21 @@ export class PageArchive {
     return vectors
   }
 
-  #load(head: number, entries: readonly RememberedPage[]): RememberedPage[] {
-    const pages = entries.map(({ page }) => page)
-    const there = new Set(this.#recalled.load(head, pages, (page) => this.#fetch(page, head)))
-    this.#counts.recalled += there.size
-    return entries.filter(({ page }) => there.has(page))
+  /** Of `[K]` lists of pages, those that are to be had. */
+  #load(chosen: readonly (readonly RememberedPage[])[]): (readonly RememberedPage[])[] {
+    const loaded = this.#recalled.load(chosen)
+    for (const [k, entries] of chosen.entries()) {
+      const there = loaded[k] as readonly RememberedPage[]
+      this.#counts.recalled += there.length
+      if (there.length === entries.length) continue
+      for (const entry of entries) if (!there.includes(entry)) this.#fetch(entry.page, k)
+    }
+    return loaded
   }
 
   /** A slower tier may have it: then a faster one has it for one of the next queries. */
   #fetch(page: Page, head: number): void {
-    const key = keyOf(page, head)
+    const key = page.keys[head] as string
     this.#counts.missed++
     if (this.#asked.has(key)) return
     this.#asked.add(key)
@@ -181,7 +182,8 @@ export class PageArchive {
     const next = Math.floor(this.#seen / pageTokens)
     const most = Math.min(this.#options.maxPages, next)
     const count = visitor.integer('pages that recallBytes has room for', this.#pages.entries.length, 0, most)
-    visitor.expect('bounds of pages', count * K * 4 * headDim)
+    visitor.fixed('bytes of a bound', bytesOfBound(headDim))
+    visitor.expect('bounds of pages', count * K * bytesOfBound(headDim))
     if (visitor.isReading) this.#pages.expect(count, next)
     const entries = Array.from({ length: count }, (_, n) => this.#visitPage(visitor, n, next - count + n))
     if (!visitor.isReading) return
@@ -202,7 +204,7 @@ export class PageArchive {
   }
 
   #visitRows(visitor: StateVisitor, page: Page, head: number): void {
-    const key = keyOf(page, head)
+    const key = page.keys[head] as string
     const [rows] = visitor.isReading ? [undefined] : this.#options.store.getNow([key])
     const isThere = visitor.integer('whether a page is there', rows?.length === this.#pageBytes ? 1 : 0, 0, 1) === 1
     if (visitor.isReading && !isThere) page.askAgain[head] = Number.POSITIVE_INFINITY

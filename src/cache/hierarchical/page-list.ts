@@ -3,19 +3,26 @@ import type { Kernels } from '../../kernels/index.ts'
 import type { LayerShape } from '../contract.ts'
 import type { StateVisitor } from '../snapshot/state.ts'
 import { mostBias, type Page, type RememberedPage } from './page.ts'
-import { PageBounds } from './page-bounds.ts'
+import { type HighestSlots, PageBounds } from './page-bounds.ts'
 
 interface HeadOfPage {
   readonly entry: RememberedPage
   readonly head: number
 }
 
+export interface PageLimits {
+  /** Pages that come back for a query and KV head. */
+  readonly recall: number
+  /** Pages that are remembered; the oldest go first. */
+  readonly maxPages: number
+}
+
 export class PageList {
-  readonly #kernels: Kernels
   readonly #numKvHeads: number
   readonly #maxPages: number
   readonly #onForgotten: (page: Page) => void
   readonly #bounds: PageBounds
+  readonly #highest: HighestSlots
   #entries: RememberedPage[] = []
   /** Number of the page to come. */
   #next = 0
@@ -23,12 +30,18 @@ export class PageList {
   #waiting: HeadOfPage[] = []
 
   /** @param onForgotten called with a page that nobody remembers any longer */
-  constructor(kernels: Kernels, shape: LayerShape, maxPages: number, onForgotten: (page: Page) => void) {
-    this.#kernels = kernels
+  constructor(
+    kernels: Kernels,
+    shape: LayerShape,
+    { maxPages, recall }: PageLimits,
+    onForgotten: (page: Page) => void,
+  ) {
     this.#numKvHeads = shape.numKvHeads
     this.#maxPages = maxPages
     this.#onForgotten = onForgotten
     this.#bounds = new PageBounds(kernels, shape, maxPages)
+    const K = shape.numKvHeads
+    this.#highest = { rows: new Int32Array(K * recall), lengths: new Int32Array(K) }
   }
 
   get entries(): readonly RememberedPage[] {
@@ -53,10 +66,8 @@ export class PageList {
     this.#next = entry.page.number + 1
     this.#bounds.reserve(this.#entries.length + 1, this.#first - 1)
     this.#entries.push(entry)
-    for (let k = 0; k < this.#numKvHeads; k++) {
-      this.#bounds.set(entry.page.number, k, keysOf(k))
-      this.#refresh({ entry, head: k }, 0)
-    }
+    this.#bounds.set(entry.page.number, keysOf)
+    for (let k = 0; k < this.#numKvHeads; k++) this.#refresh({ entry, head: k }, 0)
   }
 
   #release(entries: readonly RememberedPage[]): void {
@@ -99,17 +110,14 @@ export class PageList {
    * `[K]`: the pages with the highest bounds, by position; of equal ones the one in the later slot.
    * @param query `[H, D]`, rotated
    */
-  choose(query: Float32Array, most: number): RememberedPage[][] {
+  choose(query: Float32Array): RememberedPage[][] {
     if (this.#entries.length === 0) return []
-    const scores = this.#bounds.of(query)
+    this.#bounds.findHighest(query, this.#highest)
+    const { rows, lengths } = this.#highest
     const { capacity } = this.#bounds
-    const rows = new Int32Array(this.#numKvHeads * capacity)
-    const lengths = new Int32Array(this.#numKvHeads)
-    const sizes = { numKvHeads: this.#numKvHeads, capacity, numRows: this.#bounds.used, window: most }
-    this.#kernels.select({ ...sizes, scores, rows, lengths })
-    const start = this.#first % capacity
+    const [start, most] = [this.#first % capacity, rows.length / lengths.length]
     return Array.from(lengths, (length, k) => {
-      const slots = Array.from(rows.subarray(k * capacity, k * capacity + length))
+      const slots = Array.from(rows.subarray(k * most, k * most + length))
       const places = slots.map((slot) => (slot - start + capacity) % capacity).sort((a, b) => a - b)
       return places.map((n) => this.#entries[n] as RememberedPage)
     })

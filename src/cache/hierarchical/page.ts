@@ -7,7 +7,8 @@ import { pageTokens } from './page-bytes.ts'
 export interface Page {
   /** Its first position over P. */
   readonly number: number
-  readonly key: string
+  /** `[K]`: what its rows are found by in the tiers. */
+  readonly keys: readonly string[]
   /** `[K, P]`: added to the logits; -Infinity: a token that is passed over. Absent for models without importance. */
   readonly bias: Float32Array | undefined
   /** `[K]`: not to be asked for before so many tokens were seen, since the rows of the head were not to be had. */
@@ -24,10 +25,6 @@ export interface RememberedPage {
 }
 
 const allKept = (1 << pageTokens) - 1
-
-export function keyOf({ key }: Page, head: number): string {
-  return `${key}/${head}`
-}
 
 /** The most that is added to the logits of a token that may come back; -Infinity where there is none. */
 export function mostBias({ page, kept }: RememberedPage, head: number): number {

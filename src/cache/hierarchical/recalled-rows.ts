@@ -9,8 +9,7 @@ import type { RowPlanes } from '../plane.ts'
 import type { RowFacts } from '../row-store.ts'
 import { createPlanes } from '../row-types.ts'
 import type { TieredStore } from '../tiers/tiered-store.ts'
-import type { Page } from './page.ts'
-import { keyOf } from './page.ts'
+import type { Page, RememberedPage } from './page.ts'
 import { pageTokens } from './page-bytes.ts'
 
 export class RecalledRows {
@@ -21,6 +20,8 @@ export class RecalledRows {
   readonly #pageBytes: number
   /** `[K][slot]` */
   readonly #held: (Page | undefined)[][]
+  /** `[K]`: where pages are. */
+  readonly #slots: Map<Page, number>[]
   /** `[K, most]`: slots, of all heads, in order of position. */
   readonly #table: Int32Array
 
@@ -33,6 +34,7 @@ export class RecalledRows {
     this.#most = most
     this.#pageBytes = pageBytes
     this.#held = Array.from({ length: numKvHeads }, () => new Array<Page | undefined>(most).fill(undefined))
+    this.#slots = this.#held.map(() => new Map())
     this.#table = new Int32Array(numKvHeads * most)
   }
 
@@ -46,31 +48,56 @@ export class RecalledRows {
   }
 
   /**
-   * Brings pages of a head, in order of position, into the first places of its table. Returns those that were to be had.
-   * @param onMissing called with each of the others
+   * Brings pages of each head, `[K]` lists in order of position, into the first places of its table. Returns those that were
+   * to be had.
    */
-  load(head: number, pages: readonly Page[], onMissing: (page: Page) => void): readonly Page[] {
-    const held = this.#held[head] as (Page | undefined)[]
-    const wanted = pages.filter((page) => !held.includes(page))
-    const found = wanted.length > 0 ? this.#tiers.getNow(wanted.map((page) => keyOf(page, head))) : []
-    const missing = new Set<Page>()
-    let slot = 0
-    for (const [n, page] of wanted.entries()) {
-      const bytes = found[n]
-      if (bytes?.length !== this.#pageBytes) {
-        missing.add(page)
-        continue
+  load(chosen: readonly (readonly RememberedPage[])[]): (readonly RememberedPage[])[] {
+    const found = this.#read(chosen)
+    return chosen.map((entries, head) => {
+      const slots = this.#slots[head] as Map<Page, number>
+      if (found.size > 0) this.#replace(head, entries, found)
+      const there = entries.every(({ page }) => slots.has(page))
+        ? entries
+        : entries.filter(({ page }) => slots.has(page))
+      for (let n = 0; n < there.length; n++) {
+        const { page } = there[n] as RememberedPage
+        this.#table[head * this.#most + n] = head * this.#most + (slots.get(page) as number)
       }
-      while (pages.includes(held[slot] as Page)) slot++
-      this.#fill(head * this.#most + slot, bytes as Uint8Array)
+      return there
+    })
+  }
+
+  /** From the tiers, those that are not here, by key. */
+  #read(chosen: readonly (readonly RememberedPage[])[]): Map<string, Uint8Array> {
+    const keys: string[] = []
+    for (let k = 0; k < chosen.length; k++) {
+      const slots = this.#slots[k] as Map<Page, number>
+      for (const { page } of chosen[k] as readonly RememberedPage[]) {
+        if (!slots.has(page)) keys.push(page.keys[k] as string)
+      }
+    }
+    const found = new Map<string, Uint8Array>()
+    if (keys.length === 0) return found
+    for (const [n, rows] of this.#tiers.getNow(keys).entries()) {
+      if (rows?.length === this.#pageBytes) found.set(keys[n] as string, rows)
+    }
+    return found
+  }
+
+  /** Pages of a head that were read take the slots of those that are not asked for. */
+  #replace(head: number, entries: readonly RememberedPage[], found: ReadonlyMap<string, Uint8Array>): void {
+    const [slots, held] = [this.#slots[head] as Map<Page, number>, this.#held[head] as (Page | undefined)[]]
+    const wanted = new Set(entries.map(({ page }) => page))
+    let slot = 0
+    for (const { page } of entries) {
+      const rows = slots.has(page) ? undefined : found.get(page.keys[head] as string)
+      if (!rows) continue
+      while (wanted.has(held[slot] as Page)) slot++
+      slots.delete(held[slot] as Page)
+      this.#fill(head * this.#most + slot, rows)
       held[slot] = page
+      slots.set(page, slot)
     }
-    const there = missing.size > 0 ? pages.filter((page) => !missing.has(page)) : pages
-    for (const [n, page] of there.entries()) {
-      this.#table[head * this.#most + n] = head * this.#most + held.indexOf(page)
-    }
-    for (const page of missing) onMissing(page)
-    return there
   }
 
   /** A page is its keys, then its values. */

@@ -33,9 +33,8 @@ export class MemoryTier implements BlobTier {
         this.#counts.dropped++
         continue
       }
-      for (const oldest of this.#entries.keys()) {
-        if (this.#bytes + bytes.byteLength <= this.maxBytes) break
-        this.#remove(oldest)
+      while (this.#bytes + bytes.byteLength > this.maxBytes) {
+        this.#remove(this.#entries.keys().next().value as string)
         this.#counts.evicted++
       }
       this.#entries.set(key, bytes)
@@ -50,7 +49,8 @@ export class MemoryTier implements BlobTier {
 
   /** In the order of `keys`, so that of blobs that belong together the first is used last. */
   touch(keys: readonly string[]): void {
-    for (const key of keys.toReversed()) {
+    for (let n = keys.length - 1; n >= 0; n--) {
+      const key = keys[n] as string
       const bytes = this.#entries.get(key)
       if (!bytes) continue
       this.#entries.delete(key)

@@ -29,26 +29,27 @@ export class TieredStore {
 
   /** Blobs in the order of `keys`; undefined: make it anew. They must not be written to. */
   async get(keys: readonly string[], isHeld = false): Promise<(Uint8Array | undefined)[]> {
-    const found = new Map<string, Uint8Array>()
+    let bodies = keys.map((): Uint8Array | undefined => undefined)
     const tiers = this.#tiersFor(isHeld)
     for (const [i, tier] of tiers.entries()) {
-      const missing = keys.filter((key) => !found.has(key))
+      const missing = keys.filter((_, n) => !bodies[n])
       if (missing.length === 0) break
-      this.#take(tiers, i, missing, await tier.get(missing), found)
+      bodies = filled(bodies, this.#take(tiers, i, missing, await tier.get(missing)))
     }
-    this.#touchSlower([...found.keys()])
-    return keys.map((key) => found.get(key))
+    this.#touchSlower(keys, bodies)
+    return bodies
   }
 
   /** The same, from those tiers that need not wait. */
   getNow(keys: readonly string[]): (Uint8Array | undefined)[] {
-    const found = new Map<string, Uint8Array>()
+    let bodies = keys.map((): Uint8Array | undefined => undefined)
     for (const [i, tier] of this.#tiers.entries()) {
-      const missing = keys.filter((key) => !found.has(key))
-      if (missing.length > 0 && tier.getNow) this.#take(this.#tiers, i, missing, tier.getNow(missing), found)
+      const missing = keys.filter((_, n) => !bodies[n])
+      if (missing.length === 0) break
+      if (tier.getNow) bodies = filled(bodies, this.#take(this.#tiers, i, missing, tier.getNow(missing)))
     }
-    this.#touchSlower([...found.keys()])
-    return keys.map((key) => found.get(key))
+    this.#touchSlower(keys, bodies)
+    return bodies
   }
 
   /**
@@ -77,22 +78,22 @@ export class TieredStore {
     return done
   }
 
+  /** The bodies of what a tier has read; faster ones have them from now on. */
   #take(
     tiers: readonly BlobTier[],
     index: number,
     keys: readonly string[],
     read: readonly (Uint8Array | undefined)[],
-    found: Map<string, Uint8Array>,
-  ): void {
+  ): (Uint8Array | undefined)[] {
     const tier = tiers[index] as BlobTier
-    for (const [i, key] of keys.entries()) {
-      const bytes = read[i]
+    return keys.map((key, n) => {
+      const bytes = read[n]
       const body = bytes && this.#open(tier, key, bytes)
-      if (!body) continue
-      found.set(key, body)
+      if (!body) return undefined
       this.#checked.add(bytes)
-      for (const faster of tiers.slice(0, index)) faster.put([{ key, bytes }])
-    }
+      for (let faster = 0; faster < index; faster++) tiers[faster]?.put([{ key, bytes }])
+      return body
+    })
   }
 
   /** The body; an entry that is wrong is counted and deleted. */
@@ -104,8 +105,10 @@ export class TieredStore {
     return undefined
   }
 
-  #touchSlower(keys: readonly string[]): void {
-    if (keys.length > 0) for (const tier of this.#tiers.slice(1)) tier.touch?.(keys)
+  #touchSlower(keys: readonly string[], bodies: readonly (Uint8Array | undefined)[]): void {
+    if (this.#tiers.length < 2) return
+    const found = keys.filter((_, n) => bodies[n])
+    if (found.length > 0) for (const tier of this.#tiers.slice(1)) tier.touch?.(found)
   }
 
   /** These were used, the first of them last: it stays longest. */
@@ -171,4 +174,11 @@ export class TieredStore {
     await this.#cleaning
     for (const tier of this.#tiers) await tier.close()
   }
+}
+
+/** `bodies` with `more` in the places, in their order, where there is none. */
+function filled(bodies: (Uint8Array | undefined)[], more: readonly (Uint8Array | undefined)[]): typeof bodies {
+  if (more.length === bodies.length) return [...more]
+  let next = 0
+  return bodies.map((body) => body ?? more[next++])
 }

@@ -11,6 +11,11 @@ export function reportCache(report: CacheReport, terminal: Terminal): void {
     2,
   )
   terminal.print()
+  const recalls = cases.flatMap((entry) => entry.lengths.flatMap((result) => recallRow(entry, result)))
+  if (recalls.length > 0) {
+    terminal.table(['policy', 'K, V', 'tokens', 'recall beside none'], recalls, 2)
+    terminal.print()
+  }
   const flat = cases.flatMap((entry) => flatnessRow(entry))
   if (flat.length > 0) {
     terminal.table(['policy', 'K, V', 'from', 'to', 'time of a step'], flat, 2)
@@ -25,6 +30,10 @@ function row({ policy, kvDtype }: CaseReport, result: LengthResult): string[] {
     ...[formatMs(result.worstMs.median), share(result.updateShare.median), share(result.typicalUpdateShare.median)],
     ...[formatBytes(result.bytes), share(1 - result.bytes / result.fullF32Bytes)],
   ]
+}
+
+function recallRow({ policy, kvDtype }: CaseReport, { tokens, recallRatio }: LengthResult): string[][] {
+  return recallRatio === null ? [] : [[policy, kvDtype, formatCount(tokens), `${recallRatio.toFixed(2)}x`]]
 }
 
 function flatnessRow({ policy, kvDtype, flatness }: CaseReport): string[][] {

@@ -55,6 +55,16 @@ test('people get tables', async () => {
   expect(stderr).toMatch(/^Measuring 2 steps \.\.\.\n/)
 })
 
+test('a step with recall is measured beside one without', async () => {
+  const options = '--policies full streaming --lengths 256 --window 40 --repeat 1 --recall 2'
+  const { code, stdout, stderr } = await bench(`${options} --json`)
+  expect(code, stderr).toBe(0)
+  const [full, streaming] = (JSON.parse(stdout) as CacheReport).cases
+  expect(full?.lengths).toMatchObject([{ recallRatio: null }])
+  expect(streaming?.lengths[0]?.recallRatio).toBeGreaterThan(0.5)
+  expect((await bench(options)).stdout).toMatch(/tokens +recall beside none\n.*\n? *streaming +f16 +256 +\d+\.\d\dx\n/)
+})
+
 test.each([
   ['--policies liner', 'did you mean "linear"'],
   ['--kv-dtype f17', 'did you mean "f16"'],

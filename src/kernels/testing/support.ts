@@ -8,6 +8,7 @@ import { findDifferences, judge, type OpCase } from '../cases/case.ts'
 import { keepCase } from '../cases/keep.ts'
 import { retainCase } from '../cases/retain.ts'
 import { rotateCase } from '../cases/rotate.ts'
+import { seekCase } from '../cases/seek.ts'
 import { selectCase } from '../cases/select.ts'
 import { storeCase } from '../cases/store.ts'
 import { turnCase } from '../cases/turn.ts'
@@ -74,6 +75,12 @@ function rows(): Row[] {
     { name: '`retain`', checks: { yes: passes(retainCase, retainCase.shapes) } },
     { name: '`keep`', checks: { yes: passes(keepCase, keepCase.shapes) } },
     { name: '`select`', checks: { yes: passes(selectCase, selectCase.shapes) } },
+    inEachStorage('`seek`', (storage) =>
+      passes(
+        seekCase,
+        seekCase.shapes.filter((shape) => shape.storage === storage),
+      ),
+    ),
   ]
 }
 

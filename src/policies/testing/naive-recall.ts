@@ -1,5 +1,5 @@
 /** Which evicted tokens come back for a query (docs/caches.md, "Tokens that come back"): pages by their bounds, in loops. */
-import { f16ToF32, f32ToF16 } from '../../tensor/float16.ts'
+import { dequantizeRow, quantizedRowBytes, quantizeRow } from '../../tensor/quantized-row.ts'
 import { dot, type NaiveToken } from './naive-token.ts'
 
 const pageTokens = 16
@@ -24,9 +24,9 @@ export function comingBack(
   const best = pages
     .filter((page) => page.some(isAway))
     .map((page) => {
-      const keys = page.map(keyOf)
+      const [greatest, least] = boundsOf(page.map(keyOf), (queries[0] as Float64Array).length)
       const bias = Math.max(...page.filter(isAway).map((token) => token.bias))
-      return { page, bound: bias + Math.max(...queries.map((query) => mostOf(query, keys))) }
+      return { page, bound: bias + Math.max(...queries.map((query) => mostOf(query, greatest, least))) }
     })
     .sort((a, b) => b.bound - a.bound)
     .slice(0, recall)
@@ -35,11 +35,17 @@ export function comingBack(
 }
 
 /** The most that a query could make of a key that lies, in each channel, between the least and greatest of some. */
-function mostOf(query: Float64Array, keys: readonly Float64Array[]): number {
-  const half = (value: number): number => f16ToF32(f32ToF16(value))
-  const corner = query.map((q, d) => {
-    const channel = keys.map((key) => key[d] as number)
-    return half(q > 0 ? Math.max(...channel) : Math.min(...channel))
-  })
+function mostOf(query: Float64Array, greatest: Float64Array, least: Float64Array): number {
+  const corner = query.map((q, d) => (q > 0 ? greatest : least)[d] as number)
   return dot(query, corner)
+}
+
+/** The greatest and least number of each channel, in 8 bits with one scale. */
+function boundsOf(keys: readonly Float64Array[], headDim: number): [Float64Array, Float64Array] {
+  const channels = Array.from({ length: headDim }, (_, d) => keys.map((key) => key[d] as number))
+  const exact = [...channels.map((channel) => Math.max(...channel)), ...channels.map((channel) => Math.min(...channel))]
+  const [row, bounds] = [new Uint8Array(quantizedRowBytes(2 * headDim, 'int8')), new Float64Array(2 * headDim)]
+  quantizeRow(exact, 'int8', row, 0)
+  dequantizeRow(row, 0, 'int8', bounds)
+  return [bounds.subarray(0, headDim), bounds.subarray(headDim)]
 }
