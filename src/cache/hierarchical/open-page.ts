@@ -18,6 +18,8 @@ export class OpenPage {
   /** `[K]`: a bit for each token that the head holds. */
   readonly #kept: Uint16Array
   #length = 0
+  /** `[K, P]`: what attention is told of them. */
+  readonly #hidden: Float32Array
   /** Of a single token, so that a step makes no lists. */
   readonly #single: RowList
 
@@ -27,6 +29,7 @@ export class OpenPage {
     this.#rows = rows ?? createStore(config, pageTokens)
     this.#bias = hasBias ? new Float32Array(numKvHeads * pageTokens) : undefined
     this.#kept = new Uint16Array(numKvHeads)
+    this.#hidden = new Float32Array(numKvHeads * pageTokens)
     this.#single = appendedRows(new Int32Array(numKvHeads), 1)
   }
 
@@ -99,7 +102,7 @@ export class OpenPage {
     if (this.#kept.every((bits) => bits === (1 << this.#length) - 1)) return []
     const page = { number: Math.floor(seen / pageTokens), bias: this.#bias }
     const entry = { page, kept: this.#kept }
-    const sizes = { capacity: pageTokens, lengths: this.#lengths, seen, shape: this.#config.shape }
+    const sizes = { capacity: pageTokens, lengths: this.#lengths, seen, shape: this.#config.shape, bias: this.#hidden }
     return this.#rows.segments(
       this.#lengths,
       factsOf(sizes, () => entry),

@@ -130,7 +130,8 @@ export class PageArchive {
     const loaded = this.#load(this.#pages.choose(this.#turned(query, turn)))
     const lengths = Int32Array.from({ length: shape.numKvHeads }, (_, k) => (loaded[k]?.length ?? 0) * pageTokens)
     if (lengths.every((length) => length === 0)) return this.#open.segments(seen)
-    const sizes = { capacity: this.#recalled.capacity, lengths, seen, shape }
+    const { capacity, bias } = this.#recalled
+    const sizes = { capacity, lengths, seen, shape, bias }
     const facts = factsOf(sizes, (k, n) => loaded[k]?.[n] as RememberedPage)
     return [...this.#recalled.segments(lengths, facts), ...this.#open.segments(seen)]
   }

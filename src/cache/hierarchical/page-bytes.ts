@@ -5,12 +5,12 @@ import type { StateVisitor } from '../snapshot/state.ts'
 /** P: tokens of a page, as in Quest. */
 export const pageTokens = 16
 
-/** Keys and values of the first P rows of a head. */
+/** Keys and values of the first P rows of a head: views, good until something is written or allocated. */
 export function pageOf(store: RowStore, head: number, numKvHeads: number): Uint8Array[] {
   const parts: Uint8Array[] = []
   const lengths = new Int32Array(numKvHeads)
   lengths[head] = pageTokens
-  const bytes = (rows: Uint8Array): void => void parts.push(rows.slice())
+  const bytes = (rows: Uint8Array): void => void parts.push(rows)
   const visitor: StateVisitor = {
     ...{ isReading: false, bytes, fixed() {}, expect() {}, numbers() {}, integers() {}, integer: (_, value) => value },
   }

@@ -47,6 +47,8 @@ interface Sizes {
   /** Tokens so far, the query among them. */
   readonly seen: number
   readonly shape: LayerShape
+  /** `[K, C]`, to be written. */
+  readonly bias: Float32Array
 }
 
 /**
@@ -54,10 +56,9 @@ interface Sizes {
  * it attends to them itself.
  */
 export function factsOf(
-  { capacity, lengths, seen, shape }: Sizes,
+  { capacity, lengths, seen, shape, bias }: Sizes,
   entryAt: (head: number, n: number) => { page: Pick<Page, 'number' | 'bias'>; kept: Uint16Array },
 ): RowFacts {
-  const bias = new Float32Array(lengths.length * capacity)
   const positions = shape.alibiSlopes && new Int32Array(lengths.length * capacity)
   for (let k = 0; k < lengths.length; k++) {
     for (let first = 0; first < (lengths[k] as number); first += pageTokens) {

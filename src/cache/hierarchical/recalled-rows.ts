@@ -13,6 +13,8 @@ import type { Page, RememberedPage } from './page.ts'
 import { pageTokens } from './page-bytes.ts'
 
 export class RecalledRows {
+  /** `[K, C]`: what attention is told of them, of the last query. */
+  readonly bias: Float32Array
   readonly #planes: RowPlanes
   readonly #tiers: TieredStore
   /** Slots of a head. */
@@ -36,6 +38,7 @@ export class RecalledRows {
     this.#held = Array.from({ length: numKvHeads }, () => new Array<Page | undefined>(most).fill(undefined))
     this.#slots = this.#held.map(() => new Map())
     this.#table = new Int32Array(numKvHeads * most)
+    this.bias = new Float32Array(numKvHeads * this.capacity)
   }
 
   get bytes(): number {

@@ -9,12 +9,17 @@ import { openEntry, sealEntry } from './entry.ts'
 /** Entries that are asked for at once where asking takes time. */
 const groupKeys = 16
 
+interface Opened {
+  readonly key: string
+  readonly body: Uint8Array | undefined
+}
+
 /** What `openTiers` gives: `put`, `get`, `flush`, `stats` and `close` over all tiers. */
 export class TieredStore {
   readonly #tiers: readonly BlobTier[]
   readonly #corrupt = new Map<BlobTier, number>()
-  /** Entries in this process's memory that are right. */
-  readonly #checked = new WeakSet<Uint8Array>()
+  /** Entries in this process's memory that are right, with their bodies once somebody has asked for them. */
+  readonly #checked = new WeakMap<Uint8Array, Opened>()
   /** Wrong entries that are being deleted. */
   #cleaning: Promise<unknown> = Promise.resolve()
 
@@ -90,7 +95,7 @@ export class TieredStore {
       const bytes = read[n]
       const body = bytes && this.#open(tier, key, bytes)
       if (!body) return undefined
-      this.#checked.add(bytes)
+      if (!this.#checked.get(bytes)?.body) this.#checked.set(bytes, { key, body })
       for (let faster = 0; faster < index; faster++) tiers[faster]?.put([{ key, bytes }])
       return body
     })
@@ -98,7 +103,9 @@ export class TieredStore {
 
   /** The body; an entry that is wrong is counted and deleted. */
   #open(tier: BlobTier, key: string, bytes: Uint8Array): Uint8Array | undefined {
-    const body = openEntry(key, bytes, this.#checked.has(bytes))
+    const known = this.#checked.get(bytes)
+    if (known?.body && known.key === key) return known.body
+    const body = openEntry(key, bytes, known !== undefined)
     if (body) return body
     this.#corrupt.set(tier, (this.#corrupt.get(tier) ?? 0) + 1)
     this.#cleaning = Promise.all([this.#cleaning, tier.delete([key])])
@@ -144,7 +151,7 @@ export class TieredStore {
    */
   put(blobs: readonly Blob[], isHeld = false): void {
     const entries = blobs.map(sealEntry)
-    for (const { bytes } of entries) this.#checked.add(bytes)
+    for (const { key, bytes } of entries) this.#checked.set(bytes, { key, body: undefined })
     for (const tier of this.#tiersFor(isHeld)) tier.put(entries)
   }
 
