@@ -1,6 +1,7 @@
 /** The reference as a backend that anybody may ask for: its arguments are checked as those of the others are. */
 import { checkAttend, checkWeigh } from './check-attend.ts'
 import { checkKeep, checkRetain, checkRotate, checkSelect, checkStore, checkTurn } from './check-rows.ts'
+import { checkSeek } from './check-seek.ts'
 import type { Kernels } from './contract.ts'
 import { openReference } from './reference.ts'
 
@@ -16,6 +17,7 @@ export function openCheckedReference(): Kernels {
     retain: checked(checkRetain, reference.retain),
     keep: checked(checkKeep, reference.keep),
     select: checked(checkSelect, reference.select),
+    seek: checked(checkSeek, reference.seek),
     turn: checked(checkTurn, reference.turn),
     rotate: checked(checkRotate, reference.rotate),
   }
