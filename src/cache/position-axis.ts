@@ -173,7 +173,7 @@ export class PositionAxis {
   }
 
   get #mostNext(): number {
-    return 2 * this.#span + this.#lookback
+    return this.#span + Math.max(this.#span, this.#lookback)
   }
 
   #shiftDown(lengths: Int32Array): void {

@@ -151,7 +151,11 @@ export class NaiveLayer {
   /** By rank, the newest token stands before the next number and every older one a number lower. */
   #renumber(): void {
     if (!this.#options.isRank) return
-    if (this.#next > 2 * this.#options.rules.window) this.#next = Math.max(...this.heads.map(({ length }) => length))
+    const { window } = this.#options.rules
+    const lookback = this.#lookback
+    if (this.#next > window + Math.max(window, lookback)) {
+      this.#next = Math.max(lookback, ...this.heads.map(({ length }) => length))
+    }
     for (const tokens of this.heads) {
       for (const [n, token] of tokens.entries()) {
         const number = this.#next - (tokens.length - n)
@@ -261,11 +265,16 @@ export class NaiveLayer {
     this.#renumber()
   }
 
+  /** How many of the last queries a ranking looks back at: these have positions, however few rows are kept. */
+  get #lookback(): number {
+    const { score, recent, leastWindow } = this.#options.rules
+    if (score === 'snapkv') return Math.max(1, recent)
+    return score === 'tova' || leastWindow === undefined ? 1 : 16
+  }
+
   #keepDynamic(view: NaiveView, budget: number): void {
     const { rules } = this.#options
-    const masses = view.recentMass(
-      rules.score === 'snapkv' ? Math.max(1, rules.recent) : rules.score === 'tova' ? 1 : 16,
-    )
+    const masses = view.recentMass(this.#lookback)
     const budgets = dynamicBudgets(this.heads, masses, budget, rules)
     this.#limits = budgets.map((own) => Math.min(rules.window, own + rules.interval - 1))
     this.heads = this.heads.map((tokens, k) => keepBest(tokens, budgets[k] as number, rules))
