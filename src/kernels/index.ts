@@ -1,16 +1,17 @@
 /**
  * The one place that chooses a backend: the `backend` option, else `KVASIR_BACKEND`, else the best that works here.
  */
-import { availableParallelism } from 'node:os'
 import { checkChoice, checkInteger, checkKeys } from '../tensor/check.ts'
 import { KvasirError } from '../tensor/error.ts'
 import { backendNames, backends, bestBackend } from './backends.ts'
 import type { BackendName, Kernels } from './contract.ts'
+import { environmentVariable, numCores } from './host.ts'
 
 export { backendNames } from './backends.ts'
 export type * from './contract.ts'
 export { NEVER } from './contract.ts'
 export { rowBytes, storageTypes } from './storage.ts'
+export { fetchKernels } from './wasm-code.ts'
 
 export interface KernelOptions {
   readonly backend?: BackendName
@@ -25,10 +26,10 @@ export interface KernelOptions {
  */
 export function openKernels(options: KernelOptions = {}): Kernels {
   checkKeys('kernels', 'kernels', options, ['backend', 'threads'])
-  const threads = options.threads ?? availableParallelism()
+  const threads = options.threads ?? numCores()
   checkInteger('kernels', 'threads', threads, 1, 256)
   const isAsked = options.backend !== undefined
-  const wanted = isAsked ? options.backend : process.env.KVASIR_BACKEND || undefined
+  const wanted = isAsked ? options.backend : environmentVariable('KVASIR_BACKEND')
   if (wanted !== undefined) {
     checkChoice('kernels', isAsked ? 'backend' : 'KVASIR_BACKEND', wanted, backendNames)
     const probed = backends[wanted].probe()

@@ -1,6 +1,4 @@
 /** The C++ kernels as a Node addon, on a pool of threads. Arguments are checked by the addon itself. */
-import { existsSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { KvasirError, type KvasirErrorCode } from '../tensor/error.ts'
 import {
   attendCall,
@@ -15,7 +13,8 @@ import {
   weighCall,
 } from './calls.ts'
 import type { AttendArgs, Kernels } from './contract.ts'
-import { builtFile, howToBuild } from './files.ts'
+import { builtFile, howToBuild, isFile } from './files.ts'
+import { environmentVariable, nodeModule } from './host.ts'
 import { allocateHostMemory } from './host-memory.ts'
 import { whyOtherInterface } from './interface.ts'
 import { checkStatus } from './status.ts'
@@ -41,18 +40,19 @@ interface Addon {
   multiplyAdd(engine: object, iterations: number): number
 }
 
-/** Another build of the addon, such as the one with sanitizers, can stand in for it. */
-const addonPath = process.env.KVASIR_ADDON || builtFile('Release', 'kvasir.node')
-
 let loaded: Addon | undefined
 
 /** The addon, or why it can't be used here. */
 function readAddon(): Addon | string {
   if (loaded) return loaded
-  if (!existsSync(addonPath)) return `the native kernels are not built (${howToBuild()})`
+  const modules = nodeModule('node:module') as typeof import('node:module') | undefined
+  if (!modules) return 'they run in Node.js only'
+  // Another build of the addon, such as the one with sanitizers, can stand in for it.
+  const path = environmentVariable('KVASIR_ADDON') ?? builtFile('Release', 'kvasir.node')
+  if (!isFile(path)) return `the native kernels are not built (${howToBuild()})`
   let addon: Addon
   try {
-    addon = createRequire(import.meta.url)(addonPath)
+    addon = modules.createRequire(import.meta.url)(path)
   } catch (error) {
     return `the native kernels do not load: ${(error as Error).message}`
   }

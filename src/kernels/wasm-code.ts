@@ -1,7 +1,8 @@
 /** The compiled kernels: where they come from, which variant this runtime takes, and the memory that they run in. */
 import { KvasirError } from '../tensor/error.ts'
+import { builtFile, isFile } from './files.ts'
+import { nodeModule } from './host.ts'
 import { whyOtherInterface } from './interface.ts'
-import { nodeModule } from './wasm-environment.ts'
 
 export interface WasmCode {
   readonly bytes: Uint8Array<ArrayBuffer>
@@ -28,13 +29,9 @@ export function readCode(): WasmCode | string {
 
 function findCode(): WasmCode | string {
   const fs = nodeModule('node:fs') as typeof import('node:fs') | undefined
-  if (!fs) return 'here the WebAssembly kernels have to be fetched (fetchCode)'
-  const isRoot = (folder: URL) =>
-    fs.existsSync(new URL('package.json', folder)) || new URL('..', folder).href === folder.href
-  let root = new URL('.', import.meta.url)
-  while (!isRoot(root)) root = new URL('..', root)
-  const files = variants.map(({ file, label }) => ({ file: new URL(`build/wasm/${file}`, root), label }))
-  if (!files.every(({ file }) => fs.existsSync(file))) return 'the WebAssembly kernels are not built (npm run wasm)'
+  if (!fs) return 'in a page they have to be fetched first (fetchKernels)'
+  const files = variants.map(({ file, label }) => ({ file: builtFile('wasm', file), label }))
+  if (!files.every(({ file }) => isFile(file))) return 'the WebAssembly kernels are not built (npm run wasm)'
   const codes = files.map(({ file, label }) => ({ bytes: new Uint8Array(fs.readFileSync(file)), label }))
   const code = codes.find(runs)
   return code ? (whyOtherCode(code, 'npm run wasm') ?? code) : 'this runtime has no WebAssembly SIMD'
@@ -48,7 +45,17 @@ export function whyOtherCode({ bytes }: WasmCode, remedy: string): string | unde
 }
 
 /**
- * The same for a page: from the folder that serves the files of build/wasm.
+ * Makes the WebAssembly kernels known to a page, once, before anything else is asked of this package there. In Node.js
+ * nobody has to.
+ * @param folder where the files of `build/wasm` of this package are served, ending in a slash
+ * @throws KvasirError `unsupported` when they can't be had, are of another version, or none of them runs here
+ */
+export async function fetchKernels(folder: string | URL): Promise<void> {
+  read = await fetchCode(folder)
+}
+
+/**
+ * The best variant among the files of a folder that serves those of build/wasm.
  * @throws KvasirError `unsupported` when they can't be had, are of another version, or none of them runs here
  */
 export async function fetchCode(folder: string | URL): Promise<WasmCode> {

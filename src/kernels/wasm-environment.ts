@@ -1,7 +1,5 @@
-/**
- * What differs between Node.js and a page: how a worker is started and whether this thread may sleep. Nothing of Node
- * is imported; where there is one, `process` hands out its modules.
- */
+/** What differs between Node.js and a page for threads: how a worker is started and whether this thread may sleep. */
+import { nodeModule } from './host.ts'
 
 /** What a worker needs; all of it can be sent to one. */
 export interface WorkerStart {
@@ -60,11 +58,6 @@ else {
   }
 }
 `
-
-/** `node:*` where this is Node.js. Its type is the caller's to say: declarations that name it would ask for @types/node. */
-export function nodeModule(name: 'node:fs' | 'node:worker_threads'): unknown {
-  return globalThis.process?.getBuiltinModule?.(name)
-}
 
 export const hostEnvironment: WasmEnvironment = {
   get canShare() {
