@@ -51,7 +51,9 @@ test.skipIf(probeWasm() !== true)('kernels are fetched once, then attention runs
   const { flashAttention, Tensor } = await import('../src/attention/index.ts')
   vi.spyOn(process, 'getBuiltinModule').mockReturnValue(undefined as never)
   expect(() => openKernels()).toThrow(/native: they run in Node\.js only; wasm: .*fetchKernels/)
-  await expect(fetchKernels(new URL('elsewhere/', folder))).rejects.toThrow(/expected .*elsewhere.* to be there, got 404/)
+  await expect(fetchKernels(new URL('elsewhere/', folder))).rejects.toThrow(
+    /expected .*elsewhere.* to be there, got 404/,
+  )
   await fetchKernels(folder)
   expect(openKernels().name).toBe('wasm')
   expect(whyNotNative()).toMatch(/Node\.js only/)
