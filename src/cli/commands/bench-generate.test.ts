@@ -88,7 +88,7 @@ test.each([
 test('an interrupt ends it and leaves nothing by half', async () => {
   vi.stubEnv('KVASIR_CACHE', join(folder, 'interrupted'))
   const { code, stdout, stderr } = await bench(`${small} --json`, AbortSignal.abort())
-  expect({ code, stdout }).toEqual({ code: 1, stdout: '' })
+  expect({ code, stdout }).toEqual({ code: 130, stdout: '' })
   expect(stderr).toContain('interrupted')
   const [model] = readdirSync(join(folder, 'interrupted', 'bench'))
   expect(readdirSync(join(folder, 'interrupted', 'bench', model!))).toEqual([])
