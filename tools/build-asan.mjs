@@ -45,7 +45,8 @@ function readTargets(root) {
   return targets.map(({ sources, cflags_cc: flags, defines = [] }) => ({
     sources,
     flags: [
-      ...flags.flatMap((flag) => (flag === '<@(kernel_cflags)' ? gyp.variables.kernel_cflags : [flag])),
+      // "<@(name)" stands for a list among the variables.
+      ...flags.flatMap((flag) => gyp.variables[/^<@\((\w+)\)$/.exec(flag)?.[1]] ?? [flag]),
       ...[...defines, ...(isX64 ? ['KVASIR_X64'] : [])].map((name) => `-D${name}`),
     ].filter((flag) => !/^-(O|W|DNAPI)/.test(flag)),
   }))

@@ -66,7 +66,7 @@ test('a server that keeps nothing makes it fail: there is nothing to measure', {
 
 test.each([
   ['--tokens 63', 'Expected an integer of at least 64.'],
-  ['--kv-storage pagd', 'Allowed choices are contiguous, paged.'],
+  ['--kv-storage pagd', 'Allowed choices are contiguous, paged (did you mean "paged"?).'],
   ['--random --model x', "cannot be used with option '--model"],
 ])('%s is refused', async (args, message) => {
   const { code, stdout, stderr } = await bench(args)
