@@ -3,4 +3,4 @@
 // refuses what was compiled with another: a change of any of these raises both.
 #pragma once
 
-#define KVASIR_INTERFACE 2
+#define KVASIR_INTERFACE 3

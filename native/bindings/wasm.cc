@@ -67,6 +67,58 @@ EXPORT(post_attend) extern "C" void post_attend(int32_t slot, const double* numb
   job.num_tasks = job.plan.num_tasks;
   job.partials = scratch;
   job.workspaces = workspaces_after(scratch, job.plan);
+  job.workspace_bytes = job.plan.workspace_bytes;
+  post(job);
+}
+
+static SeekArgs read_seek(const double* numbers) {
+  Row row{numbers};
+  SeekArgs args;
+  args.num_heads = row.integer();
+  args.num_kv_heads = row.integer();
+  args.head_dim = row.integer();
+  args.scale = (float)row.number();
+  args.capacity = row.integer();
+  args.num_rows = row.integer();
+  args.most = row.integer();
+  args.query = row.pointer<float>();
+  args.bounds = row.pointer<char>();
+  args.storage = (Storage)row.integer();
+  args.bias = row.pointer<float>();
+  args.rows = row.pointer<int32_t>();
+  args.lengths = row.pointer<int32_t>();
+  return args;
+}
+
+static SeekPlan plan_of(const SeekArgs& args) {
+  SeekPlan plan;
+  vec4::table.seek_plan(args, &plan);
+  return plan;
+}
+
+// Bytes of scratch that `seek` needs on so many threads.
+EXPORT(seek_scratch) extern "C" double seek_scratch(const double* numbers, int32_t threads) {
+  const SeekPlan plan = plan_of(read_seek(numbers));
+  return (double)(threads * plan.workspace_bytes + plan.partial_bytes);
+}
+
+EXPORT(seek) extern "C" void seek(const double* numbers, char* scratch) {
+  const SeekArgs args = read_seek(numbers);
+  const SeekPlan plan = plan_of(args);
+  char* partials = scratch + plan.workspace_bytes;
+  for (int task = 0; task < plan.num_tasks; task++) vec4::table.seek_task(args, plan, task, partials, scratch);
+  vec4::table.seek_merge(args, plan, partials);
+}
+
+EXPORT(post_seek) extern "C" void post_seek(const double* numbers, char* scratch) {
+  Job& job = board.jobs[0];
+  job.seek_args = read_seek(numbers);
+  job.seek_plan = plan_of(job.seek_args);
+  job.kind = JobKind::seek;
+  job.num_tasks = (int32_t)job.seek_plan.num_tasks;
+  job.workspaces = scratch;
+  job.workspace_bytes = job.seek_plan.workspace_bytes;
+  job.partials = scratch + board.num_threads * job.workspace_bytes;
   post(job);
 }
 
@@ -78,7 +130,7 @@ EXPORT(post_measurement) extern "C" void post_measurement(const float* data, dou
   job.data = data;
   job.count = (int64_t)count;
   job.sums = sums;
-  job.plan.workspace_bytes = 0;
+  job.workspace_bytes = 0;
   post(job);
 }
 
@@ -234,41 +286,6 @@ EXPORT(select) extern "C" void select(const double* numbers, char* scratch) {
   args.rows = row.pointer<int32_t>();
   args.lengths = row.pointer<int32_t>();
   for (int head = 0; head < num_kv_heads; head++) select_head(args, head, scratch);
-}
-
-static SeekArgs read_seek(const double* numbers) {
-  Row row{numbers};
-  SeekArgs args;
-  args.num_heads = row.integer();
-  args.num_kv_heads = row.integer();
-  args.head_dim = row.integer();
-  args.scale = (float)row.number();
-  args.capacity = row.integer();
-  args.num_rows = row.integer();
-  args.most = row.integer();
-  args.query = row.pointer<float>();
-  args.bounds = row.pointer<char>();
-  args.storage = (Storage)row.integer();
-  args.bias = row.pointer<float>();
-  args.rows = row.pointer<int32_t>();
-  args.lengths = row.pointer<int32_t>();
-  return args;
-}
-
-// Bytes of scratch that `seek` needs.
-EXPORT(seek_scratch) extern "C" double seek_scratch(const double* numbers) {
-  SeekPlan plan;
-  vec4::table.seek_plan(read_seek(numbers), &plan);
-  return (double)(plan.workspace_bytes + plan.partial_bytes);
-}
-
-EXPORT(seek) extern "C" void seek(const double* numbers, char* scratch) {
-  const SeekArgs args = read_seek(numbers);
-  SeekPlan plan;
-  vec4::table.seek_plan(args, &plan);
-  char* partials = scratch + plan.workspace_bytes;
-  for (int task = 0; task < plan.num_tasks; task++) vec4::table.seek_task(args, plan, task, partials, scratch);
-  vec4::table.seek_merge(args, plan, partials);
 }
 
 EXPORT(read) extern "C" float read(const float* data, double count) { return vec4::table.read(data, (int64_t)count); }

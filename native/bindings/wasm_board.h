@@ -7,7 +7,7 @@
 
 namespace kvasir {
 
-enum class JobKind : int32_t { attend = 0, read = 1, multiply_add = 2 };
+enum class JobKind : int32_t { attend = 0, read = 1, multiply_add = 2, seek = 3 };
 enum JobState : int32_t { kRunning = 0, kDone = 1, kFailed = 2 };
 
 constexpr int kMaxThreads = 256;
@@ -25,8 +25,11 @@ struct Job {
   AttendArgs args;
   Segment segments[kMaxSegments];
   AttendPlan plan;
+  SeekArgs seek_args;
+  SeekPlan seek_plan;
   char* partials;
   char* workspaces;  // one for each thread
+  int64_t workspace_bytes;
   // Of the measurements: what is read or how often, and a sum for each task.
   const float* data;
   int64_t count;
@@ -56,6 +59,8 @@ static inline void atomic_store(X* at, X value) {
 static void run_task(const KernelTable& table, Job& job, int task, char* workspace) {
   if (job.kind == JobKind::attend) {
     table.attend_task(job.args, job.plan, task, job.partials, workspace);
+  } else if (job.kind == JobKind::seek) {
+    table.seek_task(job.seek_args, job.seek_plan, task, job.partials, workspace);
   } else if (job.kind == JobKind::read) {
     const int64_t begin = job.count * task / job.num_tasks, end = job.count * (task + 1) / job.num_tasks;
     job.sums[task] = table.read(job.data + begin, end - begin);
@@ -68,7 +73,7 @@ static void run_task(const KernelTable& table, Job& job, int task, char* workspa
 
 // The thread's own workspace: in the background the owner takes no part.
 static char* workspace_of(const Job& job, int slot, int thread) {
-  return job.workspaces + (slot == 0 || thread == 0 ? thread : thread - 1) * job.plan.workspace_bytes;
+  return job.workspaces + (slot == 0 || thread == 0 ? thread : thread - 1) * job.workspace_bytes;
 }
 
 // The number of a task that is this thread's now; -1: none are left.
@@ -94,6 +99,9 @@ static bool finish_task(const KernelTable& table, Job& job, int thread, char* wo
   const bool has_failed = is_last && atomic_load(&job.has_failed);
   if (is_last && !has_failed && job.kind == JobKind::attend) {
     table.attend_merge(job.args, job.plan, job.partials, workspace);
+  }
+  if (is_last && !has_failed && job.kind == JobKind::seek) {
+    table.seek_merge(job.seek_args, job.seek_plan, job.partials);
   }
   atomic_store(&board.held[thread], 0);
   if (is_last) end_job(job, has_failed ? kFailed : kDone);

@@ -1,5 +1,5 @@
 // Attention of one query token: the G query heads of a KV head in one pass over its rows, split over rows
-// (flash-decoding), online softmax over blocks of 64 rows.
+// (flash-decoding), online softmax over blocks of rows.
 #pragma once
 #include "logits.h"
 #include "packed_query.h"
@@ -30,7 +30,7 @@ struct Decode {
   int64_t begin, end;  // of the head's entries, all segments end to end
   float* q;            // [places, padded D], turned and scaled; zeros from G on
   PackedQueries packed;
-  float* scores;       // [kMostHeads, 64]
+  float* scores;       // [kMostHeads, kBlockRows]
   float* row;          // [padded E]
   Partial state;
 
@@ -62,7 +62,7 @@ struct Decode {
   }
 };
 
-// Soft cap, ALiBi and mask of the scores [count, 64] of query heads from `first` on. Returns whether a mask hid a row.
+// Soft cap, ALiBi and mask of the scores [count, kBlockRows] of query heads from `first` on. Returns whether a mask hid a row.
 static bool shape_scores(const Decode& decode, const DecodeRows& rows, int first, int count) {
   const AttendArgs& args = decode.args;
   bool hides = false;
@@ -85,7 +85,7 @@ static bool shape_scores(const Decode& decode, const DecodeRows& rows, int first
   return hides;
 }
 
-// The highest of the scores [64], whose maxima by lane are `top`; NaN where there is one, which `top` may have lost.
+// The highest of the scores of a block, whose maxima by lane are `top`; NaN where there is one, which `top` may have lost.
 static float highest_of(const float* scores, F top) {
   for (int j = 0; j < kBlockRows; j += kLanes) {
     if (any_above(load(scores + j), broadcast(__builtin_inff()))) return __builtin_nanf("");
@@ -108,7 +108,7 @@ static void raise_max(const float* scores, F top, float* max_, float* sum, float
   *max_ = highest;
 }
 
-// Scores of one head [64] to weights, in place; brings the running maximum and sum (a vector of partial sums) up to
+// Scores of one head to weights, in place; brings the running maximum and sum (a vector of partial sums) up to
 // date. Only a new maximum needs more than comparing with the old one, and that is rare after the first blocks.
 static inline void soften(float* scores, float* max_, float* sum, float* out, int out_vectors) {
   const F old = broadcast(*max_);
@@ -199,6 +199,8 @@ static void attend_block(Decode& decode, const DecodeRows& rows, const DecodeRow
 }
 
 static void decode_task(const AttendArgs& args, const AttendPlan& plan, int number, char* partials, char* workspace) {
+  const MatrixUnit unit(wants_registers(args));
+  (void)unit;
   Decode decode(args, plan, number, partials, workspace);
   for (int g = 0; g < decode.group; g++) {
     float* q = decode.q + (int64_t)g * padded(args.head_dim);

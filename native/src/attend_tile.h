@@ -140,6 +140,8 @@ static int open_tile(const AttendArgs& args, const AttendPlan& plan, int64_t num
   return (int)(end - first);
 }
 
+constexpr int kGatheredRows = 64;  // of which the rows that no query of the tile sees are left out
+
 static void tile_task(const AttendArgs& args, const AttendPlan& plan, int task, char* workspace) {
   // The last tiles of a causal call are the longest: they go first, so that threads finish together.
   const int64_t parts = (int64_t)args.num_kv_heads * plan.num_parts, number = plan.num_tiles - 1 - task / parts;
@@ -159,9 +161,9 @@ static void tile_task(const AttendArgs& args, const AttendPlan& plan, int task, 
     const Segment& segment = args.segments[s];
     if (segment.mask.values || tile.rows->mask || !tile.rows->has_storage_of(segment)) flush(args, tile);
     const int64_t length = segment.lengths[head];
-    for (int64_t j = 0; j < length; j += kBlockRows) {
-      tile.rows->gather(segment, head, j, min64(length, j + kBlockRows), sight);
-      if (!tile.rows->has_room_for_block()) flush(args, tile);
+    for (int64_t j = 0; j < length; j += kGatheredRows) {
+      tile.rows->gather(segment, head, j, min64(length, j + kGatheredRows), sight);
+      if (!tile.rows->has_room_for(kGatheredRows)) flush(args, tile);
     }
   }
   flush(args, tile);

@@ -14,9 +14,21 @@ static inline uint64_t key_of(float score, uint32_t row) {
   return (uint64_t)bits << 32 | row;
 }
 
+// The float that a key was made of, but for the sign of 0.
+static inline float score_of(uint64_t key) {
+  uint32_t bits = (uint32_t)(key >> 32);
+  bits = bits & 0x80000000u ? bits & 0x7fffffffu : ~bits;
+  float score;
+  __builtin_memcpy(&score, &bits, 4);
+  return score;
+}
+
 struct BestRows {
   uint64_t* keys;  // [most]
   int64_t most, count;
+
+  // What scores less need not be offered.
+  float floor() const { return count < most || most == 0 ? -__builtin_inff() : score_of(keys[0]); }
 
   void offer(uint64_t key) {
     if (count < most) {

@@ -24,6 +24,16 @@ KVASIR_INLINE Bytes load_chunk(const char* row, int at, int bytes) {
   return left >= kChunk ? _mm512_loadu_si512(row + at) : _mm512_maskz_loadu_epi8(((__mmask64)1 << left) - 1, row + at);
 }
 
+// Turns the 4 x 4 numbers of 32 bits that lie in the same quarter of four registers, in each of the four quarters.
+KVASIR_INLINE void turn_lanes(Bytes* x) {
+  const Bytes a = _mm512_unpacklo_epi32(x[0], x[1]), b = _mm512_unpackhi_epi32(x[0], x[1]);
+  const Bytes c = _mm512_unpacklo_epi32(x[2], x[3]), d = _mm512_unpackhi_epi32(x[2], x[3]);
+  x[0] = _mm512_unpacklo_epi64(a, c);
+  x[1] = _mm512_unpackhi_epi64(a, c);
+  x[2] = _mm512_unpacklo_epi64(b, d);
+  x[3] = _mm512_unpackhi_epi64(b, d);
+}
+
 // Scales of 16 rows. By way of memory: put into a register one by one, they would take the port that turns bytes.
 KVASIR_INLINE F load_scales(const char* const* rows, int64_t scale_at) {
   float scales[kLanes];

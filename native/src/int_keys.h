@@ -22,9 +22,7 @@ static inline int query_vectors(int dim) {
 
 // Up to 16 of the integers that a query becomes, as `quarter` of a packed vector. sums[t] gets four times each of the terms.
 KVASIR_INLINE void pack_quarter(Bytes numbers, char* to, Bytes (&sums)[3]) {
-  // Bytes of which each is what is left to the next, rounded: -128 to 127 rather than 0 to 255.
-  const Bytes carries = _mm512_set1_epi32(0x808080);
-  const Bytes terms = _mm512_xor_si512(_mm512_add_epi32(numbers, carries), carries);
+  const Bytes terms = signed_bytes(numbers);
   KVASIR_UNROLL
   for (int t = 0; t < 3; t++) {
     const Bytes order = _mm512_set1_epi32((2 - t) * 0x01010101 + 0x0c080400);
@@ -38,39 +36,41 @@ KVASIR_INLINE void pack_quarter(Bytes numbers, char* to, Bytes (&sums)[3]) {
   }
 }
 
-template <typename X>
-static void pack_ints(const float* q, int dim, char* packed) {
+// Hands the integers that a query becomes to `visit`, 16 at a time, with the vector of codes and the quarter of it that they
+// meet. Returns their scale, NaN where a number is none: no integer means anything then.
+template <typename X, typename Visit>
+KVASIR_INLINE float each_quarter(const float* q, int dim, const Visit& visit) {
   constexpr int kHalves = kHasHalves<X> ? 2 : 1;  // a byte of int4 holds dims d and d + half
   const int half = code_bytes<X>(dim), vectors = query_vectors<X>(dim);
   const float largest = largest_of(q, dim), scale = largest / kQuerySteps;
   const F factor = broadcast(scale > 0.0f && largest < __builtin_inff() ? kQuerySteps / largest : 0.0f);
-  Bytes sums[3] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
   for (int v = 0; v < vectors; v++) {
     const int first = v % kHalves * half, end = v % kHalves ? dim : half;
     for (int quarter = 0; quarter < 4; quarter++) {
       const int d = first + v / kHalves * kChunk + quarter * kLanes, left = end - d;
       const __mmask16 used = left >= kLanes ? 0xffff : left > 0 ? (__mmask16)((1u << left) - 1) : 0;
-      // Of NaN and infinities no integer means anything; the scale is NaN then.
-      const F numbers = mul(_mm512_maskz_loadu_ps(used, q + d), factor);
-      pack_quarter(_mm512_cvtps_epi32(numbers), packed + (int64_t)v * kPackedVector + quarter * 16, sums);
+      visit(_mm512_cvtps_epi32(mul(_mm512_maskz_loadu_ps(used, q + d), factor)), v, quarter);
     }
   }
-  IntQuery tail = {{}, scale};
+  return scale;
+}
+
+template <typename X>
+static void pack_ints(const float* q, int dim, char* packed) {
+  Bytes sums[3] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
+  IntQuery tail;
+  tail.scale = each_quarter<X>(q, dim, [&](Bytes numbers, int v, int quarter) __attribute__((always_inline)) {
+    pack_quarter(numbers, packed + (int64_t)v * kPackedVector + quarter * 16, sums);
+  });
   for (int t = 0; t < 3; t++) tail.begin[t] = -kCodeBias<X> * (_mm512_reduce_add_epi32(sums[t]) / 4);
-  __builtin_memcpy(packed + (int64_t)vectors * kPackedVector, &tail, sizeof tail);
+  __builtin_memcpy(packed + (int64_t)query_vectors<X>(dim) * kPackedVector, &tail, sizeof tail);
 }
 
 // Fours of codes of four rows: vector i holds of each 16 bytes those from 4 i on, row after row.
 KVASIR_INLINE void turn_fours(const char* const* rows, int at, int bytes, Bytes* out) {
-  Bytes r[4];
   KVASIR_UNROLL
-  for (int i = 0; i < 4; i++) r[i] = load_chunk(rows[i], at, bytes);
-  const Bytes a = _mm512_unpacklo_epi32(r[0], r[1]), b = _mm512_unpackhi_epi32(r[0], r[1]);
-  const Bytes c = _mm512_unpacklo_epi32(r[2], r[3]), d = _mm512_unpackhi_epi32(r[2], r[3]);
-  out[0] = _mm512_unpacklo_epi64(a, c);
-  out[1] = _mm512_unpackhi_epi64(a, c);
-  out[2] = _mm512_unpacklo_epi64(b, d);
-  out[3] = _mm512_unpackhi_epi64(b, d);
+  for (int i = 0; i < 4; i++) out[i] = load_chunk(rows[i], at, bytes);
+  turn_lanes(out);
 }
 
 // sums[g][t] += products of 64 codes of four rows with vector `vector` of the queries.

@@ -28,6 +28,18 @@ constexpr bool kHasHalves = X::kStorage == Storage::int4;
 // A little below what three bytes hold, 127 * (2^16 + 2^8 + 1) and 2^24 - 1: the product with the largest may be rounded up.
 constexpr float kQuerySteps = 8355000.0f, kWeightSteps = 16777000.0f;
 
+// Numbers of 24 bits as bytes of which each is what is left to the next, rounded: -128 to 127 rather than 0 to 255.
+KVASIR_INLINE Bytes signed_bytes(Bytes numbers) {
+  const Bytes carries = _mm512_set1_epi32(0x808080);
+  return _mm512_xor_si512(_mm512_add_epi32(numbers, carries), carries);
+}
+
+// Of each four numbers of 32 bits the third bytes, the second, the first, and zeros.
+KVASIR_INLINE Bytes bytes_by_place(Bytes numbers) {
+  const __m128i order = _mm_setr_epi8(2, 6, 10, 14, 1, 5, 9, 13, 0, 4, 8, 12, -1, -1, -1, -1);
+  return _mm512_shuffle_epi8(numbers, _mm512_broadcast_i32x4(order));
+}
+
 // sum[0] * 2^16 + sum[1] * 2^8 + sum[2] as f32.
 KVASIR_INLINE F joined(Bytes first, Bytes second, Bytes third) {
   const F rest = fma(_mm512_cvtepi32_ps(second), broadcast(256.0f), _mm512_cvtepi32_ps(third));

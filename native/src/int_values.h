@@ -28,12 +28,10 @@ KVASIR_INLINE bool split_block(const float* weights, const F* scales, IntWeights
   const float top = _mm512_reduce_max_ps(most);
   if (spoiled || (top > 0.0f && top < 1e-30f)) return false;
   const F factor = broadcast(top > 0.0f ? kWeightSteps / top : 0.0f);
-  // Of each four numbers of 32 bits the third bytes, the second, the first, and zeros.
-  const Bytes order = _mm512_broadcast_i32x4(_mm_setr_epi8(2, 6, 10, 14, 1, 5, 9, 13, 0, 4, 8, 12, -1, -1, -1, -1));
   Bytes totals = _mm512_setzero_si512();
   KVASIR_UNROLL
   for (int n = 0; n < kBlockRows / kLanes; n++) {
-    const Bytes terms = _mm512_shuffle_epi8(_mm512_cvtps_epi32(mul(each[n], factor)), order);
+    const Bytes terms = bytes_by_place(_mm512_cvtps_epi32(mul(each[n], factor)));
     _mm512_store_si512(out->terms[4 * n], terms);
     totals = dot(totals, terms, _mm512_set1_epi8(1));
   }
@@ -44,17 +42,14 @@ KVASIR_INLINE bool split_block(const float* weights, const F* scales, IntWeights
   return true;
 }
 
-// The bytes of four rows side by side: vector n holds those of dims 4 n to 4 n + 3 of each 16.
-KVASIR_INLINE void interleave(const char* const* rows, int at, int bytes, Bytes* out) {
-  Bytes r[4];
-  KVASIR_UNROLL
-  for (int i = 0; i < 4; i++) r[i] = load_chunk(rows[i], at, bytes);
-  const Bytes a = _mm512_unpacklo_epi8(r[0], r[1]), b = _mm512_unpackhi_epi8(r[0], r[1]);
-  const Bytes c = _mm512_unpacklo_epi8(r[2], r[3]), d = _mm512_unpackhi_epi8(r[2], r[3]);
-  out[0] = _mm512_unpacklo_epi16(a, c);
-  out[1] = _mm512_unpackhi_epi16(a, c);
-  out[2] = _mm512_unpacklo_epi16(b, d);
-  out[3] = _mm512_unpackhi_epi16(b, d);
+// The bytes of four registers side by side: register n holds those of bytes 4 n to 4 n + 3 of each 16.
+KVASIR_INLINE void interleave(Bytes* x) {
+  const Bytes a = _mm512_unpacklo_epi8(x[0], x[1]), b = _mm512_unpackhi_epi8(x[0], x[1]);
+  const Bytes c = _mm512_unpacklo_epi8(x[2], x[3]), d = _mm512_unpackhi_epi8(x[2], x[3]);
+  x[0] = _mm512_unpacklo_epi16(a, c);
+  x[1] = _mm512_unpackhi_epi16(a, c);
+  x[2] = _mm512_unpacklo_epi16(b, d);
+  x[3] = _mm512_unpackhi_epi16(b, d);
 }
 
 // out[e] += weights . codes for 64 dims: `quads` of rows, each as four vectors of interleaved bytes, which `read` yields.
@@ -106,7 +101,9 @@ static bool add_ints(const VisibleRows<kBlockRows, false>& rows, const char* con
     };
     const auto read_rows = [&](int q, Bytes* codes) __attribute__((always_inline)) {
       ask(q, 0);
-      interleave(rows.values + 4 * q, at, bytes, codes);
+      KVASIR_UNROLL
+      for (int i = 0; i < 4; i++) codes[i] = load_chunk(rows.values[4 * q + i], at, bytes);
+      interleave(codes);
       KVASIR_UNROLL
       for (int n = 0; n < 4; n++) {
         if (kHasHalves<X>) {

@@ -39,9 +39,12 @@ struct Terms {
 
 constexpr int kMostProducts = 4;  // that pay beside multiply-adds of f32 (docs/decisions/0004-matrix-units.md)
 
-// The tile registers of this thread, for as long as it lives.
+// The tile registers of this thread, for as long as it lives. They are saved and restored with the thread: whoever has no use
+// for them should not claim them.
 struct MatrixUnit {
-  MatrixUnit() {
+  const bool is_claimed;
+  explicit MatrixUnit(bool is_wanted = true) : is_claimed(is_wanted) {
+    if (!is_wanted) return;
     // Constant: compilers take the instruction for one that reads eight bytes, and may leave the others unwritten.
     struct alignas(64) Configuration {
       uint8_t palette = 1, start_row = 0, reserved[14] = {};
@@ -51,7 +54,10 @@ struct MatrixUnit {
     static constexpr Configuration kConfiguration;
     _tile_loadconfig(&kConfiguration);
   }
-  ~MatrixUnit() { _tile_release(); }
+  ~MatrixUnit() {
+    if (is_claimed) _tile_release();
+  }
+  MatrixUnit(const MatrixUnit&) = delete;
 };
 
 template <int kRows, int kColumns, bool kAccumulate>
@@ -109,7 +115,9 @@ static inline void multiply_registers(const Operand& a, const Operand& b, const 
 #else
 
 constexpr int kMostProducts = 1;  // a dot product is two multiply-adds at best
-struct MatrixUnit {};
+struct MatrixUnit {
+  explicit MatrixUnit(bool = true) {}
+};
 
 // The same for one term each, eight rows at a time.
 template <int kRows, int kColumns, bool kAccumulate>

@@ -29,7 +29,9 @@ namespace kvasir {
 namespace KVASIR_ISA {
 
 // No such unit.
-struct MatrixUnit {};
+struct MatrixUnit {
+  explicit MatrixUnit(bool = true) {}
+};
 struct MatrixQueries {};
 struct MatrixTile {
   bool keys_packed = false, values_packed = false;

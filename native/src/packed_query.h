@@ -1,10 +1,19 @@
 // Queries in the form that the rows of a storage want to meet them in: as they are, packed one by one, or eight arranged
 // together. That costs about as much as a few rows, so it is done once for a run of rows of one storage.
 #pragma once
-#include "row_kernels.h"
+#include "matrix_unit.h"
 
 namespace kvasir {
 namespace KVASIR_ISA {
+
+// Whether rows of a call are met by the matrix unit when few tokens look at them.
+static inline bool wants_registers(const AttendArgs& args) {
+  bool any = false;
+  for (int s = 0; s < args.num_segments; s++) {
+    any = any || fills_registers(args.segments[s].key_storage) || fills_registers(args.segments[s].value_storage);
+  }
+  return any && args.num_heads / args.num_kv_heads > 2;
+}
 
 // Queries of the heads that do nothing.
 static void clear_idle_queries(float* q, int group, int head_dim) {

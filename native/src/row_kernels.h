@@ -1,241 +1,28 @@
-// The inner loops over stored rows, once for each storage type: products with a few query heads, weighted sums, and
-// widening to f32. Everything above them is the same for all types.
+// For each storage type the inner loops over rows that suit the processor: those of row_loops.h, or products of integers, or
+// of whole registers on a matrix unit. Everything above them is the same for all types.
 #pragma once
-#include "rows.h"
-
-namespace kvasir {
-namespace KVASIR_ISA {
-
-using DecodeRows = VisibleRows<kBlockRows, false>;
-
-// Queries of a few heads, as floats [padded D] or as their kernels' `pack` has made them, so many bytes apart.
-struct PackedQuery {
-  const char* at;
-  int64_t stride;
-};
-
-// Whether rows of integers may meet queries as integers, and whether eight queries are arranged to meet rows together.
-#if defined(__AVX512VNNI__)
-constexpr bool kHasByteProducts = true;
-#else
-constexpr bool kHasByteProducts = false;
-#endif
-#if defined(__AVX512F__)
-constexpr bool kArrangesQueries = true;
-#else
-constexpr bool kArrangesQueries = false;
-#endif
-// Room for one packed query, for every storage.
-static inline int64_t packed_bytes(int head_dim) {
-  if (!kHasByteProducts) return kArrangesQueries ? 4 * padded(head_dim) : 0;
-  return ((int64_t)head_dim + 127) / 128 * 128 * 12 + 64;  // three terms of each number, four times
-}
-
-}  // namespace KVASIR_ISA
-}  // namespace kvasir
+#include "row_loops.h"
 
 #if defined(__AVX512VNNI__)
 #include "int_keys.h"
 #include "int_values.h"
 #endif
-#if defined(__AVX512F__)
-#include "score_together.h"
+#if defined(KVASIR_AMX)
+#include "matrix_keys.h"
+#include "matrix_values.h"
 #endif
 
 namespace kvasir {
 namespace KVASIR_ISA {
 
-// Asks for what one vector of a row will need, once for each cache line, so that memory works while the block before is
-// computed: values while keys are multiplied, the keys of the next block while values are summed. Both are taken to be of
-// one type; where they are not, too much or too little is asked for.
-template <typename X>
-static inline void prefetch_vector(const char* row, int vector) {
-  constexpr int kBytes = kLanes * sizeof(X);  // of a vector: a quantized type is empty, of size 1
-  if (vector * kBytes % 64 < kBytes) __builtin_prefetch(row + vector * kBytes, 0, 2);
-}
-
-// WebAssembly can only ask by loading (simd_vec4.h): processors don't go on past the loads that they wait for as they do
-// past prefetches, so what is asked for has to be what their own prefetchers bring along, memory in its order.
-#if defined(__wasm_simd128__)
-constexpr bool kAsksByLoading = true;
+#if defined(KVASIR_AMX)
+constexpr bool kHasRegisters = true;
 #else
-constexpr bool kAsksByLoading = false;
+constexpr bool kHasRegisters = false;
 #endif
-
-// Asks for a few rows of `row_bytes`, some lines at each step: in the order of memory where one row follows the other,
-// else for all of them before the first step.
-template <int kRows, bool kWalks>
-struct LineWalk {
-  const char* at;
-  int step;
-
-  LineWalk(const char* const* rows, int row_bytes) {
-    if (!kWalks) return;
-    at = rows[0];
-    step = 64 * kRows;
-    const int64_t span = rows[kRows - 1] - at, gap = span - (int64_t)(kRows - 1) * row_bytes;
-    if (gap >= 0 && gap <= 64 * (kRows - 1)) return;
-    step = 0;
-    for (int i = 0; i < kRows; i++) {
-      for (int line = 0; line < row_bytes; line += 64) __builtin_prefetch(rows[i] + line, 0, 2);
-    }
-  }
-
-  void ask() {
-    for (int i = 0; i < kRows; i++) __builtin_prefetch(at + 64 * i, 0, 2);
-    at += step;
-  }
-};
-
-// sums[g, i] = lanes of q[g] . k[i] for kGroup query heads and kRows rows; `ahead`: rows of V to ask for.
-template <typename X, int kGroup, int kRows, bool kAhead>
-static inline __attribute__((always_inline)) void multiply_rows(const char* const* keys, const char* const* ahead,
-                                                                const float* q, int head_dim, F* sums) {
-  F sum[kGroup][kRows];
-  const int q_stride = padded(head_dim), whole = head_dim / kLanes;
-  for (int g = 0; g < kGroup; g++) {
-    for (int i = 0; i < kRows; i++) sum[g][i] = zero();
-  }
-  const auto add_products = [&](const F(&k)[kRows], int n) {
-    for (int g = 0; g < kGroup; g++) {
-      // In a register: read anew for each row, queries would take as many loads as there are products.
-      const F query = rounded(load(q + g * q_stride + n * kLanes));
-      for (int i = 0; i < kRows; i++) sum[g][i] = fma(k[i], query, sum[g][i]);
-    }
-  };
-  constexpr bool kWalks = kAhead && kAsksByLoading;
-  constexpr int kVectorsPerLine = 64 / (kLanes * (int)sizeof(X));
-  LineWalk<kRows, kWalks> walk(ahead, head_dim * (int)sizeof(X));
-  F k[kRows];
-  for (int n = 0; n < whole; n++) {
-    if (kWalks && n % kVectorsPerLine == 0) walk.ask();
-    for (int i = 0; kAhead && !kWalks && i < kRows; i++) prefetch_vector<X>(ahead[i], n);
-    vector_of_rows<kRows>((const X*)nullptr, keys, n, head_dim, k);
-    add_products(k, n);
-  }
-  if (whole * kLanes < head_dim) {
-    for (int i = 0; i < kRows; i++) k[i] = part_vector((const X*)keys[i], whole, head_dim);
-    add_products(k, whole);
-  }
-  for (int n = 0; n < kGroup * kRows; n++) sums[n] = sum[n / kRows][n % kRows];
-}
-
-// out[g, j] = numbers[g, j] times the scale of row j.
-template <typename X>
-static inline void scale_rows(const char* const* rows, int count, int dim, int group, const float* numbers, float* out) {
-  float scales[kBlockRows] = {0};
-  for (int j = 0; j < count; j++) scales[j] = row_scale<X>(rows[j], dim);
-  for (int g = 0; g < group; g++) {
-    for (int j = 0; j < kBlockRows; j += kLanes) {
-      const int at = g * kBlockRows + j;
-      store(out + at, mul(load(numbers + at), load(scales + j)));
-    }
-  }
-}
-
-// scores[g, j] = q[g] . k[j] for kGroup query heads. A few rows at a time, so that kAccumulators products are under way;
-// the sums across lanes of kLanes or more of them are made together. Rows past the last are those of the last again;
-// their scores mean nothing.
-template <typename X, int kGroup, bool kAhead>
-static void score_rows_apart(const DecodeRows& rows, const float* q, int head_dim, float* scores) {
-  constexpr int kAtOnce = kAccumulators / kGroup > 8 ? 8 : kAccumulators / kGroup;
-  constexpr int kRows = kAtOnce * kGroup < kLanes ? kLanes / kGroup : kAtOnce;
-  static_assert(kBlockRows % kRows == 0, "the last group must not write past the block");
-  static_assert(kAccumulators % kRows == 0, "rows are repeated up to a multiple of kAccumulators");
-  static_assert(kRows == kAtOnce || kGroup == 1, "sums of several batches lie one after the other for one head only");
-  for (int j = 0; j < rows.count; j += kRows) {
-    F sum[kGroup * kRows];
-    for (int i = 0; i < kRows; i += kAtOnce) {
-      multiply_rows<X, kGroup, kAtOnce, kAhead>(rows.keys + j + i, rows.values + j + i, q, head_dim, sum + i);
-    }
-    float total[kGroup * kRows];
-    for (int at = 0; at < kGroup * kRows; at += kLanes) store(total + at, reduce_each(sum + at));
-    for (int g = 0; g < kGroup; g++) __builtin_memcpy(scores + g * kBlockRows + j, total + g * kRows, kRows * 4);
-  }
-}
-
-template <typename X, int kGroup, bool kAhead>
-static void score_rows(const DecodeRows& rows, const PackedQuery& query, int head_dim, float* scores) {
-  const float* q = (const float*)query.at;
-#if defined(__AVX512F__)
-  if constexpr (kGroup == 8) score_together<X, kAhead>(rows, q, head_dim, scores);
-  else
-#endif
-    score_rows_apart<X, kGroup, kAhead>(rows, q, head_dim, scores);
-  if constexpr (is_quantized_type<X>()) scale_rows<X>(rows.keys, rows.count, head_dim, kGroup, scores, scores);
-}
-
-// out[g, e ...] += sum_j weights[g, j] v[j, e ...] for kVectors vectors from element e on; kPart: a partial one. The same
-// elements of the rows `ahead` are asked for.
-template <typename X, int kGroup, int kVectors, bool kAhead, bool kPart = false>
-static void add_vectors(const DecodeRows& rows, const char* const* ahead, const float* weights, float* out,
-                        int out_stride, int e, int value_dim) {
-  F sum[kGroup * kVectors];
-  for (int g = 0; g < kGroup; g++) {
-    for (int n = 0; n < kVectors; n++) sum[g * kVectors + n] = load(out + g * out_stride + e + n * kLanes);
-  }
-  for (int j = 0; j < rows.count; j++) {
-    F v[kVectors];
-    for (int n = 0; kAhead && n < kVectors; n++) prefetch_vector<X>(ahead[j], e / kLanes + n);
-    const X* value = (const X*)rows.values[j];
-    if (kPart) v[0] = part_vector(value, e / kLanes, value_dim);
-    else vectors_of_row<kVectors>(value, e / kLanes, value_dim, v);
-    for (int g = 0; g < kGroup; g++) {
-      const F weight = broadcast(weights[g * kBlockRows + j]);
-      for (int n = 0; n < kVectors; n++) sum[g * kVectors + n] = fma(weight, v[n], sum[g * kVectors + n]);
-    }
-  }
-  for (int g = 0; g < kGroup; g++) {
-    for (int n = 0; n < kVectors; n++) store(out + g * out_stride + e + n * kLanes, sum[g * kVectors + n]);
-  }
-}
-
-// out[g] += sum_j weights[g, j] v[j] for kGroup query heads.
-template <typename X, int kGroup, bool kAhead>
-static void add_rows(const DecodeRows& rows, const char* const* ahead, const float* weights, float* out,
-                     int value_dim) {
-  // Three vectors for eight heads: of the 32 registers of AVX-512 they leave as many as they need.
-  constexpr int kFit = kGroup == 8 && kLanes == 16 ? 3 : kAccumulators / kGroup, kMost = kFit > 8 ? 8 : kFit;
-  float scaled[kGroup * kBlockRows];
-  if constexpr (is_quantized_type<X>()) {
-    scale_rows<X>(rows.values, rows.count, value_dim, kGroup, weights, scaled);
-    weights = scaled;
-  }
-  const int stride = padded(value_dim), whole = value_dim / kLanes * kLanes;
-  int e = 0;
-  for (; e + kMost * kLanes <= whole; e += kMost * kLanes) {
-    add_vectors<X, kGroup, kMost, kAhead>(rows, ahead, weights, out, stride, e, value_dim);
-  }
-  if constexpr (kMost > 4) {
-    for (; e + 4 * kLanes <= whole; e += 4 * kLanes) {
-      add_vectors<X, kGroup, 4, kAhead>(rows, ahead, weights, out, stride, e, value_dim);
-    }
-  }
-  if constexpr (kMost == 3) {
-    for (; e + 2 * kLanes <= whole; e += 2 * kLanes) {
-      add_vectors<X, kGroup, 2, kAhead>(rows, ahead, weights, out, stride, e, value_dim);
-    }
-  }
-  for (; e < whole; e += kLanes) add_vectors<X, kGroup, 1, kAhead>(rows, ahead, weights, out, stride, e, value_dim);
-  if (whole < value_dim) add_vectors<X, kGroup, 1, false, true>(rows, ahead, weights, out, stride, whole, value_dim);
-}
-
-// A row as f32 without its scale, which is returned, zeros up to a whole vector: codes are exact in few bits.
-template <typename X>
-static float widen_codes(float* to, const char* from, int dim) {
-  const int whole = dim / kLanes;
-  for (int n = 0; n < whole; n++) store(to + n * kLanes, whole_vector((const X*)from, n, dim));
-  if (whole * kLanes < dim) store(to + whole * kLanes, part_vector((const X*)from, whole, dim));
-  if constexpr (is_quantized_type<X>()) return row_scale<X>(from, dim);
-  return 1.0f;
-}
-
-// A row as f32, zeros up to a whole vector.
-template <typename X>
-static void widen_any_row(float* to, const char* from, int dim) {
-  const float scale = widen_codes<X>(to, from, dim);
-  if (!is_quantized_type<X>()) return;
-  for (int d = 0; d < dim; d += kLanes) store(to + d, mul(load(to + d), broadcast(scale)));
+// Whether rows of a storage meet three heads and more as whole registers of the matrix unit.
+constexpr bool fills_registers(Storage storage) {
+  return kHasRegisters && (storage == Storage::int8 || storage == Storage::int4);
 }
 
 using ScoreRows = void (*)(const DecodeRows&, const PackedQuery& query, int head_dim, float* scores);
@@ -248,6 +35,7 @@ constexpr int kMostHeads = 8;
 // What going through rows once more costs, in query heads: widening them again, above all. From the times of 3 to 8 heads
 // (docs/decisions/0002-kernels.md).
 constexpr float pass_cost(Storage storage) {
+  if (fills_registers(storage)) return 3.5f;
   if (kLanes == 16) return storage == Storage::int4 && kHasByteProducts ? 0.75f : 1.5f;
   if (kLanes == 8) return storage == Storage::int4 ? 2.5f : storage == Storage::e4m3 ? 1.5f : 0.5f;
   return storage == Storage::f32 ? 0.5f : storage == Storage::bf16 ? 1.5f : 2.5f;
@@ -299,6 +87,38 @@ constexpr RowKernels row_kernels_of() {
   };
 }
 
+// Four heads and more by the matrix unit, where there is one: rows need no widening then.
+#if defined(KVASIR_AMX)
+
+template <typename X, int kSets, bool kAhead>
+static void add_sets_or_floats(const DecodeRows& rows, const char* const* ahead, const float* weights, float* out, int dim) {
+  if (add_sets<X, kSets, kAhead>(rows, ahead, weights, out, dim)) return;
+  add_rows<X, kSets * kSetHeads, kAhead>(rows, ahead, weights, out, dim);
+}
+
+template <typename X, int kLog>
+constexpr void use_sets(RowKernels* kernels) {
+  constexpr int kSets = (1 << kLog) / kSetHeads;
+  kernels->score[kLog][0] = score_sets<X, kSets, false>;
+  kernels->score[kLog][1] = score_sets<X, kSets, true>;
+  kernels->add[kLog][0] = add_sets_or_floats<X, kSets, false>;
+  kernels->add[kLog][1] = add_sets_or_floats<X, kSets, true>;
+  kernels->pack[kLog] = pack_sets<X, kSets>;
+}
+
+template <typename X>
+constexpr void use_registers(RowKernels* kernels) {
+  use_sets<X, 2>(kernels);
+  use_sets<X, 3>(kernels);
+}
+
+#else
+
+template <typename X>
+constexpr void use_registers(RowKernels*) {}
+
+#endif
+
 #if defined(__AVX512VNNI__)
 
 template <typename X, int kGroup>
@@ -311,16 +131,18 @@ static void pack_each(const float* q, int head_dim, char* packed) {
 // More than four heads at once do not fit in registers.
 template <typename X, int kGroup, bool kAhead>
 static void score_few_ints(const DecodeRows& rows, const PackedQuery& query, int dim, float* scores) {
-  if constexpr (kGroup <= 4) return score_ints<X, kGroup, kAhead>(rows, query, dim, scores);
-  score_ints<X, 4, kAhead>(rows, query, dim, scores);
-  score_ints<X, 4, false>(rows, {query.at + 4 * query.stride, query.stride}, dim, scores + 4 * kBlockRows);
+  if constexpr (kGroup <= 4) {
+    score_ints<X, kGroup, kAhead>(rows, query, dim, scores);
+  } else {
+    score_ints<X, 4, kAhead>(rows, query, dim, scores);
+    score_ints<X, 4, false>(rows, {query.at + 4 * query.stride, query.stride}, dim, scores + 4 * kBlockRows);
+  }
 }
 
 template <typename X, int kGroup, bool kAhead>
 static void add_ints_or_floats(const DecodeRows& rows, const char* const* ahead, const float* weights, float* out, int dim) {
-  if (!add_ints<X, kGroup, kAhead>(rows, ahead, weights, out, dim)) {
-    add_rows<X, kGroup, kAhead>(rows, ahead, weights, out, dim);
-  }
+  if (add_ints<X, kGroup, kAhead>(rows, ahead, weights, out, dim)) return;
+  add_rows<X, kGroup, kAhead>(rows, ahead, weights, out, dim);
 }
 
 template <typename X, int kLog>
@@ -338,6 +160,7 @@ constexpr RowKernels int8_kernels() {
   RowKernels kernels = row_kernels_of<Int8>();
   use_ints<Int8, 0>(&kernels);
   use_ints<Int8, 1>(&kernels);
+  use_registers<Int8>(&kernels);
   return kernels;
 }
 
@@ -347,6 +170,7 @@ constexpr RowKernels int4_kernels() {
   use_ints<Int4, 1>(&kernels);
   use_ints<Int4, 2>(&kernels);
   use_ints<Int4, 3>(&kernels);
+  use_registers<Int4>(&kernels);
   return kernels;
 }
 

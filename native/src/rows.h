@@ -5,6 +5,15 @@
 namespace kvasir {
 namespace KVASIR_ISA {
 
+// Rows are looked at in blocks of this many: memory works on one while the one before is computed, and blocks of f16 fit
+// in the first-level cache for the heads that come after the first. What rows of bytes need once a block (weights as
+// integers, sums as floats) is a good part of their work.
+#if defined(__AVX512VNNI__)
+constexpr int kBlockRows = 128;
+#else
+constexpr int kBlockRows = 64;
+#endif
+
 // The queries at positions [first, last] of a call, and what they see by position.
 struct Sight {
   int32_t first, last;
@@ -120,7 +129,7 @@ struct VisibleRows {
   bool has_storage_of(const Segment& segment) const {
     return count == 0 || (key_storage == segment.key_storage && value_storage == segment.value_storage);
   }
-  bool has_room_for_block() const { return count + kBlockRows <= kCapacity; }
+  bool has_room_for(int rows) const { return count + rows <= kCapacity; }
   void clear() {
     count = 0;
     all_visible = true;
@@ -128,7 +137,7 @@ struct VisibleRows {
     mask = nullptr;
   }
 
-  // Adds entries [begin, end) of a segment, at most kBlockRows of them. Rows of segments with different masks or storages
+  // Adds entries [begin, end) of a segment, for which there has to be room. Rows of segments with different masks or storages
   // must not be mixed.
   void gather(const Segment& segment, int head, int64_t begin, int64_t end, const Sight& sight) {
     const Stretch stretch(segment, head);

@@ -1,4 +1,4 @@
-// The rows of bounds that score highest for the queries of their head. Blocks of 64 rows are scored as keys are for
+// The rows of bounds that score highest for the queries of their head. Blocks of rows are scored as keys are for
 // attention, or on the matrix unit; each task keeps the best of its own rows while they go by, so that scores are never
 // written down.
 #pragma once
@@ -14,8 +14,8 @@ struct Seek {
   float* q;  // [places, padded 2 D]: what is positive of the queries, then what is negative, scaled; zeros from G on
   PackedQueries packed;
   TileQueries tiles;
-  float* scores;   // [kMostHeads, 64]
-  float* highest;  // [64]: of all heads
+  float* scores;   // [kMostHeads, kBlockRows]
+  float* highest;  // [kBlockRows]: of all heads
 
   static int64_t place(const SeekArgs& args, char* base, Seek* seek) {
     Arena arena{base};
@@ -91,6 +91,20 @@ static void score_bounds(const SeekArgs& args, const char* first, int64_t count,
   }
 }
 
+// Scores become those with bias. Mostly none of a block is among the best, which is seen of all at once.
+static void offer_block(float* scores, const float* bias, int count, uint32_t first, BestRows* best) {
+  const float floor = best->floor();
+  int reaches = 0;
+  for (int j = 0; j < count; j++) {
+    scores[j] += bias[j];
+    reaches |= scores[j] >= floor;
+  }
+  if (!reaches) return;
+  for (int j = 0; j < count; j++) {
+    if (scores[j] > -__builtin_inff()) best->offer(key_of(scores[j], first + (uint32_t)j));
+  }
+}
+
 static void seek_task(const SeekArgs& args, const SeekPlan& plan, int task, char* partials, char* workspace) {
   const int head = task / plan.num_splits;
   const int64_t begin = (int64_t)(task % plan.num_splits) * plan.split_rows;
@@ -108,10 +122,7 @@ static void seek_task(const SeekArgs& args, const SeekPlan& plan, int task, char
   for (int64_t first = begin; first < end; first += kBlockRows) {
     score_bounds(args, bounds + first * stride, end - first, &seek);
     const int count = (int)min64(kBlockRows, end - first);
-    for (int j = 0; j < count; j++) {
-      const float score = seek.highest[j] + bias[first + j];
-      if (score > -__builtin_inff()) best.offer(key_of(score, (uint32_t)(first + j)));
-    }
+    offer_block(seek.highest, bias + first, count, (uint32_t)first, &best);
   }
   own[0] = (uint64_t)best.count;
 }

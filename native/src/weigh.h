@@ -15,7 +15,7 @@ constexpr int64_t kWeighRows = 512;  // entries a task: loading the queries anew
 struct Weigh {
   float* q;       // [places, padded D], turned and scaled; zeros from G on
   PackedQueries packed;
-  float* scores;  // [kMostHeads, 64]
+  float* scores;  // [kMostHeads, kBlockRows]
 
   static int64_t place(const AttendArgs& args, char* base, Weigh* weigh) {
     Arena arena{base};
@@ -135,6 +135,8 @@ static void weigh_task(const WeighArgs& args, const WeighPlan& plan, int task, c
   const int head = task / plan.tasks_per_head, group = attend.num_heads / attend.num_kv_heads;
   const int64_t from = (int64_t)(task % plan.tasks_per_head) * kWeighRows;
   if (attend.logits) return weigh_kept(args, head, from);
+  const MatrixUnit unit(wants_registers(attend));
+  (void)unit;
   Weigh weigh;
   Weigh::place(attend, workspace, &weigh);
   clear_idle_queries(weigh.q, group, attend.head_dim);

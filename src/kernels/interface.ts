@@ -4,7 +4,7 @@
  */
 
 /** As native/bindings/interface.h has it, which says what it covers. */
-export const interfaceVersion = 2
+export const interfaceVersion = 3
 
 /**
  * Why compiled kernels can't be used here, or nothing when they fit.

@@ -16,7 +16,7 @@ interface Exports extends WebAssembly.Exports, BoardExports {
   attend(numbers: number, scratch: number): void
   weigh_scratch(numbers: number): number
   weigh(numbers: number, scratch: number): void
-  seek_scratch(numbers: number): number
+  seek_scratch(numbers: number, threads: number): number
   seek(numbers: number, scratch: number): void
   store(numbers: number, scratch: number): void
   turn(numbers: number, scratch: number): void
@@ -114,10 +114,19 @@ export class WasmModule implements ChunkOptions {
     }
   }
 
-  /** The ops that say themselves how much scratch they need. */
-  runPlanned(name: 'weigh' | 'seek', { values, outputs }: WasmCall): void {
+  weigh({ values, outputs }: WasmCall): void {
     const numbers = this.#frame.place(values)
-    this.#exports[name](numbers, this.#scratch.reserve(this.#exports[`${name}_scratch`](numbers)))
+    this.#exports.weigh(numbers, this.#scratch.reserve(this.#exports.weigh_scratch(numbers)))
+    this.#frame.copyBack(outputs)
+  }
+
+  /** @param work multiply-adds */
+  seek({ values, outputs }: WasmCall, work: number): void {
+    const pool = work >= leastSharedWork ? this.#startedPool(-1) : undefined
+    const numbers = this.#frame.place(values)
+    const scratch = this.#scratch.reserve(this.#exports.seek_scratch(numbers, pool?.threads ?? 1))
+    if (pool) pool.seek(numbers, scratch)
+    else this.#exports.seek(numbers, scratch)
     this.#frame.copyBack(outputs)
   }
 

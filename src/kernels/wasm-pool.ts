@@ -10,6 +10,7 @@ import type { WasmHeap } from './wasm-memory.ts'
 export interface BoardExports {
   open_board(threads: number): void
   post_attend(slot: number, numbers: number, scratch: number): void
+  post_seek(numbers: number, scratch: number): void
   post_measurement(data: number, count: number, tasks: number, sums: number): void
   complete(slot: number, maySleep: boolean): number
   job_state(slot: number): number
@@ -73,6 +74,12 @@ export class WasmPool {
   /** Runs a placed call on the caller's thread and the workers. */
   attend(numbers: number, scratch: number): void {
     this.#options.exports.post_attend(0, numbers, scratch)
+    this.#complete(0)
+  }
+
+  /** As `attend`. */
+  seek(numbers: number, scratch: number): void {
+    this.#options.exports.post_seek(numbers, scratch)
     this.#complete(0)
   }
 

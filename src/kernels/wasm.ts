@@ -55,7 +55,7 @@ export function openWasm(
     },
     weigh(args) {
       checkWeigh(args)
-      if (args.numTokens > 0) module.runPlanned('weigh', weighCallOf(args))
+      if (args.numTokens > 0) module.weigh(weighCallOf(args))
     },
     store(args) {
       checkStore(args)
@@ -84,7 +84,8 @@ export function openWasm(
     },
     seek(args) {
       checkSeek(args)
-      module.runPlanned('seek', { values: seekCall(args), outputs: written(args.rows, args.lengths) })
+      const work = 2 * args.numRows * args.numHeads * args.headDim
+      module.seek({ values: seekCall(args), outputs: written(args.rows, args.lengths) }, work)
     },
     read: (data) => module.read(data),
     multiplyAdd: (iterations) => module.multiplyAdd(iterations),

@@ -15,19 +15,9 @@ import { tightCall } from './tight.ts'
 type Random = () => number
 type AnyCase = OpCase<{ readonly name: string }, object>
 
-const names = [
-  'attend',
-  'attend',
-  'attend',
-  'weigh',
-  'store',
-  'turn',
-  'rotate',
-  'retain',
-  'keep',
-  'select',
-  'seek',
-] as const
+/** Of `retain` and `keep` the arrays of a kept set are shared between calls: they have no shortest. */
+const withShortest = ['attend', 'attend', 'attend', 'weigh', 'store', 'turn', 'rotate', 'select', 'seek'] as const
+const names = [...withShortest, 'retain', 'keep'] as const
 const opened = new Map<string, NativeKernels>()
 
 function kernelsOf(random: Random): NativeKernels {
@@ -89,20 +79,8 @@ function roughly(values: Iterable<number>): number {
   return most / 32
 }
 
-/** Of `retain` the arrays of a kept set are shared between calls: it has no shortest. */
 export function tightCallOf(random: Random): void {
-  const name = pickFrom(random, [
-    'attend',
-    'attend',
-    'attend',
-    'weigh',
-    'store',
-    'turn',
-    'rotate',
-    'select',
-    'seek',
-  ] as const)
-  tightCall(kernelsOf(random), cases[name] as unknown as AnyCase, random)
+  tightCall(kernelsOf(random), cases[pickFrom(random, withShortest)] as unknown as AnyCase, random)
 }
 
 /** A long call in the background, alone or while what it reads is changed, and others beside it. */

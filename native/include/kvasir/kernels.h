@@ -10,9 +10,6 @@
 namespace kvasir {
 
 constexpr int32_t kNever = 0x7fffffff;
-// Rows are looked at in blocks of this many: memory works on one while the one before is computed, and blocks of f16 fit
-// in the first-level cache for the heads that come after the first.
-constexpr int kBlockRows = 64;
 
 enum class Storage : int32_t { f32 = 0, f16 = 1, bf16 = 2, int8 = 3, e4m3 = 4, e5m2 = 5, int4 = 6 };
 constexpr int kLastFloat = 2, kLastStorage = 6;

@@ -1,0 +1,238 @@
+// The inner loops over stored rows: products with a few query heads, weighted sums, and widening to f32, the same for all
+// storage types but for how a vector of a row is read.
+#pragma once
+#include "rows.h"
+
+namespace kvasir {
+namespace KVASIR_ISA {
+
+using DecodeRows = VisibleRows<kBlockRows, false>;
+
+// Queries of a few heads, as floats [padded D] or as their kernels' `pack` has made them, so many bytes apart.
+struct PackedQuery {
+  const char* at;
+  int64_t stride;
+};
+
+// Whether rows of integers may meet queries as integers, and whether eight queries are arranged to meet rows together.
+#if defined(__AVX512VNNI__)
+constexpr bool kHasByteProducts = true;
+#else
+constexpr bool kHasByteProducts = false;
+#endif
+#if defined(__AVX512F__)
+constexpr bool kArrangesQueries = true;
+#else
+constexpr bool kArrangesQueries = false;
+#endif
+// Room for one packed query, for every storage.
+static inline int64_t packed_bytes(int head_dim) {
+  if (!kHasByteProducts) return kArrangesQueries ? 4 * padded(head_dim) : 0;
+  return ((int64_t)head_dim + 127) / 128 * 128 * 12 + 64;  // three terms of each number, four times
+}
+
+}  // namespace KVASIR_ISA
+}  // namespace kvasir
+
+#if defined(__AVX512F__)
+#include "score_together.h"
+#endif
+
+namespace kvasir {
+namespace KVASIR_ISA {
+
+// Asks for what one vector of a row will need, once for each cache line, so that memory works while the block before is
+// computed: values while keys are multiplied, the keys of the next block while values are summed. Both are taken to be of
+// one type; where they are not, too much or too little is asked for.
+template <typename X>
+static inline void prefetch_vector(const char* row, int vector) {
+  constexpr int kBytes = kLanes * sizeof(X);  // of a vector: a quantized type is empty, of size 1
+  if (vector * kBytes % 64 < kBytes) __builtin_prefetch(row + vector * kBytes, 0, 2);
+}
+
+// WebAssembly can only ask by loading (simd_vec4.h): processors don't go on past the loads that they wait for as they do
+// past prefetches, so what is asked for has to be what their own prefetchers bring along, memory in its order.
+#if defined(__wasm_simd128__)
+constexpr bool kAsksByLoading = true;
+#else
+constexpr bool kAsksByLoading = false;
+#endif
+
+// Asks for a few rows of `row_bytes`, some lines at each step: in the order of memory where one row follows the other,
+// else for all of them before the first step.
+template <int kRows, bool kWalks>
+struct LineWalk {
+  const char* at;
+  int step;
+
+  LineWalk(const char* const* rows, int row_bytes) {
+    if (!kWalks) return;
+    at = rows[0];
+    step = 64 * kRows;
+    const int64_t span = rows[kRows - 1] - at, gap = span - (int64_t)(kRows - 1) * row_bytes;
+    if (gap >= 0 && gap <= 64 * (kRows - 1)) return;
+    step = 0;
+    for (int i = 0; i < kRows; i++) {
+      for (int line = 0; line < row_bytes; line += 64) __builtin_prefetch(rows[i] + line, 0, 2);
+    }
+  }
+
+  void ask() {
+    for (int i = 0; i < kRows; i++) __builtin_prefetch(at + 64 * i, 0, 2);
+    at += step;
+  }
+};
+
+// sums[g, i] = lanes of q[g] . k[i] for kGroup query heads and kRows rows; `ahead`: rows of V to ask for.
+template <typename X, int kGroup, int kRows, bool kAhead>
+static inline __attribute__((always_inline)) void multiply_rows(const char* const* keys, const char* const* ahead,
+                                                                const float* q, int head_dim, F* sums) {
+  F sum[kGroup][kRows];
+  const int q_stride = padded(head_dim), whole = head_dim / kLanes;
+  for (int g = 0; g < kGroup; g++) {
+    for (int i = 0; i < kRows; i++) sum[g][i] = zero();
+  }
+  const auto add_products = [&](const F(&k)[kRows], int n) {
+    for (int g = 0; g < kGroup; g++) {
+      // In a register: read anew for each row, queries would take as many loads as there are products.
+      const F query = rounded(load(q + g * q_stride + n * kLanes));
+      for (int i = 0; i < kRows; i++) sum[g][i] = fma(k[i], query, sum[g][i]);
+    }
+  };
+  constexpr bool kWalks = kAhead && kAsksByLoading;
+  constexpr int kVectorsPerLine = 64 / (kLanes * (int)sizeof(X));
+  LineWalk<kRows, kWalks> walk(ahead, head_dim * (int)sizeof(X));
+  F k[kRows];
+  for (int n = 0; n < whole; n++) {
+    if (kWalks && n % kVectorsPerLine == 0) walk.ask();
+    for (int i = 0; kAhead && !kWalks && i < kRows; i++) prefetch_vector<X>(ahead[i], n);
+    vector_of_rows<kRows>((const X*)nullptr, keys, n, head_dim, k);
+    add_products(k, n);
+  }
+  if (whole * kLanes < head_dim) {
+    for (int i = 0; i < kRows; i++) k[i] = part_vector((const X*)keys[i], whole, head_dim);
+    add_products(k, whole);
+  }
+  for (int n = 0; n < kGroup * kRows; n++) sums[n] = sum[n / kRows][n % kRows];
+}
+
+// out[g, j] = numbers[g, j] times the scale of row j.
+template <typename X>
+static inline void scale_rows(const char* const* rows, int count, int dim, int group, const float* numbers, float* out) {
+  float scales[kBlockRows] = {0};
+  for (int j = 0; j < count; j++) scales[j] = row_scale<X>(rows[j], dim);
+  for (int g = 0; g < group; g++) {
+    for (int j = 0; j < kBlockRows; j += kLanes) {
+      const int at = g * kBlockRows + j;
+      store(out + at, mul(load(numbers + at), load(scales + j)));
+    }
+  }
+}
+
+// scores[g, j] = q[g] . k[j] for kGroup query heads. A few rows at a time, so that kAccumulators products are under way;
+// the sums across lanes of kLanes or more of them are made together. Rows past the last are those of the last again;
+// their scores mean nothing.
+template <typename X, int kGroup, bool kAhead>
+static void score_rows_apart(const DecodeRows& rows, const float* q, int head_dim, float* scores) {
+  constexpr int kAtOnce = kAccumulators / kGroup > 8 ? 8 : kAccumulators / kGroup;
+  constexpr int kRows = kAtOnce * kGroup < kLanes ? kLanes / kGroup : kAtOnce;
+  static_assert(kBlockRows % kRows == 0, "the last group must not write past the block");
+  static_assert(kAccumulators % kRows == 0, "rows are repeated up to a multiple of kAccumulators");
+  static_assert(kRows == kAtOnce || kGroup == 1, "sums of several batches lie one after the other for one head only");
+  for (int j = 0; j < rows.count; j += kRows) {
+    F sum[kGroup * kRows];
+    for (int i = 0; i < kRows; i += kAtOnce) {
+      multiply_rows<X, kGroup, kAtOnce, kAhead>(rows.keys + j + i, rows.values + j + i, q, head_dim, sum + i);
+    }
+    float total[kGroup * kRows];
+    for (int at = 0; at < kGroup * kRows; at += kLanes) store(total + at, reduce_each(sum + at));
+    for (int g = 0; g < kGroup; g++) __builtin_memcpy(scores + g * kBlockRows + j, total + g * kRows, kRows * 4);
+  }
+}
+
+template <typename X, int kGroup, bool kAhead>
+static void score_rows(const DecodeRows& rows, const PackedQuery& query, int head_dim, float* scores) {
+  const float* q = (const float*)query.at;
+#if defined(__AVX512F__)
+  if constexpr (kGroup == 8) score_together<X, kAhead>(rows, q, head_dim, scores);
+  else
+#endif
+    score_rows_apart<X, kGroup, kAhead>(rows, q, head_dim, scores);
+  if constexpr (is_quantized_type<X>()) scale_rows<X>(rows.keys, rows.count, head_dim, kGroup, scores, scores);
+}
+
+// out[g, e ...] += sum_j weights[g, j] v[j, e ...] for kVectors vectors from element e on; kPart: a partial one. The same
+// elements of the rows `ahead` are asked for.
+template <typename X, int kGroup, int kVectors, bool kAhead, bool kPart = false>
+static void add_vectors(const DecodeRows& rows, const char* const* ahead, const float* weights, float* out,
+                        int out_stride, int e, int value_dim) {
+  F sum[kGroup * kVectors];
+  for (int g = 0; g < kGroup; g++) {
+    for (int n = 0; n < kVectors; n++) sum[g * kVectors + n] = load(out + g * out_stride + e + n * kLanes);
+  }
+  for (int j = 0; j < rows.count; j++) {
+    F v[kVectors];
+    for (int n = 0; kAhead && n < kVectors; n++) prefetch_vector<X>(ahead[j], e / kLanes + n);
+    const X* value = (const X*)rows.values[j];
+    if (kPart) v[0] = part_vector(value, e / kLanes, value_dim);
+    else vectors_of_row<kVectors>(value, e / kLanes, value_dim, v);
+    for (int g = 0; g < kGroup; g++) {
+      const F weight = broadcast(weights[g * kBlockRows + j]);
+      for (int n = 0; n < kVectors; n++) sum[g * kVectors + n] = fma(weight, v[n], sum[g * kVectors + n]);
+    }
+  }
+  for (int g = 0; g < kGroup; g++) {
+    for (int n = 0; n < kVectors; n++) store(out + g * out_stride + e + n * kLanes, sum[g * kVectors + n]);
+  }
+}
+
+// out[g] += sum_j weights[g, j] v[j] for kGroup query heads.
+template <typename X, int kGroup, bool kAhead>
+static void add_rows(const DecodeRows& rows, const char* const* ahead, const float* weights, float* out,
+                     int value_dim) {
+  // Three vectors for eight heads: of the 32 registers of AVX-512 they leave as many as they need.
+  constexpr int kFit = kGroup == 8 && kLanes == 16 ? 3 : kAccumulators / kGroup, kMost = kFit > 8 ? 8 : kFit;
+  float scaled[kGroup * kBlockRows];
+  if constexpr (is_quantized_type<X>()) {
+    scale_rows<X>(rows.values, rows.count, value_dim, kGroup, weights, scaled);
+    weights = scaled;
+  }
+  const int stride = padded(value_dim), whole = value_dim / kLanes * kLanes;
+  int e = 0;
+  for (; e + kMost * kLanes <= whole; e += kMost * kLanes) {
+    add_vectors<X, kGroup, kMost, kAhead>(rows, ahead, weights, out, stride, e, value_dim);
+  }
+  if constexpr (kMost > 4) {
+    for (; e + 4 * kLanes <= whole; e += 4 * kLanes) {
+      add_vectors<X, kGroup, 4, kAhead>(rows, ahead, weights, out, stride, e, value_dim);
+    }
+  }
+  if constexpr (kMost == 3) {
+    for (; e + 2 * kLanes <= whole; e += 2 * kLanes) {
+      add_vectors<X, kGroup, 2, kAhead>(rows, ahead, weights, out, stride, e, value_dim);
+    }
+  }
+  for (; e < whole; e += kLanes) add_vectors<X, kGroup, 1, kAhead>(rows, ahead, weights, out, stride, e, value_dim);
+  if (whole < value_dim) add_vectors<X, kGroup, 1, false, true>(rows, ahead, weights, out, stride, whole, value_dim);
+}
+
+// A row as f32 without its scale, which is returned, zeros up to a whole vector: codes are exact in few bits.
+template <typename X>
+static float widen_codes(float* to, const char* from, int dim) {
+  const int whole = dim / kLanes;
+  for (int n = 0; n < whole; n++) store(to + n * kLanes, whole_vector((const X*)from, n, dim));
+  if (whole * kLanes < dim) store(to + whole * kLanes, part_vector((const X*)from, whole, dim));
+  if constexpr (is_quantized_type<X>()) return row_scale<X>(from, dim);
+  return 1.0f;
+}
+
+// A row as f32, zeros up to a whole vector.
+template <typename X>
+static void widen_any_row(float* to, const char* from, int dim) {
+  const float scale = widen_codes<X>(to, from, dim);
+  if (!is_quantized_type<X>()) return;
+  for (int d = 0; d < dim; d += kLanes) store(to + d, mul(load(to + d), broadcast(scale)));
+}
+
+}  // namespace KVASIR_ISA
+}  // namespace kvasir
