@@ -1,8 +1,8 @@
 /** Puts tokens into the cache of one layer without a model and without attention, as fast as they can be stored. */
-import { BoundedCache } from '../src/cache/bounded-cache.ts'
+import { BoundedCache } from '../src/cache/bounded/bounded-cache.ts'
 import type { LayerInput } from '../src/cache/contract.ts'
 import { FullCache } from '../src/cache/full-cache.ts'
-import { RankedCache } from '../src/cache/ranked-cache.ts'
+import { RankedCache } from '../src/cache/ranked/ranked-cache.ts'
 import { KvasirError } from '../src/tensor/error.ts'
 
 export type Tokens = Omit<LayerInput, 'query'>

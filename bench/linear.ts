@@ -6,10 +6,10 @@
  *   no K or V outside the window.
  * - `dense`: attention over the whole history without a window, for comparison: what a model without importance pays.
  */
-import { BoundedCache } from '../src/cache/bounded-cache.ts'
+import { BoundedCache } from '../src/cache/bounded/bounded-cache.ts'
 import type { LayerCache, LayerInput } from '../src/cache/contract.ts'
 import { FullCache } from '../src/cache/full-cache.ts'
-import { rowTypesOf } from '../src/cache/row-types.ts'
+import { rowTypesOf } from '../src/cache/storage/row-types.ts'
 import { createRandom, normal } from '../src/kernels/cases.ts'
 import { type BackendName, type FloatType, type Kernels, openKernels } from '../src/kernels/index.ts'
 import { KvasirError } from '../src/tensor/error.ts'

@@ -10,8 +10,8 @@
  * Moved are the sinks (`streaming`), or half of all (a token leaves from anywhere, as with `linear`).
  */
 import type { LayerRotary } from '../src/cache/contract.ts'
-import { Plane } from '../src/cache/plane.ts'
 import { ranksOf } from '../src/cache/rank-rotations.ts'
+import { Plane } from '../src/cache/storage/plane.ts'
 import { createRandom, normal } from '../src/kernels/cases.ts'
 import { type Kernels, openKernels, type Rotation, type StorageType } from '../src/kernels/index.ts'
 import { fillRotaryTable, rotaryEncoding } from '../src/positions/index.ts'

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { renderCache } from './render-cache.mjs'
+import { spread } from './testing/figures.mjs'
 
-const spread = (median) => ({ median, low: median / 2, high: 2 * median })
 const entry = {
   ...{ tokens: 65_536, meanMs: spread(0.5), medianMs: spread(0.4), worstMs: spread(12) },
   ...{ updateShare: spread(0.25), typicalUpdateShare: spread(0.125), bytes: 2 ** 23, fullF32Bytes: 2 ** 29 },

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { renderGenerate, renderGenerateInShort } from './render-generate.mjs'
+import { spread } from './testing/figures.mjs'
 
-const spread = (median) => ({ median, low: median / 2, high: 2 * median })
 const model = {
   shape: 'tiny',
   weights: 'int4',

@@ -7,6 +7,9 @@ export function recallReport(correct, questions = 100) {
   return { ...asked, correct, recall: correct / questions }
 }
 
+/** A median of several measurements, with the lowest and the highest. */
+export const spread = (median) => ({ median, low: median / 2, high: 2 * median })
+
 /** A reader can make every figure again. */
 export function expectCommands(text, commands) {
   for (const command of commands) expect(text).toContain(`npm start -- ${command}`)
