@@ -19,6 +19,11 @@ export function usualResidual(...types: readonly StorageType[]): number {
   return types.some((type) => isQuantized(type) && type !== 'int8') ? 128 : 0
 }
 
+/** Of a window of W, `residual` of the user's; else at most a quarter, since more would soon take what f16 takes. */
+export function residualWithin(window: number, residual: number, isUsual: boolean): number {
+  return Math.min(residual, isUsual ? Math.ceil(window / 4) : window)
+}
+
 /** Storage types that bytes are counted for: all there are. */
 export type CountedKvDtype = StorageType
 
@@ -37,7 +42,7 @@ export interface KvCacheBytesOptions {
   readonly numTokens: number
   /** Storage of K and V (default f32). */
   readonly dtype?: StorageType
-  /** R: newest tokens that are stored in f16 besides, at most W (default 128 with fp8 and int4, else 0). */
+  /** R: newest tokens that are stored in f16 besides, at most W (default 128 with fp8 and int4, at most W / 4; else 0). */
   readonly residual?: number
   /** W: tokens kept for each KV head, in every layer (default: all). */
   readonly window?: number
@@ -102,18 +107,22 @@ export function kvCacheBytes(options: KvCacheBytesOptions): KvCacheBytes {
   const layerWindows = checkLayerWindows(options)
   const vectors = (type: StorageType) => rowBytes(headDim, type) + rowBytes(valueDim, type)
   const layer = exactProduct('bytes', numKvHeads, vectors(dtype) + (hasImportance ? 4 : 0))
-  const kept = (layerWindows ?? [null]).map((own) => Math.min(numTokens, window, own ?? numTokens))
+  const most = options.window ?? Number.POSITIVE_INFINITY
+  const windows = (layerWindows ?? [null]).map((own) => Math.min(most, own ?? most))
+  const kept = windows.map((own) => Math.min(numTokens, own))
   const each = layerWindows ? 1 : numLayers
   const rows = exactProduct('rows', each, exactSum('rows', ...kept))
   const copy = numKvHeads * vectors('f16')
-  const copies = exactProduct('bytes', each, exactSum('rows', ...kept.map((own) => Math.min(own, residual))), copy)
+  const isUsual = options.residual === undefined
+  const recent = windows.map((own) => Math.min(numTokens, residualWithin(own, residual, isUsual)))
+  const copies = exactProduct('bytes', each, exactSum('rows', ...recent), copy)
   return {
     bytesPerToken: exactProduct('bytes', numLayers, layer),
     bytes: exactProduct('bytes', batch, exactSum('bytes', exactProduct('bytes', rows, layer), copies)),
     fullBytes: exactSum(
       'bytes',
       exactProduct('bytes', batch, numLayers, numTokens, layer),
-      exactProduct('bytes', batch, numLayers, Math.min(numTokens, window, residual), copy),
+      exactProduct('bytes', batch, numLayers, Math.min(numTokens, residualWithin(most, residual, isUsual)), copy),
     ),
   }
 }

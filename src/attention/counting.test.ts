@@ -89,11 +89,19 @@ test('every type: numbers and scales', () => {
   expect(kvCacheBytes({ ...odd, dtype: 'int4' }).bytes).toBe(20 + 4 + 4 + 4 + 2 * (33 + 7))
   expect(kvCacheBytes({ ...odd, dtype: 'int4', residual: 0 }).bytes).toBe(20 + 4 + 4 + 4)
   expect(kvCacheBytes({ ...odd, dtype: 'int8' }).bytes).toBe(36 + 4 + 8 + 4)
-  const copies = 32 * 8 * 128 * 2 * (128 + 128)
-  expect(kvCacheBytes({ ...llama, dtype: 'int4', window: 500, batch: 2 })).toMatchObject({
-    bytes: 2 * (500 * 32 * 8 * 2 * 68 + copies),
-    fullBytes: 2 * (8192 * 32 * 8 * 2 * 68 + copies),
+  const copies = (tokens: number) => 32 * 8 * tokens * 2 * (128 + 128)
+  const rows = (tokens: number) => tokens * 32 * 8 * 2 * 68
+  const int4 = { ...llama, dtype: 'int4', batch: 2 } as const
+  expect(kvCacheBytes({ ...int4, window: 600 })).toMatchObject({
+    bytes: 2 * (rows(600) + copies(128)),
+    fullBytes: 2 * (rows(8192) + copies(128)),
   })
+  // Of a window unasked at most a quarter.
+  expect(kvCacheBytes({ ...int4, window: 90 })).toMatchObject({
+    bytes: 2 * (rows(90) + copies(23)),
+    fullBytes: 2 * (rows(8192) + copies(23)),
+  })
+  expect(kvCacheBytes({ ...int4, window: 90, residual: 100 }).bytes).toBe(2 * (rows(90) + copies(90)))
 })
 
 test('windows bound what is kept, in all layers and by layer', () => {

@@ -1,8 +1,9 @@
 import { Tensor } from 'onnxruntime-common'
 import { describe, expect, test } from 'vitest'
 import { type DynamicMaskOptions, dynamicMaskAttention } from './dynamic-mask.ts'
+import type { Sizes } from './testing/definition.ts'
 import { define, type Pair } from './testing/definition.ts'
-import { expectClose, type Sizes, sample, samples, sizesOf, usableBackends } from './testing/tensors.ts'
+import { expectClose, sample, samples, sizesOf, usableBackends } from './testing/tensors.ts'
 
 type Options = Omit<DynamicMaskOptions, 'returnLse'>
 

@@ -34,7 +34,7 @@ describe('what does not fit is refused, and the cache stays as it is', () => {
       () => ({ cacheSeqlens: 4, cacheLeftpad: [0, 5, 0] }),
       /cacheLeftpad\[1\] of at most 4, got 5/,
     ],
-    ['splits', () => ({ numSplits: 4 }), /expected 0 for numSplits .* got 4/],
+    ['splits', () => ({ numSplits: -1 }), /at least 0 for numSplits, got -1/],
     [
       'v of another type',
       ({ k }) => ({ ...fresh({ k, v: sample(1, [B, 2, K, E], 'f16') }) }),

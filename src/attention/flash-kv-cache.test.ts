@@ -57,6 +57,8 @@ describe.each(usableBackends)('flashAttentionWithKVCache, %s', (backend) => {
     const whole = await flashAttentionWithKVCache(q.tensor, kCache, vCache, { cacheSeqlens: 40, backend })
     const first = await flashAttentionWithKVCache(q.tensor, kCache, vCache, { cacheSeqlens: [40, 40, 40], backend })
     expect(whole.data).toEqual(first.data)
+    const split = await flashAttentionWithKVCache(q.tensor, kCache, vCache, { cacheSeqlens: 40, numSplits: 3, backend })
+    expect(split.data).toEqual(first.data)
     expect((whole.data as Float32Array).subarray(0, E)).toEqual(new Float32Array(E).fill(0.25))
     expect((kCache.data as Float32Array).every((value) => value === 0.5)).toBe(true)
   })

@@ -3,7 +3,7 @@
  * attends over all of it. All is checked before the first byte is written.
  */
 import type { Tensor } from 'onnxruntime-common'
-import { describe } from '../tensor/check.ts'
+import { checkInteger } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
 import { kernelsFor } from './backends.ts'
 import { checkPaged } from './block-table.ts'
@@ -45,7 +45,7 @@ export interface FlashKVCacheOptions extends FlashOptions {
   readonly cacheLeftpad?: IntegerList
   /** int32 `[batch, maxBlocks]`: the caches are pools of pages, and sequence b has these, in this order. */
   readonly blockTable?: Tensor
-  /** 0 or none: how the keys are split is the kernels' choice, and does not change the result. */
+  /** How the keys are split is the kernels' choice and never changes a result; accepted for what is written for others. */
   readonly numSplits?: number
 }
 
@@ -131,8 +131,7 @@ function checkCombinations(options: FlashKVCacheOptions): void {
   const isPaged = checkPaged(blockTable)
   if (isPaged && options.cacheBatchIdx !== undefined) refuse('expected blockTable or cacheBatchIdx, got both')
   if (isPaged && options.cacheLeftpad !== undefined) refuse('expected blockTable or cacheLeftpad, got both')
-  if (numSplits !== 0)
-    refuse(`expected 0 for numSplits (the kernels choose, with the same result), got ${describe(numSplits)}`)
+  checkInteger('attention', 'numSplits', numSplits, 0)
   checkBoolean('rotaryInterleaved', rotaryInterleaved)
 }
 

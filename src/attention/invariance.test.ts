@@ -5,7 +5,8 @@ import { backends } from '../kernels/backends.ts'
 import { openKernels } from '../kernels/index.ts'
 import { type AttentionOptions, attention } from './attention.ts'
 import { dynamicMaskAttention } from './dynamic-mask.ts'
-import { expectSameBits, type Sizes, sample, samples, sizesOf } from './testing/tensors.ts'
+import type { Sizes } from './testing/definition.ts'
+import { expectSameBits, sample, samples, sizesOf } from './testing/tensors.ts'
 
 const shapes: Sizes[] = [
   sizesOf({ B: 5, T: 1, S: 4096, H: 8, K: 2, D: 64 }),

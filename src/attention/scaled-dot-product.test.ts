@@ -2,7 +2,8 @@ import { Tensor } from 'onnxruntime-common'
 import { describe, expect, test } from 'vitest'
 import { createRandom } from '../kernels/cases.ts'
 import { type ScaledDotProductOptions, scaledDotProductAttention } from './scaled-dot-product.ts'
-import { expectNumbers, numbersOf, type Sizes, sample, sizesOf, usableBackends } from './testing/tensors.ts'
+import type { Sizes } from './testing/definition.ts'
+import { expectNumbers, numbersOf, sample, sizesOf, usableBackends } from './testing/tensors.ts'
 
 type Options = Omit<ScaledDotProductOptions, 'returnLse'>
 type Matrix = number[][]

@@ -2,6 +2,7 @@
 
 import type { RecallCounts } from './hierarchical/page-archive.ts'
 import type { CacheOptions } from './options.ts'
+import type { Room } from './room.ts'
 import type { Stateful, StateVisitor } from './snapshot/state.ts'
 
 export type * from './options.ts'
@@ -71,6 +72,7 @@ export interface LayerCache extends Stateful {
   readonly shareTokens?: ((first: number, count: number) => SharedRows | undefined) | undefined
   adoptTokens?(rows: SharedRows): boolean
   reserve?(length: number): void
+  roomFor?(numTokens: number, room: Room): void
   /** Forgets the tokens from position `length` on; only where all of those before are still held. */
   truncate?(length: number): void
   /** A copy that goes its own way. */
@@ -153,9 +155,11 @@ export interface KvCache {
   adoptTokens?(rows: SharedRows): boolean
   /**
    * Makes room for `length` tokens at once, rather than bit by bit as they come.
-   * @throws KvasirError `out-of-memory`
+   * @throws KvasirError `out-of-memory`; nothing has changed then
    */
   reserve?(length: number): void
+  /** Says what the next tokens take in all layers: for `holdRoom`. */
+  roomFor?(numTokens: number, room: Room): void
   /** Forgets the tokens from position `length` on; absent for caches that can't bring back what they evicted. */
   readonly truncate?: ((length: number) => void) | undefined
   reset(): void

@@ -7,10 +7,11 @@ import type { KeyValueSegment } from '../kernels/index.ts'
 import { attendArgs, attentionOf, type LayerAttention } from './attend-args.ts'
 import type { CacheInfo, LayerCache, LayerExplanation, LayerInput, SharedRows } from './contract.ts'
 import { bytesOfTokens, checkInput, createStore, type LayerConfig, type Queries, visitConfig } from './layout.ts'
-import { RowColumn } from './row-column.ts'
-import { appendedRows, type RowFacts, type RowStore } from './row-store.ts'
+import type { Room } from './room.ts'
 import { SharedTokens } from './shared-tokens.ts'
 import type { StateVisitor } from './snapshot/state.ts'
+import { RowColumn } from './storage/row-column.ts'
+import { appendedRows, type RowFacts, type RowStore } from './storage/row-store.ts'
 
 export interface FullCacheOptions extends LayerConfig {
   /** W of the dynamic mask; absent: a query sees everything before it. */
@@ -126,8 +127,7 @@ export class FullCache implements LayerCache {
     const { importance, numTokens } = input
     const { numKvHeads } = this.#options.shape
     const before = this.#lengths(this.#seen)
-    this.#store.reserve(this.#lengths(this.#seen + numTokens), numTokens)
-    this.#scores?.resize(this.#store.capacity, before)
+    this.#reserve(this.#lengths(this.#seen + numTokens), numTokens)
     this.#store.write(input, appendedRows(before, numTokens))
     if (!this.#scores || !importance) return
     const scores = this.#scores.values
@@ -205,8 +205,16 @@ export class FullCache implements LayerCache {
     return true
   }
 
+  roomFor(numTokens: number, room: Room): void {
+    this.#store.roomFor(this.#lengths(this.#seen + numTokens), { count: numTokens, rows: 'last' }, room)
+  }
+
   reserve(length: number): void {
-    this.#store.reserve(this.#lengths(Math.max(length, this.#seen)), 0)
+    this.#reserve(this.#lengths(Math.max(length, this.#seen)), 0)
+  }
+
+  #reserve(lengths: Int32Array, count: number): void {
+    this.#store.reserve(lengths, { count, rows: 'last' })
     this.#scores?.resize(this.#store.capacity, this.#lengths(this.#seen))
   }
 

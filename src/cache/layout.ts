@@ -2,15 +2,15 @@
 import type { Kernels } from '../kernels/index.ts'
 import { checkInteger, describe } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
-import { ContiguousStore } from './contiguous-store.ts'
 import type { LayerInput, LayerShape } from './contract.ts'
-import type { PagePool } from './page-pool.ts'
-import { PagedStore } from './paged-store.ts'
-import type { PlaneStore, StoreOptions } from './plane-store.ts'
-import { ResidualStore } from './residual-store.ts'
-import type { RowStore } from './row-store.ts'
-import { bytesOfRow, type RowTypes, residualTypes } from './row-types.ts'
 import type { StateVisitor } from './snapshot/state.ts'
+import { ContiguousStore } from './storage/contiguous-store.ts'
+import type { PagePool } from './storage/page-pool.ts'
+import { PagedStore } from './storage/paged-store.ts'
+import type { PlaneStore, StoreOptions } from './storage/plane-store.ts'
+import { ResidualStore } from './storage/residual-store.ts'
+import type { RowStore } from './storage/row-store.ts'
+import { bytesOfRow, type RowTypes, residualTypes } from './storage/row-types.ts'
 
 /** One layer: its shape, how its rows are stored and where its keys stand. */
 export interface LayerConfig extends RowTypes {
@@ -45,10 +45,11 @@ function createPlaneStore(config: LayerConfig, capacity: number, settles = false
   return config.pool ? new PagedStore({ ...options, pool: config.pool }) : new ContiguousStore(options)
 }
 
-function storeOptions({ kernels, shape, keyType, valueType, hadamard, residual, isRanked }: LayerConfig): StoreOptions {
+function storeOptions({ kernels, shape, isRanked, ...types }: LayerConfig): StoreOptions {
   const { numKvHeads, headDim, valueDim } = shape
+  const { keyType, valueType, hadamard, residual, isUsualResidual } = types
   const sizes = { numKvHeads, headDim, valueDim, hasOriginals: isRanked === true }
-  return { kernels, ...sizes, keyType, valueType, hadamard, residual }
+  return { kernels, ...sizes, keyType, valueType, hadamard, residual, isUsualResidual }
 }
 
 /** What a state must have been written with to fit a layer. */

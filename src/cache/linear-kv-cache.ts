@@ -6,10 +6,10 @@ import { checkKernels } from '../kernels/check-kernels.ts'
 import { defaultKernels, type Kernels, storageTypes } from '../kernels/index.ts'
 import { checkChoice, checkFinite, checkInteger, checkKeys, checkObject } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
-import { BoundedCache } from './bounded-cache.ts'
+import { BoundedCache } from './bounded/bounded-cache.ts'
 import type { CacheInfo, KvDtype, LayerInput } from './contract.ts'
 import { checkImportance } from './layout.ts'
-import { boundedTypes, rowTypesOf } from './row-types.ts'
+import { boundedTypes, rowTypesOf } from './storage/row-types.ts'
 
 export interface LinearKVCacheOptions {
   /** W: tokens kept for each KV head (default 2048). */

@@ -8,7 +8,7 @@ export type KvDtype = StorageType
 
 /** How a sequence is cached; what a user chooses. Storage, retention and positions are independent of each other. */
 export interface CacheOptions {
-  /** What stays: a name of `policies`, or a wrapper around one: `adakv(keydiff)`, `pyramidkv(adakv(h2o))`. */
+  /** What stays: one of `policyNames`, or a wrapper around one: `adakv(keydiff)`, `pyramidkv(adakv(h2o))`. */
   readonly policy: PolicyChoice
   /** W: tokens kept for each KV head. With `full`, a query sees the W best of the whole history instead. */
   readonly window?: number
@@ -22,7 +22,7 @@ export interface CacheOptions {
   readonly kvDtypeK?: KvDtype
   /** Storage of V alone (default `kvDtype`). */
   readonly kvDtypeV?: KvDtype
-  /** The last so many tokens are left in f16 (default 128 with fp8 and int4, else 0). */
+  /** The last so many tokens are left in f16 (default 128 with fp8 and int4, up to a quarter of W; else 0). */
   readonly residual?: number
   /** Bytes that K and V of all layers may take: W becomes what fits, or `window` where that is less. */
   readonly kvBudget?: number

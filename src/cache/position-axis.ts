@@ -12,8 +12,8 @@ import { describe } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
 import type { LayerRotary } from './contract.ts'
 import { ranksOf } from './rank-rotations.ts'
-import type { RowStore, TurnedRows } from './row-store.ts'
 import type { StateVisitor } from './snapshot/state.ts'
+import type { RowStore, TurnedRows } from './storage/row-store.ts'
 
 export class PositionAxis {
   readonly #numKvHeads: number

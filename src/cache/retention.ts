@@ -1,9 +1,9 @@
 /**
  * What a policy is to a cache: a score, and what it takes to compute it. How many rows stay, which are protected and who
- * wins a tie is decided in selection.ts for all policies alike.
+ * wins a tie is decided in ranked/selection.ts for all policies alike.
  */
 import type { ScoreTokens } from './contract.ts'
-import type { RowProducts } from './row-products.ts'
+import type { RowProducts } from './ranked/products.ts'
 
 /** A score of tokens by themselves: never changes, so the kernels keep the best at every step. */
 export interface StaticRetention {

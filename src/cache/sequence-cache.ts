@@ -2,6 +2,7 @@
 import { checkInteger } from '../tensor/check.ts'
 import { invalidArgument } from '../tensor/error.ts'
 import type { CacheInfo, CacheOptions, KvCache, LayerCache, LayerExplanation, SharedRows } from './contract.ts'
+import { Room } from './room.ts'
 import { invalidState, type Stateful, type StateVisitor } from './snapshot/state.ts'
 import { TokenHistory } from './token-history.ts'
 
@@ -113,7 +114,14 @@ export class SequenceCache implements KvCache {
     return isTaken
   }
 
+  roomFor(numTokens: number, room: Room): void {
+    for (const layer of this.#layers) layer.roomFor?.(numTokens, room)
+  }
+
   reserve(length: number): void {
+    const room = new Room()
+    this.roomFor(Math.max(0, length - this.seenTokens), room)
+    room.check()
     for (const layer of this.#layers) layer.reserve?.(length)
   }
 

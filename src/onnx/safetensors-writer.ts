@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto'
 import { open, rename, rm } from 'node:fs/promises'
 import { KvasirError } from '../tensor/error.ts'
+import { temporaryBeside } from '../tensor/temporary-file.ts'
 import { type SafetensorsDtype, safetensorsBits } from './safetensors.ts'
 
 /** A tensor to write. */
@@ -22,7 +23,7 @@ export async function writeSafetensors(
   data: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
   metadata: Readonly<Record<string, string>> = { format: 'pt' },
 ): Promise<string> {
-  const temporary = `${file}.${process.pid}.${Math.random().toString(36).slice(2)}.tmp`
+  const temporary = temporaryBeside(file)
   const handle = await open(temporary, 'wx')
   const hash = createHash('sha256')
   try {

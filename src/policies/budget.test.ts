@@ -193,7 +193,7 @@ describe('options', () => {
     [{ policy: 'adakv(adakv(h2o))' }, /once/],
     [{ policy: 'h2o(snapkv)', window: 9 }, /adakv/],
     [{ policy: 'adakv(keydif)', window: 9 }, /did you mean "keydiff"/],
-    [{ policy: 'full', positions: 'rank' }, /keeps all/],
+    [{ policy: 'full', window: 8, positions: 'rank' }, /keeps all/],
     [{ policy: 'h2o', window: 9, keepMass: 0.5 }, /leastWindow/],
     [{ policy: 'h2o', window: 9, leastWindow: 10 }, /leastWindow/],
     [{ policy: 'adakv', window: 9, leastWindow: 3 }, /both/],
@@ -232,4 +232,33 @@ test('explain tells what left and when', () => {
   expect(heads[1]!.positions).toEqual([4, 5])
   expect(evicted.filter(({ head }) => head === 0)).toEqual([{ head: 0, position: 2, score: 4, seenTokens: 6 }])
   expect(evicted.at(-1)).toEqual({ head: 1, position: 3, score: 0, seenTokens: 6 })
+})
+
+test.each<Partial<CacheOptions>>([
+  ...[{ policy: 'window' as const }, { policy: 'streaming' as const, recent: 3 }, { policy: 'random' as const }],
+  ...[
+    { policy: 'linear' as const, sinks: 1 },
+    { policy: 'linear' as const, importance: 'value-norm' as const },
+  ],
+])('what left a chunk is told as though its tokens had come one by one, %o', (options) => {
+  const one = { numLayers: 1, layers: [layer], hasImportance: true }
+  const [query, key, value] = [numbers(40 * H * D), numbers(40 * K * D), numbers(40 * K * E)]
+  const importance = numbers(40 * K).map((score, i) => (i % 7 === 0 ? Number.NEGATIVE_INFINITY : score))
+  const told = [[40], [1, 9, 30], new Array<number>(40).fill(1)].map((chunks) => {
+    const cache = createKvCache(kernels, one, { policy: 'linear', window: 6, evictionLog: 30, ...options })
+    for (const numTokens of chunks) {
+      const [from, to] = [cache.seenTokens, cache.seenTokens + numTokens]
+      const part = (array: Float32Array, width: number) => array.subarray(from * width, to * width)
+      const tokens = { query: part(query, H * D), key: part(key, K * D), value: part(value, K * E), numTokens }
+      cache.layer(0).attend({ ...tokens, importance: part(importance, K) }, new Float32Array(numTokens * H * E))
+    }
+    return cache.explain!()[0]!.evicted
+  })
+  expect(told[0]).toHaveLength(30)
+  expect(new Set(told[0]!.map(({ head }) => head)).size).toBe(K)
+  if (options.policy !== 'window' && options.policy !== 'streaming') {
+    expect(told[0]!.every(({ score }) => score !== null)).toBe(true)
+  }
+  expect(told[0]).toEqual(told[2])
+  expect(told[1]).toEqual(told[2])
 })

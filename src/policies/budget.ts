@@ -1,6 +1,6 @@
 /** From bytes or tokens to the rows of each layer: the one place where budgets are worked out. */
 import type { CacheOptions, CacheShape, LayerShape } from '../cache/contract.ts'
-import { boundedTypes, bytesOfRow, residualTypes, rowTypesOf } from '../cache/row-types.ts'
+import { boundedTypes, bytesOfRow, residualTypes, rowTypesOf } from '../cache/storage/row-types.ts'
 import { invalidArgument } from '../tensor/error.ts'
 import type { ChosenPolicy } from './choice.ts'
 import { pyramidBudgets } from './pyramidkv.ts'

@@ -44,9 +44,10 @@ export function checkCacheOptions(options: CacheOptions): void {
 
 /** What a cache that keeps everything has no use for. */
 function checkUnbounded(options: CacheOptions): void {
-  const { policy, sinks, recent, kvBudget, positions, leastWindow } = options
+  const { policy, window, sinks, recent, kvBudget, positions, leastWindow } = options
   if (sinks || recent) throw invalidArgument('cache', `sinks and recent mean nothing to policy "${policy}"`)
-  const rank = positions === 'rank' ? positions : undefined
+  // Where nothing leaves, a rank is a position; with a window, ranks among those that each query sees would differ.
+  const rank = positions === 'rank' && window !== undefined ? positions : undefined
   for (const [name, value] of Object.entries({ kvBudget, positions: rank, leastWindow })) {
     if (value !== undefined) throw invalidArgument('cache', `${name} means nothing to policy "${policy}": it keeps all`)
   }

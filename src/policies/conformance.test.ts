@@ -50,6 +50,15 @@ const types: Partial<CacheOptions>[] = [
   { kvDtypeK: 'int8', kvDtypeV: 'int4', residual: 0 },
 ]
 
+/**
+ * snapkv asks its last queries again, or adds up what they saw as they came. Where a token left f16 in between these are
+ * not the same, and both are right: the choice among tokens of 8-bit floats, which are coarse, may differ.
+ */
+function withTypes(choice: CacheOptions, type: Partial<CacheOptions>): CacheOptions {
+  const asksAgain = /^(snapkv|adakv)$/.test(choice.policy ?? '')
+  return { ...choice, ...type, ...(asksAgain && type.kvDtype === 'fp8-e4m3' ? { residual: window } : {}) }
+}
+
 const kernels = openKernels({ threads: 1 })
 const seed = Number(process.env.KVASIR_SEED ?? 1)
 
@@ -58,8 +67,9 @@ describe.each(choices)('%j', (choice) => {
     test.each(types)('original and by rank, %j', (type) => {
       const [numRuns, offset] = [type.kvDtype === 'f32' ? 3 : 1, types.indexOf(type)]
       for (const positions of ['original', 'rank'] as const) {
-        if (positions === 'rank' && choice.policy === 'full') continue
-        const options: CacheOptions = { ...choice, ...type, storage, pageSize: 4, positions }
+        // What a query would see of its window by rank is refused.
+        if (positions === 'rank' && choice.policy === 'full' && choice.window !== undefined) continue
+        const options: CacheOptions = { ...withTypes(choice, type), storage, pageSize: 4, positions }
         const property = fc.property(steps, fc.integer({ min: 0, max: 1000 }), (list, own) => {
           const sequences = new Sequences(kernels, options, own)
           for (const step of list) sequences.step(step)
@@ -83,7 +93,7 @@ describe('with tokens that come back', () => {
     test.each(types)('%j', (type) => {
       const turn = evicting.indexOf(choice) + types.indexOf(type)
       const storage = turn % 2 ? 'paged' : 'contiguous'
-      const options: CacheOptions = { ...choice, ...type, storage, pageSize: 4, recall: turn % 3 ? 2 : 1 }
+      const options: CacheOptions = { ...withTypes(choice, type), storage, pageSize: 4, recall: turn % 3 ? 2 : 1 }
       const property = fc.property(longer, fc.integer({ min: 0, max: 1000 }), (list, own) => {
         const sequences = new Sequences(kernels, options, own)
         sequences.step({ kind: 'read', size: 1 })

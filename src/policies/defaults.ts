@@ -1,6 +1,6 @@
 /** What a cache option is when nobody says, where that does not depend on the policy. */
 import type { CacheOptions } from '../cache/contract.ts'
-import { usualType } from '../cache/row-types.ts'
+import { usualType } from '../cache/storage/row-types.ts'
 
 export const cacheDefaults = {
   kvDtype: usualType,

@@ -2,23 +2,15 @@
  * Retention: which tokens stay, and how many. Names and what they stand for are in table.ts, what bytes buy in
  * budget.ts; here options become caches.
  */
-import { BoundedCache } from '../cache/bounded-cache.ts'
-import type {
-  CacheOptions,
-  CacheShape,
-  KvCache,
-  KvPool,
-  LayerCache,
-  LayerShape,
-  PolicyName,
-} from '../cache/contract.ts'
+import { BoundedCache } from '../cache/bounded/bounded-cache.ts'
+import type { CacheOptions, CacheShape, KvCache, KvPool, LayerCache, LayerShape } from '../cache/contract.ts'
 import { FullCache } from '../cache/full-cache.ts'
 import type { ArchiveOptions } from '../cache/hierarchical/page-archive.ts'
-import { SharedPool } from '../cache/kv-pool.ts'
 import type { LayerConfig } from '../cache/layout.ts'
-import { RankedCache } from '../cache/ranked-cache.ts'
-import { boundedTypes, type RowTypes, residualTypes, rowTypesOf } from '../cache/row-types.ts'
+import { RankedCache } from '../cache/ranked/ranked-cache.ts'
 import { SequenceCache } from '../cache/sequence-cache.ts'
+import { SharedPool } from '../cache/storage/kv-pool.ts'
+import { boundedTypes, type RowTypes, residualTypes, rowTypesOf } from '../cache/storage/row-types.ts'
 import { checkKernels } from '../kernels/check-kernels.ts'
 import type { Kernels } from '../kernels/index.ts'
 import { checkKeys, describe } from '../tensor/check.ts'
@@ -26,10 +18,10 @@ import { invalidArgument } from '../tensor/error.ts'
 import { planWindows } from './budget.ts'
 import { checkCacheOptions, checkStorage } from './check-options.ts'
 import { checkShape } from './check-shape.ts'
-import { type ChosenPolicy, policyNames, readPolicy } from './choice.ts'
+import { type ChosenPolicy, readPolicy } from './choice.ts'
 import { cacheDefaults } from './defaults.ts'
 import { recallOf } from './recall.ts'
-import type { PolicyEntry, Protection } from './table.ts'
+import type { Protection } from './table.ts'
 
 export { checkCacheOptions } from './check-options.ts'
 export { policyNames, readPolicy } from './choice.ts'
@@ -66,7 +58,7 @@ export function createKvCache(kernels: Kernels, shape: CacheShape, options: Cach
 /**
  * Pages for the caches of several sequences of one kind: give it to each of them as `pool`.
  * @param options `kvBudget`: bytes of all pages; when they are used up, `attend` is refused with `out-of-memory` and
- * the cache is as it was
+ * the layer is as it was: `holdRoom` makes sure of all layers
  * @throws KvasirError `invalid-argument`, naming the option
  */
 export function createKvPool(
@@ -115,7 +107,8 @@ function configOf(
   pool: SharedPool | undefined,
 ): LayerConfig {
   const { positions, evictionLog = cacheDefaults.evictionLog } = options
-  const isRanked = positions === 'rank'
+  // Of what keeps everything, ranks are the original positions.
+  const isRanked = positions === 'rank' && entry.retention !== undefined
   const retention = entry.retention?.({ policy: 'full' }, { window: 1, sinks: 0, recent: 0 })
   const looksAtQueries = retention?.kind === 'rescoring' && retention.needs.queries !== undefined
   const types = rowTypesOf(options)
@@ -159,7 +152,9 @@ function createLayer(
 
 /** What the user says, else what the policy has, as far as it fits the window. */
 function protectionOf({ entry }: ChosenPolicy, options: CacheOptions, window: number): Protection {
-  const sinks = Math.min(options.sinks ?? entry.sinks, options.sinks === undefined ? Math.max(0, window - 1) : window)
+  // What the user asks for goes before what the policy would have.
+  const left = options.sinks === undefined ? Math.max(0, window - Math.max(1, options.recent ?? 0)) : window
+  const sinks = Math.min(options.sinks ?? entry.sinks, left)
   const own = typeof entry.recent === 'function' ? entry.recent(options) : entry.recent
   const usual = Math.min(own.tokens, Math.floor(own.share * window))
   const recent = Math.min(options.recent ?? usual, window - sinks)
@@ -188,8 +183,3 @@ function checkImportance({ name, entry }: ChosenPolicy, shape: CacheShape, optio
     `policy "${name}" with a window ranks tokens by importance, which this model does not compute${instead}`,
   )
 }
-
-/** What stands behind each name that can be chosen. */
-export const policies = Object.fromEntries(policyNames.map((name) => [name, readPolicy(name).entry])) as Readonly<
-  Record<PolicyName, PolicyEntry>
->

@@ -2,8 +2,9 @@
  * KeyDiff (Park et al. 2025): how little a key resembles the others, -cos(k, mean of the unit keys). Looks at content
  * alone, no attention needed; with keys spread evenly the mean is near zero and scores are noise.
  */
+
+import type { RowProducts } from '../cache/ranked/products.ts'
 import type { RescoringRetention } from '../cache/retention.ts'
-import type { RowProducts } from '../cache/row-products.ts'
 import { normOf } from './vectors.ts'
 
 export const keydiff: RescoringRetention = {

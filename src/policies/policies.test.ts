@@ -3,7 +3,7 @@ import type { CacheOptions, CacheShape, KvCache, LayerInput, LayerShape } from '
 import { backends } from '../kernels/backends.ts'
 import { createRandom, normal } from '../kernels/cases.ts'
 import { backendNames, openKernels } from '../kernels/index.ts'
-import { createKvCache, policies, policyNames } from './index.ts'
+import { createKvCache, policyNames, readPolicy } from './index.ts'
 
 const layerShape: LayerShape = { numHeads: 4, numKvHeads: 2, headDim: 16, valueDim: 12 }
 const shape: CacheShape = { numLayers: 2, layers: [layerShape, layerShape], hasImportance: true }
@@ -144,6 +144,15 @@ describe.each(backendNames.filter((name) => backends[name].probe() === true))('%
     for (const head of [0, 1]) expect(cache.layer(1).positions(head)).toEqual([0, 1, 7, 8, 9])
   })
 
+  test('recent tokens that are asked for go before the sinks that a policy has by itself', () => {
+    const cache = createKvCache(kernels, shape, { policy: 'streaming', window: 5, recent: 4 })
+    run(cache, [9, 1])
+    for (const head of [0, 1]) expect(cache.layer(1).positions(head)).toEqual([0, 6, 7, 8, 9])
+    const all = createKvCache(kernels, shape, { policy: 'streaming', window: 5, recent: 5 })
+    run(all, [9, 1])
+    expect(all.layer(1).positions(0)).toEqual([5, 6, 7, 8, 9])
+  })
+
   test('a window as long as the stream is the full cache', () => {
     const window = createKvCache(kernels, shape, { policy: 'window', window: 100 })
     const full = createKvCache(kernels, shape, { policy: 'full' })
@@ -175,7 +184,7 @@ describe('options', () => {
   test('the table says who needs a window', () => {
     for (const name of policyNames) {
       const make = () => createKvCache(kernels, shape, { policy: name })
-      if (policies[name].needsWindow) expect(make).toThrow(/window/)
+      if (readPolicy(name).entry.needsWindow) expect(make).toThrow(/window/)
       else make()
     }
   })

@@ -1,7 +1,7 @@
 /** Scores against numbers worked out independently, for fourteen keys and values that a formula gives. */
 import { expect, test } from 'vitest'
 import type { LayerShape } from '../cache/contract.ts'
-import { RowProducts } from '../cache/row-products.ts'
+import { RowProducts } from '../cache/ranked/products.ts'
 import { openReference } from '../kernels/reference.ts'
 import { createKvCache } from './index.ts'
 import { keyDifferences } from './keydiff.ts'

@@ -117,6 +117,11 @@ describe('the rotary part of config.json', () => {
       typed('longrope', { ...lists, long_factor: [1e-310, 1] }),
       'expected parameters with finite frequencies, got Infinity for pair 0',
     ],
+    'angles that overflow': [typed('linear', { factor: 1e-308 }), 'expected parameters with finite frequencies'],
+    'an attention factor that f32 does not hold': [
+      typed('yarn', { factor: 4, attention_factor: 1e39, original_max_position_embeddings: 32 }),
+      'finite attention factor, got 1e+39',
+    ],
     'frequencies that overflow': [typed('linear', { factor: 1e-310 }), 'expected parameters with finite frequencies'],
   }
   for (const [name, [config, message]] of Object.entries(refused)) {

@@ -37,11 +37,17 @@ export function tableByLength(
   return { pairs: table.inverseFrequencies.length, fixedUpTo, at }
 }
 
+/** Angles are finite up to this position. */
+const farthest = Number.MAX_SAFE_INTEGER
+
 /** Parameters that are fine one by one can still divide by zero together (theta 1, one token of training). */
 function checkTable(table: RotaryTable): RotaryTable {
-  const wrong = table.inverseFrequencies.findIndex((value) => !(value >= 0 && value < Number.POSITIVE_INFINITY))
+  const wrong = table.inverseFrequencies.findIndex(
+    (value) => !(value >= 0 && value * farthest < Number.POSITIVE_INFINITY),
+  )
   if (wrong >= 0)
     throw invalid('parameters with finite frequencies', `${table.inverseFrequencies[wrong]} for pair ${wrong}`)
-  if (table.attentionFactor >= 0 && table.attentionFactor < Number.POSITIVE_INFINITY) return table
+  // It multiplies cosines that are f32.
+  if (table.attentionFactor >= 0 && Math.fround(table.attentionFactor) < Number.POSITIVE_INFINITY) return table
   throw invalid('parameters with a finite attention factor', `${table.attentionFactor}`)
 }

@@ -150,6 +150,7 @@ describe('rotation', () => {
     expect(() => rotate({ cos: odd, sin: odd })).toThrow('numbers in cos, got 3')
     expect(() => rotate({}, { interleave: true })).toThrow('(did you mean "interleaved"?)')
     expect(() => rotate({}, { interleaved: 'yes' })).toThrow('expected true or false for interleaved, got "yes"')
+    expect(() => rotate({ interleaved: true })).toThrow('unknown option "interleaved"')
     expect(() => rotate({ cos: [1, 1, 1, 1] })).toThrow('expected a Float32Array for cos, got an array of 4')
     const bits = new Uint16Array(16) as never
     expect(() => rotateVectors(bits, shape)).toThrow('a Float64Array for vectors, got a Uint16Array')

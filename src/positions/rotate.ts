@@ -85,6 +85,8 @@ function checkArrays(vectors: unknown, table: RotationTable): void {
   if (typeof table !== 'object' || table === null) {
     throw invalidArgument('positions', `expected { cos, sin, numTokens, numHeads, headDim }, got ${describe(table)}`)
   }
+  // `interleaved` belongs to the options: here it would be passed over, and other pairs turned.
+  checkKeys('positions', 'rotateVectors', table, ['cos', 'sin', 'numTokens', 'numHeads', 'headDim'])
   checkFloat32('cos', table.cos)
   checkFloat32('sin', table.sin)
 }

@@ -90,8 +90,10 @@ export interface CausalLM {
   createCache(options?: Partial<CacheOptions>): KvCache
   /**
    * Runs all tokens of all entries as one flat list, `chunkSize` at a time. Logits: f32 `[rows wanted, vocabSize]`,
-   * entries in order, rows in the order of `logitsOf`. Calls are queued: each runs alone. When a call fails in the
-   * middle, a cache whose layers then differ is refused by later calls until it is reset.
+   * entries in order, rows in the order of `logitsOf`. Calls are queued: each runs alone. What a pool has no pages for
+   * is refused with `out-of-memory` before the first layer takes a token in (in a call of more than `chunkSize` tokens:
+   * before the first layer of those `chunkSize`; `seenTokens` says which are in). When a call fails in the middle for
+   * other reasons, a cache whose layers then differ is refused by later calls until it is reset.
    */
   forward(batch: readonly BatchEntry[]): Promise<Tensor>
   /** Feeds tokens in chunks without asking for logits. Throws `aborted` between chunks. */

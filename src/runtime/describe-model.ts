@@ -1,6 +1,6 @@
 /** What `kvasir inspect` shows of a model. */
 import type { CacheOptions, CacheShape } from '../cache/contract.ts'
-import { bytesOfRow, rowTypesOf } from '../cache/row-types.ts'
+import { bytesOfRow, rowTypesOf } from '../cache/storage/row-types.ts'
 import type { Kernels } from '../kernels/contract.ts'
 import {
   bytesOf,

@@ -1,5 +1,5 @@
 /** What an exported folder consists of, and that none is left by half. */
-import { readdir, readFile, writeFile } from 'node:fs/promises'
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { type ExportOptions, exportOnnx } from '../onnx/export/index.ts'
@@ -25,6 +25,13 @@ describe('the written folder', () => {
     for (const name of ['tokenizer.json', 'generation_config.json', 'chat_template.jinja']) {
       expect(await readFile(join(folder, name))).toEqual(await readFile(join(checkpoint.folder, name)))
     }
+  })
+
+  it('has any name that a folder can have', async () => {
+    const output = join(made.root, 'ü'.repeat(127))
+    expect(await exportOnnx((await write('llama')).folder, output)).toMatchObject({ folder: output })
+    expect(await readdir(output)).toContain('config.json')
+    await rm(output, { recursive: true })
   })
 
   it('replaces nothing', async () => {

@@ -9,6 +9,7 @@ import { createReadStream } from 'node:fs'
 import { readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { makeFolder } from '../tensor/make-folder.ts'
+import { temporaryBeside } from '../tensor/temporary-file.ts'
 
 /** @returns hex */
 export async function fileDigest(file: string, memory: string): Promise<string> {
@@ -26,7 +27,7 @@ export async function fileDigest(file: string, memory: string): Promise<string> 
 /** Writes a file with its folder so that nobody ever sees half of it, however many do so at once. */
 export async function writeWhole(file: string, text: string): Promise<void> {
   await makeFolder(dirname(file))
-  const temporary = `${file}.${process.pid}.${Math.random().toString(36).slice(2)}.tmp`
+  const temporary = temporaryBeside(file)
   try {
     await writeFile(temporary, text, { flush: true })
     await rename(temporary, file)

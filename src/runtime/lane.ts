@@ -31,6 +31,8 @@ export class Lane {
   #draft: readonly number[] = []
   /** Where the draft is read: the cache itself when it can go back, else a fork. */
   #target: KvCache
+  /** Tokens that it holds once the draft was read. */
+  #reached = 0
 
   constructor(
     index: number,
@@ -64,6 +66,7 @@ export class Lane {
     this.#draft = room > 0 ? findDraft(this.#text, maxNgram, room) : []
     this.#target = this.#draft.length > 0 && !this.cache.truncate ? this.cache.fork() : this.cache
     const read = [tokens.at(-1)!, ...this.#draft]
+    this.#reached = this.#target.seenTokens + read.length
     return { cache: this.#target, tokens: read, logitsOf: read.map((_, i) => i) }
   }
 
@@ -87,6 +90,7 @@ export class Lane {
 
   /** Takes tokens that were not drawn out of the cache: it holds all that were, but the last. */
   async settle(model: Pick<CausalLM, 'forward'>): Promise<void> {
+    checkUndisturbed(this.#target, this.#reached)
     const length = this.#base + this.writer.tokens.length - 1
     if (this.#target === this.cache) {
       if (this.cache.seenTokens > length) this.cache.truncate!(length)

@@ -48,6 +48,7 @@ export async function feedTokens(
     const isLast = wantLogits && done === tokens.length
     const logitsOf = isLast ? [chunk.length - 1] : []
     const result = await model.forward([{ cache, tokens: chunk, logitsOf, following: tokens.length - done }])
+    checkUndisturbed(cache, before + done)
     if (isLast) logits = result.data as Float32Array
     await prefixes?.keep(cache, reading)
     onPrefill?.(done, tokens.length)

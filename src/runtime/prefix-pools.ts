@@ -1,6 +1,6 @@
 /** Where caches lie that share prefixes page by page: in one pool for each kind of row. */
 import type { CacheOptions, KvPool } from '../cache/contract.ts'
-import { rowTypesOf } from '../cache/row-types.ts'
+import { rowTypesOf } from '../cache/storage/row-types.ts'
 import type { Kernels } from '../kernels/contract.ts'
 import { createKvPool } from '../policies/index.ts'
 

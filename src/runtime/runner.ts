@@ -4,6 +4,7 @@
  */
 import { Tensor } from 'onnxruntime-node'
 import type { LayerRotary } from '../cache/contract.ts'
+import { holdRoom } from '../cache/room.ts'
 import type { Kernels } from '../kernels/contract.ts'
 import type { AttentionNode, CutModel, GraphEnds, ModelSpec } from '../onnx/index.ts'
 import type { Step } from './batch.ts'
@@ -60,23 +61,26 @@ export class Runner {
   /**
    * Appends the step's tokens to their caches and writes the wanted rows of `logits`, `[rows of the batch, vocabSize]`.
    * When no row is wanted, the part after the last attention is not run at all.
+   * @throws KvasirError `out-of-memory` when pages of a pool don't suffice: before any layer has taken a token in
    */
   async run(step: Step, logits: Float32Array): Promise<void> {
     const { cut, sessions } = this.#parts
     const numTokens = step.tokens.length
     const rotations = stepRotations(this.#parts.rotary, step, this.#pool)
     const values = this.#inputs(step)
+    const room = holdRoom(step.slices.map(({ cache, start, end }) => ({ cache, numTokens: end - start })))
     try {
       for (const [layer, attention] of cut.attention.entries()) {
         await sessions[layer]!.run(values, numTokens, this.#pool)
         this.#release(values, 2 * layer)
-        this.#attend(attention, layer, step, values, rotations[layer])
+        room.use(() => this.#attend(attention, layer, step, values, rotations[layer]))
         this.#release(values, 2 * layer + 1)
       }
       // What follows the last attention may have states, too.
       if (step.rows.length > 0 || this.states) await this.#finish(step, values, logits)
       this.states?.keep(step, values)
     } finally {
+      room.end()
       for (const [name, tensor] of values) this.#giveBack(name, tensor)
       for (const rotation of new Set(rotations)) {
         if (!rotation) continue

@@ -84,6 +84,11 @@ describe('a cache in a file', () => {
     await expect(here.saveCache(cache, folder)).rejects.toThrow(/can't write .*: E[A-Z]+: [a-z ]+$/)
   })
 
+  it('has any name that a file can have', async () => {
+    const { path } = await saved('n'.repeat(255))
+    expect((await here.restoreCache(path)).seenTokens).toBe(20)
+  })
+
   it('carries several caches and a note', async () => {
     const caches = [here.createCache(), here.createCache({ policy: 'full', window: undefined })]
     await here.prefill(caches[1]!, prompt)

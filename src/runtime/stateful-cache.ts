@@ -4,6 +4,7 @@
  */
 import { Tensor } from 'onnxruntime-node'
 import type { CacheInfo, CacheOptions, KvCache, LayerCache, LayerExplanation } from '../cache/contract.ts'
+import type { Room } from '../cache/room.ts'
 import type { Stateful, StateVisitor } from '../cache/snapshot/state.ts'
 
 /** Tensors by the names of the inputs that take them. Never written to: forks share them. */
@@ -62,6 +63,10 @@ export class StatefulCache implements KvCache {
 
   get tokens(): ArrayLike<number> | undefined {
     return this.#cache.tokens
+  }
+
+  roomFor(numTokens: number, room: Room): void {
+    this.#cache.roomFor?.(numTokens, room)
   }
 
   noteTokens(tokens: ArrayLike<number>): void {

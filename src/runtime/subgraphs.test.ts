@@ -6,7 +6,15 @@ import { loopedAttention } from '../onnx/testing/published/looped.ts'
 import { fusedDecoder, plainDecoder } from '../onnx/testing/published/scaffold.ts'
 import { stepLengths } from '../onnx/testing/published/steps.ts'
 import { createCustom } from '../onnx/testing/published/styles.ts'
-import { cutLogits, deviation, temporaryFolders, tokensOf, uncutLogits, withModel } from './testing/published-folder.ts'
+import {
+  batchDeviation,
+  cutLogits,
+  deviation,
+  temporaryFolders,
+  tokensOf,
+  uncutLogits,
+  withModel,
+} from './testing/published-folder.ts'
 
 const writeFolder = temporaryFolders()
 
@@ -34,14 +42,7 @@ describe('a decoder whose recurrent layers are subgraphs', () => {
         expect(model.describe().states!.map(({ name }) => name)).toEqual(recurrent.map((i) => `past_recurrent.${i}`))
         expect(deviation(await cutLogits(model, tokens, prompt), expected)).toBeLessThanOrEqual(1e-4)
         expect(deviation(await cutLogits(model, tokens, 1), expected)).toBeLessThanOrEqual(1e-4)
-        const texts = [5, 1, 40].map((length, i) => tokensOf(length, i))
-        const entries = texts.map((text) => ({ cache: model.createCache(), tokens: text }))
-        const together = (await model.forward(entries)).data as Float32Array
-        for (const [i, text] of texts.entries()) {
-          const alone = (await cutLogits(model, text, text.length)).slice(-model.vocabSize)
-          const row = together.subarray(i * model.vocabSize, (i + 1) * model.vocabSize)
-          expect(deviation(row, alone)).toBeLessThanOrEqual(1e-5)
-        }
+        expect(await batchDeviation(model, [5, 1, 40])).toBeLessThanOrEqual(1e-5)
       })
     },
   )

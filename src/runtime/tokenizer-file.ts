@@ -18,6 +18,21 @@ export function checkTokenizerFile(definition: unknown, file: string): asserts d
     if (typeof content !== 'string') throw wrong(file, `a text for added_tokens[${i}].content`, content)
     checkId(id, content, file)
   }
+  const { type, merges } = model as Json
+  if (type === 'BPE' || merges != null) checkMerges(merges, file)
+}
+
+/** Pairs of tokens, or texts of two tokens with a space between; the library reads all of them as the first. */
+function checkMerges(merges: unknown, file: string): void {
+  if (!Array.isArray(merges)) throw wrong(file, 'an array for model.merges', merges)
+  const arePairs = Array.isArray(merges[0])
+  const expected = arePairs ? 'a pair of tokens, as ["a", "b"]' : 'two tokens with a space between, as "a b"'
+  for (const [i, merge] of (merges as unknown[]).entries()) {
+    const parts: unknown = !arePairs && typeof merge === 'string' ? merge.split(' ') : arePairs && merge
+    const isPair = Array.isArray(parts) && parts.length === 2
+    if (isPair && parts.every((part) => typeof part === 'string' && part !== '')) continue
+    throw wrong(file, `${expected}, for model.merges[${i}]${i > 0 ? ', like those before it' : ''}`, merge)
+  }
 }
 
 /** Unigram: a token and its score. */

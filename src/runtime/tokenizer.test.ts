@@ -45,6 +45,26 @@ describe('the tokenizer', () => {
     expect(await eos({})).toEqual([])
   })
 
+  it('refuses ends of a text that are no tokens, naming the file', async () => {
+    await rm(join(folder, 'generation_config.json'))
+    for (const [value, got] of [
+      ['x', '"x"'],
+      [[3, '4'], '"4"'],
+      [1.5, '1.5'],
+      [{ id: 3 }, 'an object (Object)'],
+      [[-1], '-1'],
+    ] as const) {
+      const message = `expected an id or an array of ids for eos_token_id, got ${got}`
+      const refused = { code: 'invalid-file', message: expect.stringContaining(`config.json: ${message}`) }
+      await expect(openTokenizer(folder, { eos_token_id: value })).rejects.toMatchObject(refused)
+      await write('generation_config.json', { eos_token_id: value })
+      await expect(openTokenizer(folder, {})).rejects.toThrow(`generation_config.json: ${message}`)
+      await rm(join(folder, 'generation_config.json'))
+    }
+    await write('generation_config.json', { eos_token_id: null }) // says nothing
+    expect((await openTokenizer(folder, { eos_token_id: [] })).eosTokens).toEqual([])
+  })
+
   it('is refused when a file is missing or broken', async () => {
     await writeFile(join(folder, 'generation_config.json'), '{')
     await expect(openTokenizer(folder, {})).rejects.toThrow('generation_config.json: expected JSON')
@@ -60,6 +80,23 @@ describe('the tokenizer', () => {
       ],
       [{ type: 'BPE', vocab: { a: '0' } }, [], 'for the token "a", got "0"'],
       [{ type: 'Unigram', vocab: [['a']] }, [], 'expected a token and its score for model.vocab[0]'],
+      [{ type: 'BPE', vocab: {} }, [], 'expected an array for model.merges, got undefined'],
+      [{ vocab: {}, merges: 'a b' }, [], 'expected an array for model.merges, got "a b"'],
+      [{ type: 'BPE', vocab: {}, merges: ['ab'] }, [], 'with a space between, as "a b", for model.merges[0], got "ab"'],
+      [{ type: 'BPE', vocab: {}, merges: ['a b', 'a b c'] }, [], 'model.merges[1], like those before it, got "a b c"'],
+      [{ type: 'BPE', vocab: {}, merges: ['a b', ['a', 'b']] }, [], 'for model.merges[1], like those before it'],
+      [
+        { type: 'BPE', vocab: {}, merges: [['a', 'b'], ['a']] },
+        [],
+        'a pair of tokens, as ["a", "b"], for model.merges[1]',
+      ],
+      [{ type: 'BPE', vocab: {}, merges: [['a', 7]] }, [], 'for model.merges[0], got an array of 2'],
+      [
+        { type: 'BPE', vocab: {}, merges: [['a', 'b'], 'a b'] },
+        [],
+        'for model.merges[1], like those before it, got "a b"',
+      ],
+      [{ type: 'BPE', vocab: {}, merges: [null] }, [], 'for model.merges[0], got null'],
       [{ type: 'BPE', vocab: {} }, [{ id: 0 }], 'expected a text for added_tokens[0].content'],
     ] as const) {
       await write('tokenizer.json', { model, added_tokens: added })

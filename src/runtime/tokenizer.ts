@@ -2,6 +2,7 @@
 import { join } from 'node:path'
 import { Tokenizer } from '@huggingface/tokenizers'
 import { readJson } from '../onnx/index.ts'
+import { describe } from '../tensor/check.ts'
 import { KvasirError } from '../tensor/error.ts'
 import { openChatTemplates } from './chat-template.ts'
 import type { TextTokenizer } from './contract.ts'
@@ -25,7 +26,8 @@ export async function openTokenizer(folder: string, config: Json): Promise<TextT
   try {
     tokenizer = new Tokenizer(definition, settings)
   } catch (cause) {
-    throw new KvasirError('invalid-file', 'tokenizer', `${file}: expected a tokenizer, got something else`, { cause })
+    const message = `${file}: expected a tokenizer that can be used: ${messageOf(cause)}`
+    throw new KvasirError('invalid-file', 'tokenizer', message, { cause })
   }
   return {
     encode(text, { addSpecialTokens = true } = {}) {
@@ -43,7 +45,10 @@ export async function openTokenizer(folder: string, config: Json): Promise<TextT
     },
     renderChat,
     vocabulary: () => readVocabulary(definition),
-    eosTokens: eosTokens(generation.eos_token_id ?? config.eos_token_id ?? settings.eos_token, tokenizer),
+    eosTokens:
+      eosIds(join(folder, 'generation_config.json'), generation) ??
+      eosIds(join(folder, 'config.json'), config) ??
+      namedEos(settings.eos_token, tokenizer),
   }
 }
 
@@ -52,15 +57,27 @@ function attempt<T>(file: string, work: () => T): T {
   try {
     return work()
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause)
-    throw new KvasirError('invalid-file', 'tokenizer', `${file}: its steps can't be followed: ${reason}`, { cause })
+    const message = `${file}: its steps can't be followed: ${messageOf(cause)}`
+    throw new KvasirError('invalid-file', 'tokenizer', message, { cause })
   }
 }
 
-/** An id, a list of ids, or a token's text; generation_config.json goes before config.json. */
-function eosTokens(value: unknown, tokenizer: Tokenizer): number[] {
-  if (Array.isArray(value)) return value.flatMap((item: unknown) => eosTokens(item, tokenizer))
-  if (typeof value === 'number') return [value]
+function messageOf(cause: unknown): string {
+  return cause instanceof Error ? cause.message : String(cause)
+}
+
+/** @throws KvasirError `invalid-file` for what is neither an id nor a list of ids */
+function eosIds(file: string, { eos_token_id: value }: Json): readonly number[] | undefined {
+  if (value == null) return undefined
+  const ids: readonly unknown[] = Array.isArray(value) ? value : [value]
+  const wrong = ids.findIndex((id) => !Number.isInteger(id) || (id as number) < 0)
+  if (wrong < 0) return ids as readonly number[]
+  const message = `${file}: expected an id or an array of ids for eos_token_id, got ${describe(ids[wrong])}`
+  throw new KvasirError('invalid-file', 'tokenizer', message)
+}
+
+/** The id of a token that is given as its text, or as an object with it. */
+function namedEos(value: unknown, tokenizer: Tokenizer): number[] {
   const content = typeof value === 'object' && value !== null ? (value as { content?: unknown }).content : value
   const id = typeof content === 'string' ? tokenizer.token_to_id(content) : undefined
   return id === undefined ? [] : [id]

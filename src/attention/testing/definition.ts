@@ -3,7 +3,7 @@
  * nothing with the kernels' own reference; who sees whom is said by each test in the words of the peer's documentation.
  */
 
-interface Definition {
+export interface Sizes {
   readonly B: number
   readonly T: number
   readonly S: number
@@ -11,6 +11,9 @@ interface Definition {
   readonly K: number
   readonly D: number
   readonly E: number
+}
+
+interface Definition extends Sizes {
   /** `[B, T, H, D]` */
   readonly q: ArrayLike<number>
   /** `[B, S, K, D]` */

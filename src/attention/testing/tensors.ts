@@ -8,20 +8,10 @@ import { type BackendName, backendNames, type FloatType } from '../../kernels/in
 import { storageCodecs, toStorage } from '../../kernels/storage.ts'
 import type { AttentionState } from '../core.ts'
 import { storedTensor } from '../tensors.ts'
-import type { Defined } from './definition.ts'
+import type { Defined, Sizes } from './definition.ts'
 
 /** The backends that work here; src/kernels skips the others aloud. */
 export const usableBackends: BackendName[] = backendNames.filter((name) => backends[name].probe() === true)
-
-export interface Sizes {
-  readonly B: number
-  readonly T: number
-  readonly S: number
-  readonly H: number
-  readonly K: number
-  readonly D: number
-  readonly E: number
-}
 
 /** Sizes with what does not matter filled in. */
 export function sizesOf(sizes: Partial<Sizes>): Sizes {

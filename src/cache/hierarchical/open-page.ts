@@ -2,8 +2,8 @@
 import type { KeyValueSegment, Rotation } from '../../kernels/index.ts'
 import type { LayerInput } from '../contract.ts'
 import { createStore, type LayerConfig } from '../layout.ts'
-import { appendedRows, type RowList, type RowStore } from '../row-store.ts'
 import type { StateVisitor } from '../snapshot/state.ts'
+import { appendedRows, type RowList, type RowStore } from '../storage/row-store.ts'
 import { factsOf } from './page.ts'
 import { pageOf, pageTokens } from './page-bytes.ts'
 

@@ -7,8 +7,8 @@
  */
 import { type Kernels, type Memory, rowBytes } from '../../kernels/index.ts'
 import type { LayerShape } from '../contract.ts'
-import { Plane } from '../plane.ts'
 import type { StateVisitor } from '../snapshot/state.ts'
+import { Plane } from '../storage/plane.ts'
 
 const largestHalf = 65504
 /** What bounds are rounded to, each page and head with a scale of its own: a quarter of f32, and nearly as good to rank by. */

@@ -1,6 +1,7 @@
 /** The rows of pages as opaque bytes: a page of a head is its keys, then its values. */
-import type { RowStore } from '../row-store.ts'
+
 import type { StateVisitor } from '../snapshot/state.ts'
+import type { RowStore } from '../storage/row-store.ts'
 
 /** P: tokens of a page, as in Quest. */
 export const pageTokens = 16

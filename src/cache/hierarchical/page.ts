@@ -1,6 +1,6 @@
 /** A page of P tokens of all KV heads of a layer, as it is remembered while its rows are elsewhere. */
 import type { LayerShape } from '../contract.ts'
-import type { RowFacts } from '../row-store.ts'
+import type { RowFacts } from '../storage/row-store.ts'
 import { pageTokens } from './page-bytes.ts'
 
 /** What forks share of a page. */

@@ -5,9 +5,9 @@
  */
 import type { KeyValueSegment } from '../../kernels/index.ts'
 import type { LayerConfig } from '../layout.ts'
-import type { RowPlanes } from '../plane.ts'
-import type { RowFacts } from '../row-store.ts'
-import { createPlanes } from '../row-types.ts'
+import type { RowPlanes } from '../storage/plane.ts'
+import type { RowFacts } from '../storage/row-store.ts'
+import { createPlanes } from '../storage/row-types.ts'
 import type { TieredStore } from '../tiers/tiered-store.ts'
 import type { Page, RememberedPage } from './page.ts'
 import { pageTokens } from './page-bytes.ts'

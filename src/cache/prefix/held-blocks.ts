@@ -4,7 +4,7 @@
  * pages. Of one process and one pool: what disk and Redis get are bytes.
  */
 import type { KvCache, KvPool, SharedRows } from '../contract.ts'
-import { SharedPool } from '../kv-pool.ts'
+import { SharedPool } from '../storage/kv-pool.ts'
 
 interface Held {
   readonly rows: SharedRows

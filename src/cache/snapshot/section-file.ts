@@ -14,9 +14,10 @@
  */
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
+import { dirname } from 'node:path'
 import { crc32 } from 'node:zlib'
 import { KvasirError } from '../../tensor/error.ts'
+import { temporaryBeside } from '../../tensor/temporary-file.ts'
 import { invalidState } from './state.ts'
 
 const magic = 'KVASIRKV'
@@ -38,7 +39,7 @@ export interface NewSection {
  * @throws KvasirError `invalid-argument` when the place can't be written to; a file that was there is as it was
  */
 export function writeSections(path: string, sections: readonly NewSection[]): number {
-  const temporary = join(dirname(path), `.${basename(path)}.${process.pid}.${Math.random().toString(36).slice(2)}.tmp`)
+  const temporary = temporaryBeside(path)
   const file = attempt(path, () => openSync(temporary, 'wx'))
   try {
     const size = attempt(path, () => writeAll(file, sections))

@@ -18,8 +18,7 @@ export class MemoryTier implements BlobTier {
   }
 
   getNow(keys: readonly string[]): readonly (Uint8Array | undefined)[] {
-    this.touch(keys)
-    return this.#counts.answered(keys.map((key) => this.#entries.get(key)))
+    return this.#counts.answered(this.#use(keys))
   }
 
   async has(keys: readonly string[]): Promise<readonly boolean[]> {
@@ -49,13 +48,16 @@ export class MemoryTier implements BlobTier {
 
   /** In the order of `keys`, so that of blobs that belong together the first is used last. */
   touch(keys: readonly string[]): void {
+    this.#use(keys)
+  }
+
+  #use(keys: readonly string[]): (Uint8Array | undefined)[] {
+    const found = keys.map((key) => this.#entries.get(key))
     for (let n = keys.length - 1; n >= 0; n--) {
-      const key = keys[n] as string
-      const bytes = this.#entries.get(key)
-      if (!bytes) continue
-      this.#entries.delete(key)
-      this.#entries.set(key, bytes)
+      const [key, bytes] = [keys[n] as string, found[n]]
+      if (bytes && this.#entries.delete(key)) this.#entries.set(key, bytes)
     }
+    return found
   }
 
   #remove(key: string): void {

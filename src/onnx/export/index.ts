@@ -1,9 +1,10 @@
 /** A checkpoint folder as an ordinary ONNX folder, in the layout of transformers.js. */
 import { copyFile, lstat, rename, rm, stat, writeFile } from 'node:fs/promises'
-import { basename, dirname, join, resolve } from 'node:path'
+import { basename, join, resolve } from 'node:path'
 import { checkChoice, checkKeys } from '../../tensor/check.ts'
 import { invalidArgument, KvasirError } from '../../tensor/error.ts'
 import { makeFolder } from '../../tensor/make-folder.ts'
+import { temporaryBeside } from '../../tensor/temporary-file.ts'
 import { isAttention, parseAttention } from '../attention-node.ts'
 import { type Checkpoint, openCheckpoint } from '../checkpoint.ts'
 import type { QuantizedBits } from '../quantize.ts'
@@ -82,7 +83,7 @@ export async function exportOnnx(folder: string, output: string, options: Export
   const checkpoint = await openCheckpoint(folder)
   const { suffix, ...types }: DtypeEntry = exportDtypes[dtype]
   const { model, plans } = uncutModel(checkpoint, { ...types, ...readPositions(checkpoint) })
-  const temporary = join(dirname(target), `.${basename(target)}.${process.pid}.tmp`)
+  const temporary = temporaryBeside(target)
   try {
     await makeFolder(join(temporary, 'onnx'))
     const file = join(temporary, 'onnx', `model${suffix}.onnx`)

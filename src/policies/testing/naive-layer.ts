@@ -4,26 +4,14 @@
  */
 import type { LayerInput } from '../../cache/contract.ts'
 import { tokenOf } from '../../cache/layout.ts'
-import { comingBack } from './naive-recall.ts'
-import { archivedKey, archivedValue, type NaiveOptions, storedKey, storedValue } from './naive-rows.ts'
-import { type NaiveView, rescores, staticScore } from './naive-scores.ts'
-import { dynamicBudgets, keepBest, keepTogether, sum } from './naive-selection.ts'
-import { dot, type NaiveToken, turn } from './naive-token.ts'
+import { backFor, headOf, outputOf, weightsOf } from './naive-attention.ts'
+import { type NaiveOptions, storedKey, storedValue } from './naive-rows.ts'
+import { lookbackOf, type NaiveView, rescores, sampleOf, staticScore } from './naive-scores.ts'
+import { dynamicBudgets, keepBest, keepTogether, staggered, sum } from './naive-selection.ts'
+import { type NaiveToken, turn } from './naive-token.ts'
 
 /** Longer chunks are read as though nothing came back. */
 const recallingTokens = 32
-
-/** A query head's look at the tokens of its KV head. */
-interface Look {
-  readonly query: Float64Array
-  readonly h: number
-  /** Of the query. */
-  readonly position: number
-  /** Where the query stands on the axis of rotations. */
-  readonly number: number
-  /** What it sees besides what its head holds. */
-  readonly back?: readonly NaiveToken[]
-}
 
 export class NaiveLayer {
   readonly #options: NaiveOptions
@@ -56,7 +44,7 @@ export class NaiveLayer {
     const copyOf = (k: number) => (token: NaiveToken) => copy.#archive[k]![token.position] as NaiveToken
     copy.#history = this.#history.map((tokens, k) => tokens.map(copyOf(k)))
     copy.heads = this.heads.map((tokens, k) => tokens.map(copyOf(k)))
-    copy.#backs = this.#backs.map((query) => query.map((back, h) => back.map(copyOf(this.#headOf(h)))))
+    copy.#backs = this.#backs.map((query) => query.map((back, h) => back.map(copyOf(headOf(h, this.#options.shape)))))
     copy.seen = this.seen
     copy.#queries = [...this.#queries]
     copy.#limits = [...this.#limits]
@@ -117,15 +105,10 @@ export class NaiveLayer {
     for (let t = first; t < first + count; t++) {
       this.#queries.push(Array.from({ length: H }, (_, h) => part(query, t * H + h, D)))
       for (let k = 0; k < K; k++) {
+        const bias = importance?.[t * K + k] ?? 0
         const token: NaiveToken = {
-          ...{ position: this.seen, key: part(key, t * K + k, D), value: part(value, t * K + k, E), mass: 0 },
-          ...{
-            bias: importance?.[t * K + k] ?? 0,
-            score: Number.NaN,
-            number: this.#next,
-            hasMoved: false,
-            hasLeft: false,
-          },
+          ...{ position: this.seen, key: part(key, t * K + k, D), value: part(value, t * K + k, E) },
+          ...{ mass: 0, bias, score: Number.NaN, number: this.#next, hasMoved: false, hasLeft: false },
         }
         this.#archive[k]!.push(token)
         if (this.#options.rules.passesOver && token.bias === Number.NEGATIVE_INFINITY) continue
@@ -152,7 +135,7 @@ export class NaiveLayer {
   #renumber(): void {
     if (!this.#options.isRank) return
     const { window } = this.#options.rules
-    const lookback = this.#lookback
+    const lookback = lookbackOf(this.#options.rules)
     if (this.#next > window + Math.max(window, lookback)) {
       this.#next = Math.max(lookback, ...this.heads.map(({ length }) => length))
     }
@@ -177,64 +160,24 @@ export class NaiveLayer {
     const { shape, rules } = this.#options
     const queries = this.#queries[position] as Float64Array[]
     const number = this.#next - this.seen + position
-    this.#backs[position] = queries.map((_, h) => (recalls ? this.#comingBack(this.#headOf(h), queries, number) : []))
+    this.#backs[position] = queries.map((_, h) => {
+      if (!recalls) return []
+      const k = headOf(h, shape)
+      const own = queries.filter((_, other) => headOf(other, shape) === k)
+      return backFor(own, number, { all: this.#archive[k]!, kept: this.heads[k]! }, this.#options)
+    })
     return queries.map((query, h) => {
       const tokens = this.#ofQueryHead(h)
       const back = this.#backs[position]![h] as readonly NaiveToken[]
-      const weights = this.#weights(tokens, { query, h, position, number, back })
-      const output = new Float64Array(shape.valueDim)
-      for (const [n, token] of [...tokens, ...back].entries()) {
-        token.mass += rules.score === 'h2o' && n < tokens.length ? (weights[n] as number) : 0
-        const value =
-          n < tokens.length ? storedValue(token, position, this.#options) : archivedValue(token, this.#options)
-        for (let e = 0; e < output.length; e++) output[e]! += (weights[n] as number) * (value[e] as number)
-      }
-      return output
+      const look = { query, position, number, back }
+      const weights = weightsOf(tokens, look, this.#options)
+      if (rules.score === 'h2o') for (const [n, token] of tokens.entries()) token.mass += weights[n] as number
+      return outputOf(tokens, look, weights, this.#options)
     })
-  }
-
-  #headOf(h: number): number {
-    const { numHeads, numKvHeads } = this.#options.shape
-    return Math.floor((h * numKvHeads) / numHeads)
   }
 
   #ofQueryHead(h: number): NaiveToken[] {
-    return this.heads[this.#headOf(h)] as NaiveToken[]
-  }
-
-  /** For the queries of one token, of a KV head. */
-  #comingBack(k: number, queries: readonly Float64Array[], number: number): NaiveToken[] {
-    const { shape, frequencies, recall = 0 } = this.#options
-    const { scale = 1 / Math.sqrt(shape.headDim) } = shape
-    const own = queries.filter((_, h) => this.#headOf(h) === k)
-    const turned = own.map((query) => (frequencies ? turn(query, frequencies, number) : query).map((q) => scale * q))
-    const archive = {
-      tokens: this.#archive[k]!,
-      kept: new Set(this.heads[k]),
-      keyOf: (t: NaiveToken) => archivedKey(t, this.#options),
-    }
-    return comingBack(archive, turned, recall)
-  }
-
-  /** Of each token of a head, then of those that came back; 0 where it is not seen. */
-  #weights(tokens: readonly NaiveToken[], { query, position, number, back = [] }: Look): number[] {
-    const { shape, frequencies, rules } = this.#options
-    const turned = frequencies ? turn(query, frequencies, number) : query
-    const { scale = 1 / Math.sqrt(shape.headDim) } = shape
-    const isOpen = tokens.map((token) => token.position <= position)
-    const open = new Set(tokens.filter((_, n) => isOpen[n]))
-    const visible = rules.masks ? new Set(keepBest(hideless(open), rules.window, rules)) : open
-    const logits = tokens.map((token) => {
-      return visible.has(token)
-        ? scale * dot(storedKey(token, position, this.#options), turned) + token.bias
-        : Number.NEGATIVE_INFINITY
-    })
-    for (const token of back) logits.push(scale * dot(archivedKey(token, this.#options), turned) + token.bias)
-    const most = Math.max(...logits)
-    if (most === Number.NEGATIVE_INFINITY) return logits.map(() => 0)
-    const powers = logits.map((logit) => Math.exp(logit - most))
-    const total = powers.reduce((a, b) => a + b, 0)
-    return powers.map((power) => power / total)
+    return this.heads[headOf(h, this.#options.shape)] as NaiveToken[]
   }
 
   #compress(): void {
@@ -254,27 +197,17 @@ export class NaiveLayer {
     if (isShared) this.heads = keepTogether(this.heads, budget, rules)
     else if (leastWindow !== undefined) this.#keepDynamic(view, budget)
     else {
-      // Of heads that are due together, each keeps more than the one before, and other layers keep others.
-      const due = isOver.flatMap((isOne, k) => (isOne ? [k] : []))
-      const shift = due.length > 1 ? (this.#options.layer * ((Math.sqrt(5) - 1) / 2)) % 1 : 0
-      const more = (k: number) => Math.floor(((due.indexOf(k) + shift) * interval) / due.length)
+      const more = isByHead ? staggered(isOver, this.#options.layer, interval) : []
       this.heads = this.heads.map((tokens, k) => {
-        return isOver[k] ? keepBest(tokens, budget + (isByHead ? more(k) : 0), rules) : tokens
+        return isOver[k] ? keepBest(tokens, budget + (more[k] ?? 0), rules) : tokens
       })
     }
     this.#renumber()
   }
 
-  /** How many of the last queries a ranking looks back at: these have positions, however few rows are kept. */
-  get #lookback(): number {
-    const { score, recent, leastWindow } = this.#options.rules
-    if (score === 'snapkv') return Math.max(1, recent)
-    return score === 'tova' || leastWindow === undefined ? 1 : 16
-  }
-
   #keepDynamic(view: NaiveView, budget: number): void {
     const { rules } = this.#options
-    const masses = view.recentMass(this.#lookback)
+    const masses = view.recentMass(lookbackOf(rules))
     const budgets = dynamicBudgets(this.heads, masses, budget, rules)
     this.#limits = budgets.map((own) => Math.min(rules.window, own + rules.interval - 1))
     this.heads = this.heads.map((tokens, k) => keepBest(tokens, budgets[k] as number, rules))
@@ -287,7 +220,7 @@ export class NaiveLayer {
       keys: (head) => this.heads[head]!.map((token) => storedKey(token, this.seen - 1, this.#options)),
       values: (head) => this.heads[head]!.map((token) => storedValue(token, this.seen - 1, this.#options)),
       recentMass: (count) => this.#recentMass(count),
-      sample: (head) => this.#sample().map((queries) => queries[head] as Float64Array),
+      sample: (head) => sampleOf(this.#queries).map((queries) => queries[head] as Float64Array),
       ahead: (query) => {
         const turned = Array.from({ length: frequencies ? 512 : 1 }, (_, n) => {
           return turn(query, frequencies ?? [], this.#next + n)
@@ -305,24 +238,11 @@ export class NaiveLayer {
         const own = masses[this.heads.indexOf(tokens)] as number[]
         // Only the query that has just been is weighed with what came back for it: others attend once more without.
         const back = count === 1 ? this.#backs[position]![h] : []
-        const look = { query, h, position, number: this.#next - this.seen + position, back }
-        const weights = this.#weights(tokens, look)
+        const look = { query, position, number: this.#next - this.seen + position, back }
+        const weights = weightsOf(tokens, look, this.#options)
         for (const n of tokens.keys()) own[n]! += weights[n] as number
       }
     }
     return masses
   }
-
-  /** Every n-th query but for the first four, n the least power of two that makes 64 or less of them. */
-  #sample(): Float64Array[][] {
-    const open = this.#queries.slice(4)
-    let stride = 1
-    while (Math.ceil(open.length / stride) > 64) stride *= 2
-    return open.filter((_, n) => n % stride === 0)
-  }
-}
-
-/** Without what importance hides: it takes no place among the best. */
-function hideless(tokens: Iterable<NaiveToken>): NaiveToken[] {
-  return [...tokens].filter(({ bias }) => bias !== Number.NEGATIVE_INFINITY)
 }

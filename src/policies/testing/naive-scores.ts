@@ -42,6 +42,20 @@ export interface NaiveView {
   ahead(query: Float64Array): Float64Array
 }
 
+/** How many of the last queries a ranking looks back at: these have positions, however few rows are kept. */
+export function lookbackOf({ score, recent, leastWindow }: NaiveRules): number {
+  if (score === 'snapkv') return Math.max(1, recent)
+  return score === 'tova' || leastWindow === undefined ? 1 : 16
+}
+
+/** Every n-th query but for the first four, n the least power of two that makes 64 or less of them. */
+export function sampleOf<Q>(queries: readonly Q[]): Q[] {
+  const open = queries.slice(4)
+  let stride = 1
+  while (Math.ceil(open.length / stride) > 64) stride *= 2
+  return open.filter((_, n) => n % stride === 0)
+}
+
 export const rescores: Record<string, (view: NaiveView) => number[][]> = {
   h2o: ({ heads }) => heads.map((tokens) => tokens.map(({ mass }) => mass)),
   tova({ heads, numHeads, recentMass }) {

@@ -76,3 +76,10 @@ export function sum(values: Iterable<number>): number {
   for (const value of values) total += value
   return total
 }
+
+/** Rows besides the budget: of heads that are due together each keeps more than the one before, in other layers others. */
+export function staggered(isDue: readonly boolean[], layer: number, interval: number): number[] {
+  const due = isDue.flatMap((isOne, k) => (isOne ? [k] : []))
+  const shift = due.length > 1 ? (layer * ((Math.sqrt(5) - 1) / 2)) % 1 : 0
+  return isDue.map((_, k) => Math.floor(((due.indexOf(k) + shift) * interval) / due.length))
+}

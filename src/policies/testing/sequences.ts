@@ -77,11 +77,13 @@ export class Sequences {
   #naiveLayer(window: number | undefined, layer: number): NaiveLayer {
     const options = this.#options
     const usual = this.#types.some((type) => !['f32', 'f16', 'bf16', 'int8'].includes(type)) ? 128 : 0
+    // What keeps everything is bounded by no window.
+    const most = options.policy === 'full' ? Infinity : (window ?? Infinity)
     return new NaiveLayer({
       ...{ shape, layer, rules: rulesOf(options, window), seed: options.seed ?? 0 },
       ...{ keyStorage: this.#types[0], valueStorage: this.#types[1] },
       isTransformed: this.#isTransformed,
-      residual: Math.min(options.residual ?? usual, window ?? Infinity),
+      residual: Math.min(options.residual ?? Math.min(usual, Math.ceil(most / 4)), most),
       ...{ isRank: options.positions === 'rank', ...(this.#rotates && { frequencies }), recall: options.recall },
     })
   }

@@ -70,6 +70,18 @@ export async function cutLogits(
   return all
 }
 
+/** How far the last logits of texts in one batch are at most from those of each alone, as `deviation` has it. */
+export async function batchDeviation(model: CausalLM, lengths: readonly number[]): Promise<number> {
+  const texts = lengths.map((length, i) => tokensOf(length, i))
+  const { data } = await model.forward(texts.map((text) => ({ cache: model.createCache(), tokens: text })))
+  const together = data as Float32Array
+  const deviations = texts.map(async (text, i) => {
+    const alone = (await cutLogits(model, text, text.length)).slice(-model.vocabSize)
+    return deviation(together.subarray(i * model.vocabSize, (i + 1) * model.vocabSize), alone)
+  })
+  return Math.max(...(await Promise.all(deviations)))
+}
+
 export async function uncutLogits(file: string, tokens: readonly number[], first: number): Promise<Float32Array> {
   const uncut = await UncutDecoder.open(file)
   try {

@@ -30,7 +30,9 @@ export async function openInWorker(path: string, options: LoadOptions, start = s
     throw error
   })
   const hold = { ref: () => worker.ref(), unref: () => worker.unref() }
-  return new RemoteModel({ port: worker as Port, hold, facts, tokenizer, ended })
+  const model = new RemoteModel({ port: worker as Port, hold, facts, tokenizer, ended })
+  hold.unref() // whoever listens to a thread holds the process again
+  return model
 }
 
 function tryStart(start: () => Worker): Worker {

@@ -6,6 +6,7 @@
 import type { CacheInfo, CacheOptions, CacheShape } from '../../cache/contract.ts'
 import type { PrefixStats } from '../../cache/prefix/shared-prefixes.ts'
 import type {
+  BatchEntry,
   CacheReport,
   ChatOptions,
   GenerateOptions,
@@ -26,11 +27,8 @@ export interface RemoteOptions {
   readonly isAborted: boolean
 }
 
-export interface RemoteEntry {
+export interface RemoteEntry extends Omit<BatchEntry, 'cache'> {
   readonly cache: number
-  readonly tokens: Int32Array | readonly number[]
-  readonly logitsOf?: readonly number[]
-  readonly following?: number
 }
 
 /** What can be called, with arguments and result. */
