@@ -121,6 +121,18 @@ test('links in the documents lead somewhere', () => {
   expect(broken).toEqual([])
 })
 
+test('files and folders that the documents name are there', () => {
+  const named = /`((?:src|native|bench|eval|test|tools|training|models)\/[\w./-]+)`/g
+  const places = listDocuments().flatMap((file) => {
+    const text = readFileSync(join(root, file), 'utf8')
+    return [...text.matchAll(named)].map(([, path = '']) => ({ file, path }))
+  })
+  expect(places.length).toBeGreaterThan(50)
+  // Those that CONTRIBUTING.md asks somebody to write.
+  const missing = places.filter(({ path }) => !/\/my[-_]/.test(path) && !existsSync(join(root, path)))
+  expect(missing).toEqual([])
+})
+
 test('the README leads to every page of docs/', () => {
   const pages = listDocuments().filter((name) => /^docs\/[^/]+\.md$/.test(name))
   const links = extractLinks(readFileSync(join(root, 'README.md'), 'utf8'))

@@ -43,12 +43,14 @@ export function createFakeModel(respond: Respond, options: LoadOptions = {}): Ca
       throw new KvasirError('invalid-argument', 'fake', 'expected a prompt of at least one token')
     const cache = (given.cache as FakeCache | undefined) ?? createCache()
     const known = tokenizer.decode(cache.tokens)
-    await prefill(cache, tokens, given)
+    const isAborted = given.signal?.aborted === true
+    if (!isAborted) await prefill(cache, tokens, given)
     const stop = [given.stop ?? []].flat()
-    const full = respond(known, tokenizer.decode(tokens))
+    const full = isAborted ? '' : respond(known, tokenizer.decode(tokens))
     const end = Math.min(...stop.map((text) => full.indexOf(text)).filter((at) => at >= 0), full.length)
     const written = tokenizer.encode(full.slice(0, end)).slice(0, given.maxNewTokens ?? 128)
-    const choice = { text: tokenizer.decode(written), tokens: written, finishReason: 'stop' as const }
+    const finishReason = isAborted ? ('aborted' as const) : ('stop' as const)
+    const choice = { text: tokenizer.decode(written), tokens: written, finishReason }
     return {
       ...choice,
       choices: [choice],

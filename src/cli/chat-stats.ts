@@ -1,7 +1,7 @@
 /** What `/stats` of `kvasir chat` shows: the last turn, and what the cache is, keeps, has lost and got back. */
 
 import type { CacheOptions, LayerExplanation } from '../cache/contract.ts'
-import { usualType } from '../cache/row-types.ts'
+import { usualType } from '../cache/storage/row-types.ts'
 import type { TierStats } from '../cache/tiers/contract.ts'
 import type { CacheReport, PrefixStats, TurnResult } from '../runtime/contract.ts'
 import { formatBytes, formatCount, formatPlural, ratePerSecond } from './format.ts'

@@ -5,6 +5,7 @@ import { read } from '../../eval/recall.ts'
 import type { PolicyName } from '../cache/contract.ts'
 import type { CausalLM } from '../runtime/contract.ts'
 import { formatBytes, formatCount, ratePerSecond } from './format.ts'
+import { readingTokens, withProgress } from './progress.ts'
 import type { Terminal } from './terminal.ts'
 
 export interface Run {
@@ -32,11 +33,10 @@ export async function runPolicy(
       const rss = formatBytes(process.memoryUsage.rss())
       return `KV cache ${formatBytes(bytes)} (a full cache: ${formatBytes(fullBytes)}), process ${rss}`
     }
-    const progress = terminal.progress({ title: 'Reading', total, unit: 'tokens' })
-    const readMs = await read(model, cache, document, {
-      signal,
-      onPrefill: (done) => progress.update(done, memory()),
-    }).finally(() => progress.end())
+    const readMs = await withProgress(terminal, readingTokens, (tell) => {
+      tell(0, total)
+      return read(model, cache, document, { signal, onPrefill: (done) => tell(done, total, memory()) })
+    })
     const { bytes, fullBytes } = cache.getCacheInfo()
     const tokensPerSecond = ratePerSecond(total, readMs)
     terminal.print(`  Read ${formatCount(total)} tokens at ${formatCount(tokensPerSecond)} a second.`)

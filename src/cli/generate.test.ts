@@ -11,6 +11,12 @@ test('generate prints the text on standard output and the figures on standard er
   expect(loaded[0]?.options).toStrictEqual({})
 })
 
+test('an interrupt while the prompt is read is not told as a prompt that was read', async () => {
+  const { code, stderr } = await kvasir(['generate', 'Once upon a time'], { signal: AbortSignal.abort() })
+  expect(code).toBe(130)
+  expect(stderr).toMatch(/^stopped reading 4 tokens after .*\ninterrupted\n$/)
+})
+
 test('generate --json prints one object of the agreed shape', async () => {
   const args = ['generate', '--prompt', 'One two', '--window', '64', '--policy', 'window', '--json', '--model', 'x/y']
   const { code, stdout, loaded } = await kvasir(args)

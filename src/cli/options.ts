@@ -1,5 +1,5 @@
 /** Options that several commands share, and checks of numbers that say what was expected. */
-import { InvalidArgumentError, Option } from 'commander'
+import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { ImportanceSource, PolicyChoice } from '../cache/contract.ts'
 import { backendNames, storageTypes } from '../kernels/index.ts'
 import { onnxDtypes } from '../onnx/index.ts'
@@ -129,6 +129,11 @@ function choice(flags: string, text: string, choices: readonly string[]): Option
   })
 }
 
+export function addOptions(command: Command, options: readonly Option[]): Command {
+  for (const option of options) command.addOption(option)
+  return command
+}
+
 /** How a model is loaded: storage of the cache, kernels, weights. */
 export const loadOptions = (): Option[] => [...cacheOptions().map(ofCache), ...runOptions()]
 
@@ -140,9 +145,10 @@ const cacheOptions = (): Option[] => [
   choice('--kv-dtype <type>', 'storage of keys and values', storageTypes),
   choice('--kv-dtype-k <type>', 'storage of keys alone', storageTypes),
   choice('--kv-dtype-v <type>', 'storage of values alone', storageTypes),
-  new Option('--kv-residual <tokens>', 'newest tokens that are left in f16 (default: 128 with fp8, int4)').argParser(
-    integer(0),
-  ),
+  new Option(
+    '--kv-residual <tokens>',
+    'newest tokens that are left in f16 (default: with fp8, int4 128, up to W / 4)',
+  ).argParser(integer(0)),
   new Option('--recall <pages>', 'pages of 16 evicted tokens that come back for each token').argParser(
     integer(1, 4096),
   ),

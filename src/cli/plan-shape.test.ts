@@ -2,15 +2,8 @@ import { expect, test } from 'vitest'
 import { KvasirError } from '../tensor/error.ts'
 import { plan } from './plan-figures.ts'
 import { toPlanShape } from './plan-shape.ts'
+import { gemma2, llama } from './testing/configs.ts'
 
-const llama = {
-  model_type: 'llama',
-  ...{ num_hidden_layers: 32, num_attention_heads: 32, num_key_value_heads: 8, hidden_size: 4096 },
-}
-const gemma2 = {
-  ...{ model_type: 'gemma2', num_hidden_layers: 42, num_attention_heads: 16, num_key_value_heads: 8 },
-  ...{ hidden_size: 3584, head_dim: 256, sliding_window: 4096 },
-}
 const qwen2 = {
   ...{ model_type: 'qwen2', num_hidden_layers: 28, num_attention_heads: 28, num_key_value_heads: 4 },
   ...{ hidden_size: 3584, sliding_window: 131072, use_sliding_window: false, max_window_layers: 28 },
@@ -52,12 +45,24 @@ test('which layers have windows of their own', () => {
   const types = ['sliding_attention', 'full_attention', 'chunked_attention']
   const typed = { layer_types: [...types, ...types], sliding_window: 8, attention_chunk_size: 16 }
   expect(windows(typed)).toEqual([8, null, 16, 8, null, 16])
+  const llama4 = { model_type: 'llama4_text', attention_chunk_size: 16 }
+  expect(windows(llama4)).toEqual([16, 16, 16, null, 16, 16])
+  expect(windows({ ...llama4, no_rope_layers: [1, 0, 1, 0, 1, 0] })).toEqual([16, null, 16, null, 16, null])
+  expect(windows({ sliding_window: 8, model_type: 'gpt_oss' })).toEqual([8, null, 8, null, 8, null])
+  expect(windows({ sliding_window: 8, model_type: 'olmo3' })).toEqual([8, 8, 8, null, 8, 8])
 })
 
 const broken: readonly (readonly [config: unknown, code: string, message: string])[] = [
   [[1], 'invalid-file', 'expected a JSON object, got an array of 1'],
   [{}, 'invalid-file', 'expected "num_hidden_layers" or "n_layer" or "num_layers", got undefined'],
   [{ ...llama, num_hidden_layers: 0 }, 'invalid-file', 'expected a positive integer for "num_hidden_layers", got 0'],
+  [
+    { ...llama, num_hidden_layers: 1e9 },
+    'invalid-file',
+    'expected at most 65536 for "num_hidden_layers", got 1000000000',
+  ],
+  [{ ...llama, full_attn_idxs: [2, 5] }, 'unsupported', 'got "full_attn_idxs" (layers without attention)'],
+  [{ ...llama, block_types: ['recurrent'] }, 'unsupported', 'got "block_types" (layers without attention)'],
   [{ ...llama, num_attention_heads: 1e99 }, 'invalid-file', 'for "num_attention_heads", got 1e+99'],
   [{ ...llama, num_attention_heads: [32] }, 'invalid-file', 'for "num_attention_heads", got an array of 1'],
   [{ ...llama, num_key_value_heads: 5 }, 'invalid-file', 'expected a divisor of 32 for "num_key_value_heads", got 5'],

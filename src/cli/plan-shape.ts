@@ -33,6 +33,8 @@ const names = {
   headDim: ['head_dim', 'kv_channels'],
 } as const
 
+const maxLayers = 65536
+
 /** Keys that say that the cache is not K and V of one shape in all layers. */
 const uncountable: Readonly<Record<string, string>> = {
   kv_lora_rank: 'multi-head latent attention',
@@ -47,6 +49,10 @@ const uncountable: Readonly<Record<string, string>> = {
   layers_block_type: 'layers without attention',
   hybrid_override_pattern: 'layers without attention',
   full_attention_interval: 'layers without attention',
+  full_attn_idxs: 'layers without attention',
+  hybrid_layer_ids: 'layers without attention',
+  block_types: 'layers without attention',
+  _block_types: 'layers without attention',
   ssm_cfg: 'layers without attention',
 }
 
@@ -65,6 +71,8 @@ export function toPlanShape(json: unknown, file: string): PlanShape {
   const config = text === undefined ? outer : new ConfigReader(text, `${file} (text_config)`)
   for (const reader of new Set([outer, config])) refuseUncountable(reader)
   const numLayers = count(config, names.layers)
+  // Each has a line of its own in what is counted: a damaged number must not ask for gigabytes.
+  if (numLayers > maxLayers) throw config.invalid(names.layers[0], `at most ${maxLayers}`, numLayers)
   const numHeads = count(config, names.heads)
   const numKvHeads = isMultiQuery(config) ? 1 : count(config, names.kvHeads, numHeads)
   if (numHeads % numKvHeads) throw config.invalid(names.kvHeads[0], `a divisor of ${numHeads}`, numKvHeads)

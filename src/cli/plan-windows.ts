@@ -1,9 +1,13 @@
 /** Which layers of a model have a sliding window of their own, from config.json. */
 import type { ConfigReader } from '../onnx/config-reader.ts'
+import { rotatedLayers } from '../positions/index.ts'
 import { KvasirError } from '../tensor/error.ts'
 
 /** Every so many layers one has no window, in models whose config.json leaves this to the code. */
-const patterns: Readonly<Record<string, number>> = { gemma2: 2, gemma3: 6, gemma3_text: 6, cohere2: 4 }
+const patterns: Readonly<Record<string, number>> = {
+  ...{ gemma2: 2, gemma3: 6, gemma3_text: 6, cohere2: 4 },
+  ...{ gpt_oss: 2, olmo3: 4, exaone4: 4 },
+}
 
 /**
  * For each layer its window in tokens, or null where it sees everything.
@@ -13,6 +17,11 @@ const patterns: Readonly<Record<string, number>> = { gemma2: 2, gemma3: 6, gemma
 export function readLayerWindows(config: ConfigReader, numLayers: number): (number | null)[] {
   const types = config.value('layer_types')
   if (types !== undefined) return fromTypes(config, types, numLayers)
+  // Llama 4: layers that are rotated see what is in their chunk.
+  if (config.has('attention_chunk_size')) {
+    const chunk = config.count('attention_chunk_size')
+    return rotatedLayers(config.all, numLayers).map((isRotated) => (isRotated ? chunk : null))
+  }
   const layers = Array.from({ length: numLayers }, (_, layer) => layer)
   // Qwen2 and its kin write the size even where it is switched off, and then only the later layers use it.
   const isSwitched = config.has('max_window_layers') || config.has('use_sliding_window')

@@ -7,6 +7,7 @@ import { plan } from './plan-figures.ts'
 import { byteCount, tokenCount } from './plan-options.ts'
 import type { PlanShape } from './plan-shape.ts'
 import { runCaptured } from './testing/captured.ts'
+import { gemma2, llama } from './testing/configs.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'kvasir-plan-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
@@ -21,14 +22,6 @@ async function kvasirPlan(args: string, config?: unknown) {
 
 const json = async (args: string, config?: unknown) => JSON.parse((await kvasirPlan(`${args} --json`, config)).stdout)
 
-const llama = {
-  model_type: 'llama',
-  ...{ num_hidden_layers: 32, num_attention_heads: 32, num_key_value_heads: 8, hidden_size: 4096 },
-}
-const gemma2 = {
-  ...{ model_type: 'gemma2', num_hidden_layers: 42, num_attention_heads: 16, num_key_value_heads: 8 },
-  ...{ hidden_size: 3584, head_dim: 256, sliding_window: 4096 },
-}
 const tiny: PlanShape = {
   ...{ numLayers: 3, numHeads: 4, numKvHeads: 2, headDim: 8, valueDim: 8, hasImportance: false },
   layerWindows: [null, 16, null],
@@ -119,7 +112,7 @@ test('plan prints tables', async () => {
 
 test('bytes of a column are in one unit', async () => {
   const { stdout } = await kvasirPlan('--context 10K --window 200')
-  expect(stdout).toMatch(/f32 \* +4,128 B +40\.3 MiB [\s\S]*int4 +608 B +6\.19 MiB/)
+  expect(stdout).toMatch(/f32 \* +4,128 B +40\.3 MiB [\s\S]*int4 +608 B +6\.04 MiB/)
   for (const units of columnUnits(stdout)) expect(units).toHaveLength(1)
 })
 

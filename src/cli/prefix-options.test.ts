@@ -1,10 +1,11 @@
 import { Command } from 'commander'
 import { expect, test } from 'vitest'
+import { addOptions } from './options.ts'
 import { type PrefixFlags, prefixOptions, toPrefixCache } from './prefix-options.ts'
 
 function parse(...args: readonly string[]): ReturnType<typeof toPrefixCache> {
-  const command = new Command().exitOverride().configureOutput({ writeErr: () => undefined })
-  for (const option of prefixOptions()) command.addOption(option)
+  const command = addOptions(new Command(), prefixOptions())
+  command.exitOverride().configureOutput({ writeErr: () => undefined })
   return toPrefixCache(command.parse(args, { from: 'user' }).opts<PrefixFlags>())
 }
 

@@ -1,5 +1,5 @@
 import { expect, test, vi } from 'vitest'
-import { createProgress } from './progress.ts'
+import { createProgress, withProgress } from './progress.ts'
 
 /** A stream that remembers what was written to it. */
 function collect(isTTY: boolean) {
@@ -53,4 +53,19 @@ test('on a terminal, progress is a bar with a line of details below it', async (
     expect(stream.text()).toContain('17 bytes')
   })
   progress.end()
+})
+
+test('work that fails takes its bar along, which began when it first told something', async () => {
+  const ends = vi.fn()
+  const progress = vi.fn(() => ({ update: () => {}, end: ends }))
+  const work = withProgress({ progress }, { title: 'Reading', unit: 'tokens' }, async (tell) => {
+    expect(progress).not.toHaveBeenCalled()
+    for (const done of [1, 2]) tell(done, 2000)
+    throw new Error('no more')
+  })
+  await expect(work).rejects.toThrow('no more')
+  expect(progress.mock.calls).toEqual([[options]])
+  expect(ends).toHaveBeenCalledTimes(1)
+  expect(await withProgress({ progress }, { title: '', unit: '' }, async () => 'nothing told')).toBe('nothing told')
+  expect(ends).toHaveBeenCalledTimes(1)
 })

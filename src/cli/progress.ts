@@ -20,6 +20,29 @@ export interface Progress {
   end(): void
 }
 
+/** What most work on a model is. */
+export const readingTokens = { title: 'Reading', unit: 'tokens' }
+
+/** Tells how far work has come; `details` as of `Progress.update`. */
+export type Tell = (done: number, total: number, details?: string) => void
+
+/** Runs work beside a bar, which begins with the first that the work tells and ends when the work does, however that is. */
+export async function withProgress<T>(
+  terminal: { progress(options: ProgressOptions): Progress },
+  options: Omit<ProgressOptions, 'total'>,
+  work: (tell: Tell) => Promise<T>,
+): Promise<T> {
+  let progress: Progress | undefined
+  try {
+    return await work((done, total, details) => {
+      progress ??= terminal.progress({ ...options, total })
+      progress.update(done, details)
+    })
+  } finally {
+    progress?.end()
+  }
+}
+
 const plainSteps = 4
 const barSize = 32
 

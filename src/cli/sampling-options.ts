@@ -1,7 +1,7 @@
 /** Options that shape a text, as the commands that write texts share them. */
 import { InvalidArgumentError, Option } from 'commander'
 import { readJson } from '../onnx/index.ts'
-import type { TextTokenizer, TurnOptions } from '../runtime/contract.ts'
+import type { GenerateOptions, SamplingOptions, TextTokenizer, TurnOptions } from '../runtime/contract.ts'
 import { describe } from '../tensor/check.ts'
 import { invalidArgument, KvasirError } from '../tensor/error.ts'
 import { helpGroups, integer, integers, number, seedOption } from './options.ts'
@@ -31,24 +31,12 @@ const unsorted = (): Option[] => [
   new Option('--prompt-lookup <tokens>', 'draft so many tokens from the text so far').argParser(integer(0, 256)),
 ]
 
-export interface SamplingFlags {
+/** Those that are called as the library calls them, and the others. */
+export interface SamplingFlags extends SamplingOptions, Pick<GenerateOptions, 'stop' | 'includeStop' | 'ignoreEos'> {
   readonly maxTokens?: number
   readonly minTokens?: number
-  readonly temperature?: number
-  readonly topK?: number
-  readonly topP?: number
-  readonly minP?: number
-  readonly repetitionPenalty?: number
-  readonly presencePenalty?: number
-  readonly frequencyPenalty?: number
-  readonly logitBias?: Readonly<Record<number, number>>
-  readonly badWords?: string[]
-  readonly badWordsIds?: number[][]
-  readonly seed?: number
-  readonly stop?: string[]
-  readonly stopToken?: number[]
-  readonly includeStop?: boolean
-  readonly ignoreEos?: boolean
+  readonly badWords?: readonly string[]
+  readonly stopToken?: readonly number[]
   readonly jsonSchema?: string
   readonly promptLookup?: number
 }

@@ -1,5 +1,5 @@
 /** `kvasir train-scorer` with the bundled model: from a text to a cache that ranks by what was learned. */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -58,4 +58,20 @@ test('a short text, a model that is no folder and a name that is none are wrong 
   })
   const name = await kvasir('generate --prompt x --importance learnt')
   expect(name).toMatchObject({ code: 2, stderr: expect.stringContaining('did you mean "learned"') })
+})
+
+test('without --out it goes beside the model, where it takes the place of none', async () => {
+  const [model, few] = [join(folder, 'model'), '--context 64 --predict 32 --passages 2']
+  const file = join(model, 'scorer.safetensors')
+  await cp(bundledModel(), model, { recursive: true })
+  const before = await readFile(file)
+  const taken = await kvasir(`train-scorer --model ${model} ${few}`)
+  expect(taken).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining(`beside the model: ${file}`) })
+  expect((await readFile(file)).equals(before)).toBe(true)
+  await rm(file)
+  const { code, stdout, stderr } = await kvasir(`train-scorer --model ${model} ${few}`)
+  expect(code, stderr).toBe(0)
+  expect(stdout).toContain(`Written: ${file}`)
+  expect((await readFile(file)).equals(before)).toBe(false)
+  expect((await kvasir(`train-scorer --model ${model} ${few} --out ${file} --json`)).code).toBe(0)
 })

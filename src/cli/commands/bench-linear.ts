@@ -4,6 +4,7 @@ import type { FlatnessResult, LinearBenchOptions, LinearBenchRow } from '../../.
 import type { CliContext } from '../context.ts'
 import { formatBytes, formatCount } from '../format.ts'
 import { backendOption, examples, integer, integers, jsonOption, threadsOption, windowOption } from '../options.ts'
+import { withProgress } from '../progress.ts'
 import { createTerminal, type Terminal } from '../terminal.ts'
 
 interface LinearFlags extends LinearBenchOptions {
@@ -38,18 +39,15 @@ async function linear(context: CliContext, flags: LinearFlags): Promise<void> {
   const { benchFlatness, benchLinear } = await import('../../../bench/linear.ts')
   const { tokens = defaultTokens, window, heads, headDim, dtype, backend, threads } = flags
   const total = tokens.length * measurements
-  const progress = terminal.progress({ title: 'Measuring', total, unit: 'cases', hasRate: false })
-  let done = 0
   const options = { tokens, window, heads, headDim, dtype, backend, threads, signal: context.signal }
-  try {
-    const rows = await benchLinear({ ...options, onProgress: () => progress.update(++done) })
-    progress.end()
-    const flatness = await benchFlatness(options)
-    if (terminal.isJson) terminal.json({ window, heads, headDim, dtype, rows, flatness })
-    else report(rows, flatness, terminal)
-  } finally {
-    progress.end()
-  }
+  const rows = await withProgress(terminal, { title: 'Measuring', unit: 'cases', hasRate: false }, (tell) => {
+    let done = 0
+    tell(done, total)
+    return benchLinear({ ...options, onProgress: () => tell(++done, total) })
+  })
+  const flatness = await benchFlatness(options)
+  if (terminal.isJson) terminal.json({ window, heads, headDim, dtype, rows, flatness })
+  else report(rows, flatness, terminal)
 }
 
 function report(rows: readonly LinearBenchRow[], flatness: FlatnessResult, terminal: Terminal): void {

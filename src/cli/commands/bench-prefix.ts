@@ -1,10 +1,12 @@
 /** `kvasir bench prefix`: time to the first token where a prompt begins like one before. */
 import { Command, Option } from 'commander'
 import type { PrefixRow } from '../../../bench/prefix.ts'
+import type { LoadOptions } from '../../runtime/contract.ts'
 import type { CliContext } from '../context.ts'
 import { formatCount } from '../format.ts'
-import { type ModelFlags, modelName } from '../model.ts'
+import { type ModelFlags, modelName, namingPreset } from '../model.ts'
 import {
+  addOptions,
   examples,
   integer,
   integers,
@@ -17,6 +19,7 @@ import {
 } from '../options.ts'
 import { checkWritable, writePlot } from '../output-file.ts'
 import { bundledModel } from '../package-root.ts'
+import { withProgress } from '../progress.ts'
 import { createTerminal, type Terminal } from '../terminal.ts'
 
 interface PrefixBenchFlags extends ModelFlags {
@@ -48,8 +51,7 @@ export function benchPrefixCommand(context: CliContext): Command {
     .addOption(new Option('--redis <url>', 'a server that may be written to (default: none, no row)'))
     .addOption(policyOption())
     .addOption(windowOption())
-  for (const option of loadOptions()) command.addOption(option)
-  return command
+  return addOptions(command, loadOptions())
     .addOption(new Option('--plot <file>', 'draw times over lengths, SVG'))
     .addOption(jsonOption())
     .addHelpText(
@@ -68,15 +70,16 @@ async function prefix(context: CliContext, flags: PrefixBenchFlags): Promise<voi
   const { tokens = defaultTokens, newTokens, repeat: rounds, redis, plot } = flags
   await checkWritable('--plot', plot)
   const total = tokens.length * (redis === undefined ? 3 : 4)
-  const progress = terminal.progress({ title: 'Measuring', total, unit: 'cases', hasRate: false })
-  let done = 0
   const { path, name } = await chooseModel(flags, context.signal)
   const { prefixCache: _, ...load } = toLoadOptions(flags)
-  const rows = await benchPrefix({
-    ...{ path, tokens, newTokens, rounds, redis, signal: context.signal },
-    load: flags.random ? { dtype: 'fp32', ...load } : load,
-    onProgress: () => progress.update(++done),
-  }).finally(() => progress.end())
+  const weights: LoadOptions = flags.random ? { dtype: 'fp32' } : {}
+  const rows = await withProgress(terminal, { title: 'Measuring', unit: 'cases', hasRate: false }, (tell) => {
+    let done = 0
+    tell(done, total)
+    const onProgress = () => tell(++done, total)
+    const sizes = { path, tokens, newTokens, rounds, redis, signal: context.signal }
+    return namingPreset(flags, () => benchPrefix({ ...sizes, load: { ...weights, ...load }, onProgress }))
+  })
   if (terminal.isJson)
     terminal.json({ model: name, policy: flags.policy ?? null, storage: flags.kvStorage ?? null, rows })
   else report(rows, terminal)

@@ -4,6 +4,7 @@ import type { CliContext } from '../context.ts'
 import { integer, jsonOption, threadsOption } from '../options.ts'
 import { checkWritable, writePlot } from '../output-file.ts'
 import { packageVersion } from '../package-root.ts'
+import { withProgress } from '../progress.ts'
 import { createTerminal, type Terminal } from '../terminal.ts'
 
 /** Options of all benches that run in rounds. */
@@ -52,12 +53,9 @@ export async function runBench<R extends Report>(
 ): Promise<void> {
   const terminal = createTerminal(context, json === true)
   await checkWritable('--plot', plot)
-  let progress: ReturnType<Terminal['progress']> | undefined
-  const onProgress = (done: number, total: number, what: string) => {
-    progress ??= terminal.progress({ title: 'Measuring', total, unit: 'steps', hasRate: false })
-    progress.update(done, what)
-  }
-  const measured = await measure({ signal: context.signal, onProgress }).finally(() => progress?.end())
+  const measured = await withProgress(terminal, { title: 'Measuring', unit: 'steps', hasRate: false }, (onProgress) =>
+    measure({ signal: context.signal, onProgress }),
+  )
   const report = { ...measured, versions: { kvasir: packageVersion(), ...measured.versions } }
   if (terminal.isJson) terminal.json(report)
   else print(report, terminal)

@@ -2,8 +2,8 @@
 import { Command, Option } from 'commander'
 import type { CliContext } from '../context.ts'
 import { formatCount } from '../format.ts'
-import { type ModelFlags, modelName } from '../model.ts'
-import { examples, integer, jsonOption, loadOptions, modelOption, toLoadOptions } from '../options.ts'
+import { type ModelFlags, modelName, namingPreset } from '../model.ts'
+import { addOptions, examples, integer, jsonOption, loadOptions, modelOption, toLoadOptions } from '../options.ts'
 import { bundledModel } from '../package-root.ts'
 import { createTerminal } from '../terminal.ts'
 
@@ -19,8 +19,7 @@ export function benchStallsCommand(context: CliContext): Command {
     .addOption(modelOption())
     .addOption(new Option('--prompt-tokens <number>', 'tokens that are read first').argParser(integer(1)).default(2048))
     .addOption(new Option('--max-tokens <number>', 'tokens that are written').argParser(integer(1)).default(200))
-  for (const option of loadOptions()) command.addOption(option)
-  return command
+  return addOptions(command, loadOptions())
     .addOption(jsonOption())
     .addHelpText('after', examples('kvasir bench stalls', 'kvasir bench stalls --model path/to/model --json'))
     .action((flags: StallFlags) => stalls(context, flags))
@@ -31,13 +30,10 @@ async function stalls(context: CliContext, flags: StallFlags): Promise<void> {
   const { benchStalls } = await import('../../../bench/stalls.ts')
   const { promptTokens, maxTokens: maxNewTokens } = flags
   const path = flags.model ?? bundledModel()
-  const rows = await benchStalls({
-    path,
-    load: toLoadOptions(flags),
-    promptTokens,
-    maxNewTokens,
-    signal: context.signal,
-  })
+  const sizes = { promptTokens, maxNewTokens }
+  const rows = await namingPreset(flags, () =>
+    benchStalls({ path, load: toLoadOptions(flags), ...sizes, signal: context.signal }),
+  )
   if (terminal.isJson) {
     terminal.json({ model: modelName(flags), rows })
     return

@@ -4,7 +4,7 @@ import { type ExportDtype, exportDtypes, exportOnnx } from '../../onnx/index.ts'
 import type { CliContext } from '../context.ts'
 import { formatBytes } from '../format.ts'
 import { examples, jsonOption } from '../options.ts'
-import type { Progress } from '../progress.ts'
+import { withProgress } from '../progress.ts'
 import { createTerminal } from '../terminal.ts'
 
 interface ConvertFlags {
@@ -34,26 +34,14 @@ export function convertCommand(context: CliContext): Command {
 async function run(context: CliContext, { model, output, dtype, json }: ConvertFlags): Promise<void> {
   const terminal = createTerminal(context, json === true)
   const started = performance.now()
-  let progress: Progress | undefined
-  try {
-    const { files } = await exportOnnx(model, output, {
-      dtype,
-      signal: context.signal,
-      onProgress: (done, total) => {
-        progress ??= terminal.progress({ title: 'Writing', total, unit: 'bytes' })
-        progress.update(done)
-      },
-    })
-    progress?.end()
-    progress = undefined
-    const bytes = files.reduce((sum, file) => sum + file.bytes, 0)
-    const seconds = (performance.now() - started) / 1000
-    if (terminal.isJson) terminal.json({ model, output, dtype, files, bytes, seconds })
-    terminal.table(
-      [output, ''],
-      files.map(({ path, bytes: size }) => [path, formatBytes(size)]),
-    )
-  } finally {
-    progress?.end()
-  }
+  const { files } = await withProgress(terminal, { title: 'Writing', unit: 'bytes' }, (onProgress) =>
+    exportOnnx(model, output, { dtype, signal: context.signal, onProgress }),
+  )
+  const bytes = files.reduce((sum, file) => sum + file.bytes, 0)
+  const seconds = (performance.now() - started) / 1000
+  if (terminal.isJson) terminal.json({ model, output, dtype, files, bytes, seconds })
+  terminal.table(
+    [output, ''],
+    files.map(({ path, bytes: size }) => [path, formatBytes(size)]),
+  )
 }

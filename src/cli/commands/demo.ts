@@ -11,7 +11,16 @@ import { type Run, runPolicy } from '../demo-run.ts'
 import { showStory } from '../demo-story.ts'
 import { formatBytes, formatCount } from '../format.ts'
 import { type ModelFlags, modelName, withModel } from '../model.ts'
-import { examples, integer, jsonOption, loadOptions, modelOption, seedOption, windowOption } from '../options.ts'
+import {
+  addOptions,
+  examples,
+  integer,
+  jsonOption,
+  loadOptions,
+  modelOption,
+  seedOption,
+  windowOption,
+} from '../options.ts'
 import { createTerminal, type Terminal } from '../terminal.ts'
 import { defaultSeed, defaultWindow } from './eval-flags.ts'
 
@@ -37,8 +46,7 @@ export function demoCommand(context: CliContext): Command {
     .addOption(new Option('--questions <number>', 'questions at its end').argParser(integer(1, 100)).default(12))
     .addOption(seedOption('seed of the story', defaultSeed))
     .addOption(windowOption(defaultWindow))
-  for (const option of loadOptions()) command.addOption(option)
-  return command
+  return addOptions(command, loadOptions())
     .addOption(jsonOption())
     .addHelpText('after', examples('kvasir demo', 'kvasir demo --context 65536 --seed 7', 'kvasir demo --json'))
     .action((flags: DemoFlags) => demo(context, flags))

@@ -6,7 +6,7 @@ import type { LoadOptions } from '../../runtime/contract.ts'
 import type { CliContext } from '../context.ts'
 import { createDownloadBar } from '../download-progress.ts'
 import { formatBytes, formatSeconds } from '../format.ts'
-import { dtypeOption, examples, jsonOption, loadOptions, revisionOption } from '../options.ts'
+import { addOptions, dtypeOption, examples, jsonOption, loadOptions, revisionOption } from '../options.ts'
 import { createTerminal, type Terminal } from '../terminal.ts'
 
 interface DownloadFlags extends Pick<LoadOptions, 'dtype' | 'quantize' | 'revision'> {
@@ -19,8 +19,10 @@ export function downloadCommand(context: CliContext): Command {
     .argument('<model>', 'id of the model: org/name')
     .addOption(dtypeOption())
     .addOption(revisionOption())
-  for (const option of loadOptions().filter(({ long }) => long === '--quantize')) command.addOption(option)
-  return command
+  return addOptions(
+    command,
+    loadOptions().filter(({ long }) => long === '--quantize'),
+  )
     .addOption(jsonOption())
     .addHelpText('after', examples('kvasir download org/name --dtype q4', 'HF_TOKEN=hf_... kvasir download org/gated'))
     .action((model: string, flags: DownloadFlags) => download(context, model, flags))

@@ -6,6 +6,7 @@ import type { CliContext } from '../context.ts'
 import { formatBytes, formatCount, formatPlural } from '../format.ts'
 import { withModel } from '../model.ts'
 import { examples, jsonOption, policyOption, windowOption, words } from '../options.ts'
+import { readingTokens, withProgress } from '../progress.ts'
 import { createTerminal, type Terminal } from '../terminal.ts'
 import { addPassageOptions, type PassageFlags, readRunningPassages } from './eval-passages.ts'
 
@@ -36,14 +37,8 @@ async function dtypes(context: CliContext, flags: DtypeFlags): Promise<void> {
   const { types, policy, window, ...load } = flags
   const result = await withModel(context, load, async (model) => {
     const passages = await readRunningPassages(model, flags)
-    let progress: ReturnType<typeof terminal.progress> | undefined
-    return await evalDtypes(model, {
-      ...{ passages, types, policy: policy as PolicyChoice | undefined, window, signal: context.signal },
-      onProgress: (tokens, total) => {
-        progress ??= terminal.progress({ title: 'Reading', total, unit: 'tokens' })
-        progress.update(tokens)
-      },
-    }).finally(() => progress?.end())
+    const chosen = { passages, types, policy: policy as PolicyChoice | undefined, window, signal: context.signal }
+    return await withProgress(terminal, readingTokens, (onProgress) => evalDtypes(model, { ...chosen, onProgress }))
   })
   if (terminal.isJson) terminal.json(result)
   else report(result, terminal)

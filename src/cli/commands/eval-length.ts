@@ -7,6 +7,7 @@ import type { CliContext } from '../context.ts'
 import { formatBytes, formatCount } from '../format.ts'
 import { withModel } from '../model.ts'
 import { examples, integer, integers, jsonOption, modelOption, seedOption, windowOption, words } from '../options.ts'
+import { readingTokens, withProgress } from '../progress.ts'
 import { createTerminal, type Terminal } from '../terminal.ts'
 import { readTextFile } from '../text-file.ts'
 import { addModelOptions, defaultSeed, defaultWindow, type EvalFlags } from './eval-flags.ts'
@@ -58,14 +59,8 @@ async function length(context: CliContext, flags: LengthFlags): Promise<void> {
   const { text, trained, times = usualTimes, caches = usualCaches, window, predict, seed, ...load } = flags
   const result = await withModel(context, { ...load, seed }, async (model) => {
     const tokens = await readTokens(model, flags, Math.max(...times) * trained)
-    let progress: ReturnType<typeof terminal.progress> | undefined
-    return await evalLength(model, {
-      ...{ tokens, trained, times, caches, window, predict, seed, signal: context.signal },
-      onProgress: (read, total) => {
-        progress ??= terminal.progress({ title: 'Reading', total, unit: 'tokens' })
-        progress.update(read)
-      },
-    }).finally(() => progress?.end())
+    const chosen = { tokens, trained, times, caches, window, predict, seed, signal: context.signal }
+    return await withProgress(terminal, readingTokens, (onProgress) => evalLength(model, { ...chosen, onProgress }))
   })
   if (terminal.isJson) terminal.json(result)
   else report(result, terminal)

@@ -5,19 +5,11 @@ import { plotMemory } from '../../../eval/plot.ts'
 import type { CliContext } from '../context.ts'
 import { formatBytes, formatCount, formatSeconds } from '../format.ts'
 import { withModel } from '../model.ts'
-import {
-  examples,
-  integer,
-  jsonOption,
-  loadOptions,
-  modelOption,
-  policyOption,
-  seedOption,
-  windowOption,
-} from '../options.ts'
+import { examples, integer, jsonOption, modelOption, seedOption } from '../options.ts'
 import { checkWritable, writePlot } from '../output-file.ts'
+import { readingTokens, withProgress } from '../progress.ts'
 import { createTerminal, type Terminal } from '../terminal.ts'
-import { defaultSeed, defaultWindow, type EvalFlags, withoutIdleWindow } from './eval-flags.ts'
+import { addCacheOptions, defaultSeed, type EvalFlags, withoutIdleWindow } from './eval-flags.ts'
 
 interface MemoryFlags extends EvalFlags {
   readonly tokens: number
@@ -34,11 +26,8 @@ export function evalMemoryCommand(context: CliContext): Command {
     )
     .addOption(new Option('--samples <number>', 'times that memory is looked at').argParser(integer(2)).default(20))
     .addOption(seedOption('seed of the document', defaultSeed))
-    .addOption(policyOption().default('linear'))
-    .addOption(windowOption(defaultWindow))
     .addOption(new Option('--plot <file>', 'write a picture (SVG) of the samples'))
-  for (const option of loadOptions()) command.addOption(option)
-  return command
+  return addCacheOptions(command)
     .addOption(jsonOption())
     .addHelpText(
       'after',
@@ -55,18 +44,14 @@ async function memory(context: CliContext, flags: MemoryFlags): Promise<void> {
   const terminal = createTerminal(context, flags.json === true)
   await checkWritable('--plot', flags.plot)
   const result = await withModel(context, flags, async (model) => {
-    const progress = terminal.progress({ title: 'Reading', total: flags.tokens, unit: 'tokens' })
-    try {
+    const { tokens, samples, seed } = flags
+    return await withProgress(terminal, readingTokens, async (tell) => {
+      tell(0, tokens)
       return await evalMemory(model, {
-        tokens: flags.tokens,
-        samples: flags.samples,
-        seed: flags.seed,
-        signal: context.signal,
-        onProgress: (tokensRead, sample) => progress.update(tokensRead, sample && describe(sample)),
+        ...{ tokens, samples, seed, signal: context.signal },
+        onProgress: (tokensRead, sample) => tell(tokensRead, tokens, sample && describe(sample)),
       })
-    } finally {
-      progress.end()
-    }
+    })
   })
   if (terminal.isJson) terminal.json(result)
   else report(result, terminal)

@@ -6,6 +6,7 @@ import { formatCount } from '../format.ts'
 import { withModel } from '../model.ts'
 import { examples, fractions, integer, jsonOption, words } from '../options.ts'
 import { checkWritable, writePlot } from '../output-file.ts'
+import { readingTokens, withProgress } from '../progress.ts'
 import { createTerminal } from '../terminal.ts'
 import { addPassageOptions, type PassageFlags, readPassages } from './eval-passages.ts'
 import { reportPolicies } from './eval-policies-report.ts'
@@ -50,14 +51,8 @@ async function policies(context: CliContext, flags: PolicyFlags): Promise<void> 
   await checkWritable('--plot', plot)
   const result = await withModel(context, load, async (model) => {
     const passages = await readPassages(model, flags)
-    let progress: ReturnType<typeof terminal.progress> | undefined
-    return await evalPolicies(model, {
-      ...{ passages, policies: names, shares, sinks, recent, signal: context.signal },
-      onProgress: (tokens, total) => {
-        progress ??= terminal.progress({ title: 'Reading', total, unit: 'tokens' })
-        progress.update(tokens)
-      },
-    }).finally(() => progress?.end())
+    const chosen = { passages, policies: names, shares, sinks, recent, signal: context.signal }
+    return await withProgress(terminal, readingTokens, (onProgress) => evalPolicies(model, { ...chosen, onProgress }))
   })
   if (terminal.isJson) terminal.json(result)
   else reportPolicies(result, terminal)

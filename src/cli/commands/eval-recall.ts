@@ -4,18 +4,10 @@ import { evalRecall, type RecallResult } from '../../../eval/recall.ts'
 import type { CliContext } from '../context.ts'
 import { formatBytes, formatCount, formatPlural, formatSeconds } from '../format.ts'
 import { withModel } from '../model.ts'
-import {
-  examples,
-  integer,
-  jsonOption,
-  loadOptions,
-  modelOption,
-  policyOption,
-  seedOption,
-  windowOption,
-} from '../options.ts'
+import { examples, integer, jsonOption, modelOption, seedOption } from '../options.ts'
+import { readingTokens, withProgress } from '../progress.ts'
 import { createTerminal, type Terminal } from '../terminal.ts'
-import { defaultSeed, defaultWindow, type EvalFlags, withoutIdleWindow } from './eval-flags.ts'
+import { addCacheOptions, defaultSeed, type EvalFlags, withoutIdleWindow } from './eval-flags.ts'
 
 interface RecallFlags extends EvalFlags {
   readonly context: number
@@ -31,10 +23,7 @@ export function evalRecallCommand(context: CliContext): Command {
     .addOption(new Option('--questions <number>', 'questions in all').argParser(integer(1)).default(100))
     .addOption(new Option('--per-document <number>', 'questions about one document').argParser(integer(1)).default(20))
     .addOption(seedOption('seed of the first document; the next ones count up', defaultSeed))
-    .addOption(policyOption().default('linear'))
-    .addOption(windowOption(defaultWindow))
-  for (const option of loadOptions()) command.addOption(option)
-  return command
+  return addCacheOptions(command)
     .addOption(jsonOption())
     .addHelpText(
       'after',
@@ -51,8 +40,8 @@ async function recall(context: CliContext, flags: RecallFlags): Promise<void> {
   const terminal = createTerminal(context, flags.json === true)
   const result = await withModel(context, flags, async (model) => {
     const total = Math.ceil(flags.questions / flags.perDocument) * flags.context
-    const progress = terminal.progress({ title: 'Reading', total, unit: 'tokens' })
-    try {
+    return await withProgress(terminal, readingTokens, async (tell) => {
+      tell(0, total)
       return await evalRecall(model, {
         contextTokens: flags.context,
         questions: flags.questions,
@@ -60,11 +49,9 @@ async function recall(context: CliContext, flags: RecallFlags): Promise<void> {
         seed: flags.seed,
         signal: context.signal,
         onProgress: ({ tokensRead, correct, questions }) =>
-          progress.update(tokensRead, `${formatCount(correct)} of ${formatPlural(questions, 'answer')} right so far`),
+          tell(tokensRead, total, `${formatCount(correct)} of ${formatPlural(questions, 'answer')} right so far`),
       })
-    } finally {
-      progress.end()
-    }
+    })
   })
   if (terminal.isJson) terminal.json(result)
   else report(result, terminal)

@@ -7,6 +7,7 @@ import type { CliContext } from '../context.ts'
 import { formatBytes, formatCount, formatPlural, formatSeconds, ratePerSecond } from '../format.ts'
 import { type ModelFlags, modelName, withModel } from '../model.ts'
 import {
+  addOptions,
   examples,
   integer,
   jsonOption,
@@ -18,6 +19,7 @@ import {
 } from '../options.ts'
 import { checkWritable } from '../output-file.ts'
 import { prefixLine } from '../prefix-report.ts'
+import { readingTokens } from '../progress.ts'
 import { readPrompt } from '../prompt.ts'
 import { type SamplingFlags, samplingOptions, toSampling } from '../sampling-options.ts'
 import { createTerminal, type Terminal } from '../terminal.ts'
@@ -56,9 +58,7 @@ export function generateCommand(context: CliContext): Command {
     .addOption(new Option('--num-beams <number>', 'beams that are followed').argParser(integer(1)))
     .addOption(new Option('--length-penalty <number>', 'of beams: above 0 favours long texts').argParser(number(-100)))
     .addOption(new Option('--early-stopping <when>', 'of beams').choices(['true', 'false', 'never']))
-  for (const option of samplingOptions()) command.addOption(option)
-  command.addOption(policyOption()).addOption(windowOption())
-  for (const option of loadOptions()) command.addOption(option)
+  addOptions(command, [...samplingOptions(), policyOption(), windowOption(), ...loadOptions()])
   return command
     .addOption(new Option('--load-cache <file>', 'go on after what a saved cache has read'))
     .addOption(new Option('--save-cache <file>', 'write the cache to a file afterwards'))
@@ -150,7 +150,7 @@ function watchReading(terminal: Terminal): Pick<GenerateOptions, 'onPrefill'> {
   return {
     onPrefill: (done, total) => {
       if (total < longPrompt) return
-      progress ??= terminal.progress({ title: 'Reading', total, unit: 'tokens' })
+      progress ??= terminal.progress({ ...readingTokens, total })
       progress.update(done)
       if (done >= total) progress.end()
     },
@@ -186,9 +186,13 @@ function report(result: GenerateResult, flags: GenerateFlags, terminal: Terminal
   }
   const rate = formatCount(ratePerSecond(generatedTokens, decodeMs))
   const written = generatedTokens > 0 ? `, wrote ${formatCount(generatedTokens)} at ${rate} a second` : ''
+  const tokens = formatPlural(promptTokens, 'token')
+  const reused = reusedTokens > 0 ? ` (${formatCount(reusedTokens)} were kept)` : ''
+  const isCutShort = result.finishReason === 'aborted' && generatedTokens === 0
+  const time = formatSeconds(prefillMs)
+  const read = isCutShort ? `stopped reading ${tokens} after ${time}` : `read ${tokens}${reused} in ${time}`
   terminal.note(
-    `read ${formatPlural(promptTokens, 'token')}${reusedTokens > 0 ? ` (${formatCount(reusedTokens)} were kept)` : ''} ` +
-      `in ${formatSeconds(prefillMs)}${written}; ` +
+    `${read}${written}; ` +
       `KV cache ${formatBytes(kv.bytes)} for ${formatCount(kv.keptTokens)} of ${formatCount(kv.seenTokens)} tokens ` +
       `(all of them: ${formatBytes(kv.fullBytes)})`,
   )

@@ -7,7 +7,7 @@ import { cacheFileJson, reportCacheFile } from '../cache-report.ts'
 import type { CliContext } from '../context.ts'
 import { formatBytes, formatCount, wrapText } from '../format.ts'
 import { type ModelFlags, modelName, modelOf, withModel } from '../model.ts'
-import { examples, jsonOption, loadOptions, modelOption } from '../options.ts'
+import { addOptions, examples, jsonOption, loadOptions, modelOption } from '../options.ts'
 import { createTerminal, type Terminal } from '../terminal.ts'
 
 interface InspectFlags extends ModelFlags {
@@ -25,10 +25,10 @@ export function inspectCommand(context: CliContext): Command {
     .description('Show the segments and attention nodes of a model and the bytes that its KV cache takes.')
     .argument('[model]', 'the same as --model')
     .addOption(modelOption())
-  for (const option of loadOptions().filter(({ long }) => long && inspected.includes(long))) {
-    command.addOption(option)
-  }
-  return command
+  return addOptions(
+    command,
+    loadOptions().filter(({ long }) => long && inspected.includes(long)),
+  )
     .addOption(new Option('--cache <file>', 'show what a saved cache holds instead of a model'))
     .addOption(jsonOption())
     .addHelpText(

@@ -1,5 +1,5 @@
 /** `kvasir train-scorer`: learns from a text which tokens a model will look at again, and writes that beside the model. */
-import { stat } from 'node:fs/promises'
+import { lstat, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Command, Option } from 'commander'
 import { defaultShares } from '../../../eval/policies.ts'
@@ -16,6 +16,7 @@ import { modelName, withModel } from '../model.ts'
 import { examples, integer, jsonOption, modelOption, number, seedOption } from '../options.ts'
 import { checkWritable } from '../output-file.ts'
 import { bundledModel } from '../package-root.ts'
+import { readingTokens, withProgress } from '../progress.ts'
 import { createTerminal, type Terminal } from '../terminal.ts'
 import { readTextFile } from '../text-file.ts'
 import { addModelOptions, type EvalFlags } from './eval-flags.ts'
@@ -39,7 +40,12 @@ export function trainScorerCommand(context: CliContext): Command {
     .description('Learn from a text which tokens a model will look at again, for --importance learned.')
     .addOption(modelOption())
     .addOption(new Option('--text <path>', 'what to learn from (default: generated stories, for kvasir-tiny)'))
-    .addOption(new Option('--out <path>', `file to write (default: ${scorerFileName} in the folder of the model)`))
+    .addOption(
+      new Option(
+        '--out <path>',
+        `file to write (default: ${scorerFileName} in the folder of the model, where none is yet)`,
+      ),
+    )
     .addOption(new Option('--hidden <units>', 'of a hidden layer; 0: linear').argParser(integer(0, 1024)).default(0))
     .addOption(new Option('--context <tokens>', 'read at once').argParser(integer(64)).default(2048))
     .addOption(new Option('--predict <tokens>', 'of a text, read after them').argParser(integer(32)).default(512))
@@ -96,19 +102,23 @@ async function fitTo(
   { hidden, seed, backend, threads }: ScorerFlags,
 ): Promise<Trained> {
   const kernels = openKernels({ ...(backend && { backend }), ...(threads && { threads }) })
-  let progress: ReturnType<Terminal['progress']> | undefined
-  return await trainScorer(model, kernels, {
-    ...{ ...texts, hidden, seed, shares: defaultShares, signal },
-    onProgress: (tokens, total, what) => {
-      progress ??= terminal.progress({ title: 'Reading', total, unit: 'tokens' })
-      progress.update(tokens, what)
-    },
-  }).finally(() => progress?.end())
+  const chosen = { ...texts, hidden, seed, shares: defaultShares, signal }
+  return await withProgress(terminal, readingTokens, (onProgress) =>
+    trainScorer(model, kernels, { ...chosen, onProgress }),
+  )
 }
 
-/** @throws KvasirError `invalid-argument` for a model that is no folder here */
+/** @throws KvasirError `invalid-argument` for a model that is no folder here, or that has a scorer already */
 async function besideModel({ model = bundledModel() }: ScorerFlags): Promise<string> {
   const info = await stat(model).catch(() => undefined)
-  if (info?.isDirectory()) return join(model, scorerFileName)
-  throw invalidArgument('cli', `expected --out for a model that is no folder here, got --model ${model}`)
+  if (!info?.isDirectory()) {
+    throw invalidArgument('cli', `expected --out for a model that is no folder here, got --model ${model}`)
+  }
+  const file = join(model, scorerFileName)
+  const isTaken = await lstat(file).then(
+    () => true,
+    () => false,
+  )
+  if (!isTaken) return file
+  throw invalidArgument('cli', `expected --out, since there is a scorer beside the model: ${file} (--out may name it)`)
 }
