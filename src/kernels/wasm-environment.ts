@@ -9,7 +9,12 @@ export interface WorkerStart {
   readonly stack: number
   /** Its number; 0 is the thread that owns the kernels. */
   readonly thread: number
+  /** Where it writes why it breaks off, in UTF-8 up to a zero: a caller who waits gets no messages. */
+  readonly reason: number
 }
+
+/** Bytes of memory for a reason, its zero included. */
+export const reasonBytes = 256
 
 export interface WorkerEvents {
   /** It is ready (-1), or it has finished the background call of a slot. */
@@ -36,13 +41,18 @@ export interface WasmEnvironment {
  * do, so it takes no messages but the first.
  */
 export const workerSource = `
-const serve = ({ module, memory, stack, thread }, tell) => {
+const serve = ({ module, memory, stack, thread, reason }, tell) => {
   const { exports } = new WebAssembly.Instance(module, { env: { memory, log: Math.log } })
+  // Growth that falls into the start of a worker can be missed (V8 of Node.js 20, about once in a thousand such starts):
+  // its instance then takes what was added for out of bounds. Growing by nothing looks once more.
+  memory.grow(0)
   exports.__stack_pointer.value = stack
   tell(-1)
   try {
     for (let slot = exports.serve(thread); slot >= 0; slot = exports.serve(thread)) tell(slot)
   } catch (error) {
+    const text = new TextEncoder().encode(String(error)).subarray(0, ${reasonBytes - 1})
+    new Uint8Array(memory.buffer).set(text, reason)
     exports.__stack_pointer.value = stack
     const slot = exports.abandon(thread)
     if (slot >= 0) tell(slot)

@@ -4,8 +4,8 @@
  */
 import { KvasirError } from '../tensor/error.ts'
 import type { Memory } from './contract.ts'
-import type { WasmEnvironment, WorkerHandle } from './wasm-environment.ts'
-import type { WasmHeap } from './wasm-memory.ts'
+import { reasonBytes, type WasmEnvironment, type WorkerHandle } from './wasm-environment.ts'
+import type { WasmBlock, WasmHeap } from './wasm-memory.ts'
 
 export interface BoardExports {
   open_board(threads: number): void
@@ -48,6 +48,7 @@ export class WasmPool {
   readonly #workers: (WorkerHandle | undefined)[] = []
   /** Held on to, since a block that nobody holds is given back. */
   readonly #stacks: Memory[] = []
+  readonly #reason: WasmBlock
   readonly #running = new Map<number, BackgroundJob>()
   readonly #waiting: BackgroundJob[] = []
   #failure: string | undefined
@@ -57,6 +58,7 @@ export class WasmPool {
     this.#options = options
     this.threads = options.threads
     this.#maySleep = options.environment.maySleep
+    this.#reason = options.heap.alloc(reasonBytes)
     options.exports.open_board(options.threads)
   }
 
@@ -109,7 +111,7 @@ export class WasmPool {
     this.#stacks.push(stack)
     const ended = (reason: string) => this.#end(thread, reason)
     try {
-      const start = { module, memory, stack: stack.address + stackBytes, thread }
+      const start = { module, memory, stack: stack.address + stackBytes, thread, reason: this.#reason.address }
       this.#workers.push(environment.startWorker(start, { told: (slot) => this.#finish(slot), ended }))
     } catch (error) {
       this.#failure = (error as Error).message
@@ -140,7 +142,7 @@ export class WasmPool {
     const job = this.#running.get(slot)
     if (!job) return
     this.#running.delete(slot)
-    if (this.#options.exports.job_state(slot) === hasFailed) job.reject(brokenOff())
+    if (this.#options.exports.job_state(slot) === hasFailed) job.reject(this.#brokenOff())
     else job.resolve()
     this.#postWaiting()
     if (this.#isClosed) this.close()
@@ -160,7 +162,7 @@ export class WasmPool {
     const { exports } = this.#options
     for (let error: unknown; ; ) {
       try {
-        if (exports.complete(slot, this.#maySleep) === hasFailed) throw error ?? brokenOff()
+        if (exports.complete(slot, this.#maySleep) === hasFailed) throw error ?? this.#brokenOff()
         return
       } catch (caught) {
         if (exports.job_state(slot) !== isRunning) throw error ?? caught
@@ -169,8 +171,11 @@ export class WasmPool {
       }
     }
   }
-}
 
-function brokenOff(): KvasirError {
-  return new KvasirError('internal', 'kernels', 'a worker broke off in the middle of a call')
+  #brokenOff(): KvasirError {
+    const bytes = this.#reason.u8.slice(0, reasonBytes)
+    const reason = new TextDecoder().decode(bytes.subarray(0, bytes.indexOf(0)))
+    const message = `a worker broke off in the middle of a call${reason && `: ${reason}`}`
+    return new KvasirError('internal', 'kernels', message)
+  }
 }

@@ -187,11 +187,28 @@ describe.skipIf(!isBuilt)('where workers fail', () => {
       return { keepAlive() {} }
     }
     const kernels = openWasm(1, undefined, { ...hostEnvironment, startWorker })
-    await expect(ranAsync(kernels, shape)).rejects.toThrow('[kvasir:kernels] a worker broke off')
+    await expect(ranAsync(kernels, shape)).rejects.toThrow(
+      '[kvasir:kernels] a worker broke off in the middle of a call: Error: broken',
+    )
     for (let i = 0; i < 100 && !kernels.description.includes('broken'); i++) await sleep(10)
     expect(kernels.description).toContain('1 thread: broken')
     expect(ran(kernels, shape)).toEqual(expected(shape))
     expect(await ranAsync(kernels, shape)).toEqual(expected(shape))
+  })
+
+  test('a worker looks at the length of memory once more when its instance is there', () => {
+    const steps: string[] = []
+    const serve = () => steps.push('serve') - 4
+    const workerData = { memory: { grow: (pages: number) => steps.push(`grow(${pages})`) } }
+    class Instance {
+      readonly exports = { serve, __stack_pointer: {} }
+      constructor() {
+        steps.push('instance')
+      }
+    }
+    const threads = { workerData, parentPort: { postMessage() {} } }
+    runInNewContext(workerSource, { WebAssembly: { Instance }, process: { getBuiltinModule: () => threads } })
+    expect(steps).toEqual(['instance', 'grow(0)', 'serve'])
   })
 
   test('workers go when their kernels are collected', async () => {
