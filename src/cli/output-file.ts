@@ -12,15 +12,22 @@ import type { Terminal } from './terminal.ts'
 export async function checkWritable(option: string, file: string | undefined): Promise<void> {
   if (file === undefined) return
   if (file === '') throw invalidArgument('cli', `expected a file for ${option}, got ""`)
-  const info = await stat(file).catch(() => undefined)
+  const info = await stat(file).catch((cause: NodeJS.ErrnoException) => {
+    // Nothing of this name yet: the folder decides. A name too long, or below a file, can never be written.
+    if (cause.code !== 'ENOENT') throw notWritable(option, file, cause)
+  })
   if (info?.isDirectory())
     throw new KvasirError('denied', 'cli', `expected a file for ${option}, got the folder ${file}`)
   await access(info ? file : dirname(file), constants.W_OK).catch((cause: NodeJS.ErrnoException) => {
-    const isMissing = cause.code === 'ENOENT'
-    const reason = isMissing ? `there is no folder ${dirname(file)}` : `it can't be written to (${cause.code})`
-    const code = isMissing ? 'not-found' : 'denied'
-    throw new KvasirError(code, 'cli', `expected a file for ${option}, got ${file}: ${reason}`, { cause })
+    throw notWritable(option, file, cause)
   })
+}
+
+function notWritable(option: string, file: string, cause: NodeJS.ErrnoException): KvasirError {
+  const isMissing = cause.code === 'ENOENT'
+  const reason = isMissing ? `there is no folder ${dirname(file)}` : `it can't be written to (${cause.code})`
+  const message = `expected a file for ${option}, got ${file}: ${reason}`
+  return new KvasirError(isMissing ? 'not-found' : 'denied', 'cli', message, { cause })
 }
 
 /** After the results, which would be lost where the file can't be written all the same. */

@@ -1,5 +1,5 @@
 /** Saved caches on the command line, with the bundled model: chat, generate and inspect. */
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -109,11 +109,26 @@ test('no name is told before anything is written', async () => {
 })
 
 test('generate prints what it wrote also where the cache can not be saved', async () => {
-  // The name is as long as names may be, the one beside it under which the file is written at first is longer.
-  const { code, stdout, stderr } = await generateInto(join(folder, 'x'.repeat(255)))
+  const vanishing = join(folder, 'vanishing')
+  await mkdir(vanishing)
+  const words = ['generate', '--prompt', 'Once', '--max-tokens', '4', '--save-cache', join(vanishing, 'story.cache')]
+  const { code, stdout, stderr } = await runCaptured(words, {
+    async loadModel(path, options) {
+      await rm(vanishing, { recursive: true })
+      return await loadModel(path, { worker: false, threads: 1, ...options })
+    },
+  })
   expect(code).not.toBe(0)
   expect(stdout.trim()).not.toBe('')
-  expect(stderr).toMatch(/can't write .*xxx/)
+  expect(stderr).toMatch(/can't write .*story\.cache/)
+})
+
+test('a cache is saved under a name as long as names may be; a longer one is told before anything is written', async () => {
+  expect(await generateInto(join(folder, 'x'.repeat(255)))).toMatchObject({ code: 0 })
+  const { code, stdout, stderr } = await generateInto(join(folder, 'x'.repeat(256)))
+  expect(code).not.toBe(0)
+  expect(stdout).toBe('')
+  expect(stderr).toMatch(/--save-cache, got .*xxx: it can't be written to \(ENAMETOOLONG\)/)
 })
 
 test('generate takes pages that come back, which inspect counts', async () => {
