@@ -21,7 +21,7 @@ export function nodeGypArgs(root) {
     'bin/node-gyp.js',
   )
   const headers = localHeaders()
-  return [script, 'configure', 'build', ...(headers ? [`--nodedir=${headers}`] : [])]
+  return [script, 'configure', 'build', '--jobs=max', ...(headers ? [`--nodedir=${headers}`] : [])]
 }
 
 /** First line of `c++ --version`, or undefined when there is no C++ compiler. */
