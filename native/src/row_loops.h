@@ -1,7 +1,7 @@
 // The inner loops over stored rows: products with a few query heads, weighted sums, and widening to f32, the same for all
 // storage types but for how a vector of a row is read.
 #pragma once
-#include "rows.h"
+#include "ask_ahead.h"
 
 namespace kvasir {
 namespace KVASIR_ISA {
@@ -36,57 +36,31 @@ static inline int64_t packed_bytes(int head_dim) {
 
 #if defined(__AVX512F__)
 #include "score_together.h"
+#elif defined(__AVX2__)
+#include "threes.h"
 #endif
 
 namespace kvasir {
 namespace KVASIR_ISA {
 
-// Asks for what one vector of a row will need, once for each cache line, so that memory works while the block before is
-// computed: values while keys are multiplied, the keys of the next block while values are summed. Both are taken to be of
-// one type; where they are not, too much or too little is asked for.
-template <typename X>
-static inline void prefetch_vector(const char* row, int vector) {
-  constexpr int kBytes = kLanes * sizeof(X);  // of a vector: a quantized type is empty, of size 1
-  if (vector * kBytes % 64 < kBytes) __builtin_prefetch(row + vector * kBytes, 0, 2);
-}
-
-// WebAssembly can only ask by loading (simd_vec4.h): processors don't go on past the loads that they wait for as they do
-// past prefetches, so what is asked for has to be what their own prefetchers bring along, memory in its order.
-#if defined(__wasm_simd128__)
-constexpr bool kAsksByLoading = true;
+// What eight heads call for each half of them: apart from its callers it would ask for the half of int4 at every row.
+#if defined(__AVX2__) && !defined(__AVX512F__)
+#define KVASIR_JOINED inline __attribute__((always_inline))
 #else
-constexpr bool kAsksByLoading = false;
+#define KVASIR_JOINED
 #endif
 
-// Asks for a few rows of `row_bytes`, some lines at each step: in the order of memory where one row follows the other,
-// else for all of them before the first step.
-template <int kRows, bool kWalks>
-struct LineWalk {
-  const char* at;
-  int step;
-
-  LineWalk(const char* const* rows, int row_bytes) {
-    if (!kWalks) return;
-    at = rows[0];
-    step = 64 * kRows;
-    const int64_t span = rows[kRows - 1] - at, gap = span - (int64_t)(kRows - 1) * row_bytes;
-    if (gap >= 0 && gap <= 64 * (kRows - 1)) return;
-    step = 0;
-    for (int i = 0; i < kRows; i++) {
-      for (int line = 0; line < row_bytes; line += 64) __builtin_prefetch(rows[i] + line, 0, 2);
-    }
-  }
-
-  void ask() {
-    for (int i = 0; i < kRows; i++) __builtin_prefetch(at + 64 * i, 0, 2);
-    at += step;
-  }
-};
+// Where there are 16 registers, eight sums leave too few for as many vectors beside them: one after the other meets what is
+// fewer, the queries or weights of the heads, and no sum waits in memory.
+template <typename X>
+constexpr bool meets_one_by_one() {
+  return kLanes == 8 && is_quantized_type<X>();
+}
 
 // sums[g, i] = lanes of q[g] . k[i] for kGroup query heads and kRows rows; `ahead`: rows of V to ask for.
 template <typename X, int kGroup, int kRows, bool kAhead>
 static inline __attribute__((always_inline)) void multiply_rows(const char* const* keys, const char* const* ahead,
-                                                                const float* q, int head_dim, F* sums) {
+                                                                const float* q, int head_dim, RowWalk& in_order, F* sums) {
   F sum[kGroup][kRows];
   const int q_stride = padded(head_dim), whole = head_dim / kLanes;
   for (int g = 0; g < kGroup; g++) {
@@ -105,9 +79,18 @@ static inline __attribute__((always_inline)) void multiply_rows(const char* cons
   F k[kRows];
   for (int n = 0; n < whole; n++) {
     if (kWalks && n % kVectorsPerLine == 0) walk.ask();
-    for (int i = 0; kAhead && !kWalks && i < kRows; i++) prefetch_vector<X>(ahead[i], n);
-    vector_of_rows<kRows>((const X*)nullptr, keys, n, head_dim, k);
-    add_products(k, n);
+    if (kAhead && asks_in_order<X>()) in_order.pass(kRows);
+    for (int i = 0; kAhead && !kWalks && !asks_in_order<X>() && i < kRows; i++) prefetch_vector<X>(ahead[i], n);
+    if constexpr (meets_one_by_one<X>() && kRows > kGroup) {
+      F query[kGroup];
+      for (int g = 0; g < kGroup; g++) query[g] = rounded(load(q + g * q_stride + n * kLanes));
+      each_vector_of_rows<kRows>((const X*)nullptr, keys, n, head_dim, [&](int i, F row) {
+        for (int g = 0; g < kGroup; g++) sum[g][i] = fma(row, query[g], sum[g][i]);
+      });
+    } else {
+      vector_of_rows<kRows>((const X*)nullptr, keys, n, head_dim, k);
+      add_products(k, n);
+    }
   }
   if (whole * kLanes < head_dim) {
     for (int i = 0; i < kRows; i++) k[i] = part_vector((const X*)keys[i], whole, head_dim);
@@ -139,10 +122,11 @@ static void score_rows_apart(const DecodeRows& rows, const float* q, int head_di
   static_assert(kBlockRows % kRows == 0, "the last group must not write past the block");
   static_assert(kAccumulators % kRows == 0, "rows are repeated up to a multiple of kAccumulators");
   static_assert(kRows == kAtOnce || kGroup == 1, "sums of several batches lie one after the other for one head only");
+  RowWalk in_order = row_walk<X>(rows.values, rows.count, head_dim);
   for (int j = 0; j < rows.count; j += kRows) {
     F sum[kGroup * kRows];
     for (int i = 0; i < kRows; i += kAtOnce) {
-      multiply_rows<X, kGroup, kAtOnce, kAhead>(rows.keys + j + i, rows.values + j + i, q, head_dim, sum + i);
+      multiply_rows<X, kGroup, kAtOnce, kAhead>(rows.keys + j + i, rows.values + j + i, q, head_dim, in_order, sum + i);
     }
     float total[kGroup * kRows];
     for (int at = 0; at < kGroup * kRows; at += kLanes) store(total + at, reduce_each(sum + at));
@@ -156,6 +140,9 @@ static void score_rows(const DecodeRows& rows, const PackedQuery& query, int hea
 #if defined(__AVX512F__)
   if constexpr (kGroup == 8) score_together<X, kAhead>(rows, q, head_dim, scores);
   else
+#elif defined(__AVX2__)
+  if constexpr (goes_by_threes<X, kGroup>()) score_threes<X, kGroup, kAhead>(rows, q, head_dim, scores);
+  else
 #endif
     score_rows_apart<X, kGroup, kAhead>(rows, q, head_dim, scores);
   if constexpr (is_quantized_type<X>()) scale_rows<X>(rows.keys, rows.count, head_dim, kGroup, scores, scores);
@@ -164,16 +151,25 @@ static void score_rows(const DecodeRows& rows, const PackedQuery& query, int hea
 // out[g, e ...] += sum_j weights[g, j] v[j, e ...] for kVectors vectors from element e on; kPart: a partial one. The same
 // elements of the rows `ahead` are asked for.
 template <typename X, int kGroup, int kVectors, bool kAhead, bool kPart = false>
-static void add_vectors(const DecodeRows& rows, const char* const* ahead, const float* weights, float* out,
-                        int out_stride, int e, int value_dim) {
+static KVASIR_JOINED void add_vectors(const DecodeRows& rows, const char* const* ahead, RowWalk& in_order,
+                                      const float* weights, float* out, int out_stride, int e, int value_dim) {
   F sum[kGroup * kVectors];
   for (int g = 0; g < kGroup; g++) {
     for (int n = 0; n < kVectors; n++) sum[g * kVectors + n] = load(out + g * out_stride + e + n * kLanes);
   }
   for (int j = 0; j < rows.count; j++) {
     F v[kVectors];
-    for (int n = 0; kAhead && n < kVectors; n++) prefetch_vector<X>(ahead[j], e / kLanes + n);
+    if (kAhead && asks_in_order<X>()) in_order.pass(kVectors);
+    for (int n = 0; kAhead && !asks_in_order<X>() && n < kVectors; n++) prefetch_vector<X>(ahead[j], e / kLanes + n);
     const X* value = (const X*)rows.values[j];
+    if constexpr (meets_one_by_one<X>() && kVectors > kGroup) {
+      F weight[kGroup];
+      for (int g = 0; g < kGroup; g++) weight[g] = broadcast(weights[g * kBlockRows + j]);
+      each_vector_of_row<kVectors>(value, e / kLanes, value_dim, [&](int n, F vector) {
+        for (int g = 0; g < kGroup; g++) sum[g * kVectors + n] = fma(weight[g], vector, sum[g * kVectors + n]);
+      });
+      continue;
+    }
     if (kPart) v[0] = part_vector(value, e / kLanes, value_dim);
     else vectors_of_row<kVectors>(value, e / kLanes, value_dim, v);
     for (int g = 0; g < kGroup; g++) {
@@ -186,34 +182,48 @@ static void add_vectors(const DecodeRows& rows, const char* const* ahead, const 
   }
 }
 
-// out[g] += sum_j weights[g, j] v[j] for kGroup query heads.
+// out[g] += sum_j weights[g, j] v[j] for kGroup query heads, without scales of rows.
+template <typename X, int kGroup, bool kAhead>
+static KVASIR_JOINED void add_codes(const DecodeRows& rows, const char* const* ahead, const float* weights, float* out,
+                                    int value_dim) {
+  const int stride = padded(value_dim), whole = value_dim / kLanes * kLanes;
+  if constexpr (kLanes == 8 && kGroup == 8) {
+    add_codes<X, 4, kAhead>(rows, ahead, weights, out, value_dim);
+    add_codes<X, 4, false>(rows, ahead, weights + 4 * kBlockRows, out + 4 * stride, value_dim);
+    return;
+  }
+  // Three vectors for eight heads of the 32 registers of AVX-512 and for four heads of the 16 of AVX2.
+  constexpr bool kThrees = (kLanes == 16 && kGroup == 8) || (kLanes == 8 && kGroup == 4 && !is_quantized_type<X>());
+  constexpr int kFit = kThrees ? 3 : kAccumulators / kGroup, kMost = kFit > 8 ? 8 : kFit;
+  RowWalk in_order = row_walk<X>(ahead, rows.count, value_dim);
+  int e = 0;
+  for (; e + kMost * kLanes <= whole; e += kMost * kLanes) {
+    if (kLanes == 8 && kThrees && whole - e == 4 * kLanes) break;  // two and two take less time than three and one
+    add_vectors<X, kGroup, kMost, kAhead>(rows, ahead, in_order, weights, out, stride, e, value_dim);
+  }
+  if constexpr (kMost > 4) {
+    for (; e + 4 * kLanes <= whole; e += 4 * kLanes) {
+      add_vectors<X, kGroup, 4, kAhead>(rows, ahead, in_order, weights, out, stride, e, value_dim);
+    }
+  }
+  if constexpr (kMost == 3) {
+    for (; e + 2 * kLanes <= whole; e += 2 * kLanes) {
+      add_vectors<X, kGroup, 2, kAhead>(rows, ahead, in_order, weights, out, stride, e, value_dim);
+    }
+  }
+  for (; e < whole; e += kLanes) add_vectors<X, kGroup, 1, kAhead>(rows, ahead, in_order, weights, out, stride, e, value_dim);
+  if (whole < value_dim) add_vectors<X, kGroup, 1, false, true>(rows, ahead, in_order, weights, out, stride, whole, value_dim);
+}
+
 template <typename X, int kGroup, bool kAhead>
 static void add_rows(const DecodeRows& rows, const char* const* ahead, const float* weights, float* out,
                      int value_dim) {
-  // Three vectors for eight heads: of the 32 registers of AVX-512 they leave as many as they need.
-  constexpr int kFit = kGroup == 8 && kLanes == 16 ? 3 : kAccumulators / kGroup, kMost = kFit > 8 ? 8 : kFit;
   float scaled[kGroup * kBlockRows];
   if constexpr (is_quantized_type<X>()) {
     scale_rows<X>(rows.values, rows.count, value_dim, kGroup, weights, scaled);
     weights = scaled;
   }
-  const int stride = padded(value_dim), whole = value_dim / kLanes * kLanes;
-  int e = 0;
-  for (; e + kMost * kLanes <= whole; e += kMost * kLanes) {
-    add_vectors<X, kGroup, kMost, kAhead>(rows, ahead, weights, out, stride, e, value_dim);
-  }
-  if constexpr (kMost > 4) {
-    for (; e + 4 * kLanes <= whole; e += 4 * kLanes) {
-      add_vectors<X, kGroup, 4, kAhead>(rows, ahead, weights, out, stride, e, value_dim);
-    }
-  }
-  if constexpr (kMost == 3) {
-    for (; e + 2 * kLanes <= whole; e += 2 * kLanes) {
-      add_vectors<X, kGroup, 2, kAhead>(rows, ahead, weights, out, stride, e, value_dim);
-    }
-  }
-  for (; e < whole; e += kLanes) add_vectors<X, kGroup, 1, kAhead>(rows, ahead, weights, out, stride, e, value_dim);
-  if (whole < value_dim) add_vectors<X, kGroup, 1, false, true>(rows, ahead, weights, out, stride, whole, value_dim);
+  add_codes<X, kGroup, kAhead>(rows, ahead, weights, out, value_dim);
 }
 
 // A row as f32 without its scale, which is returned, zeros up to a whole vector: codes are exact in few bits.

@@ -76,39 +76,51 @@ static inline F part_vector(const E4m3* row, int n, int dim) { return codes_at(r
 static inline F part_vector(const E5m2* row, int n, int dim) { return codes_at(row, (const char*)row, n * kLanes, dim); }
 static inline F part_vector(const Int4* row, int n, int dim) { return codes_at(row, (const char*)row, n * kLanes, dim); }
 
-// Vector n of each of kRows rows.
-template <int kRows, typename X>
-static inline void vector_of_rows(const X*, const char* const* rows, int n, int dim, F* to) {
-  for (int i = 0; i < kRows; i++) to[i] = whole_vector((const X*)rows[i], n, dim);
+// Vector n of each of kRows rows, one after the other, to `use(i, vector)`.
+template <int kRows, typename X, typename Use>
+static inline __attribute__((always_inline)) void each_vector_of_rows(const X*, const char* const* rows, int n, int dim,
+                                                                      const Use& use) {
+  for (int i = 0; i < kRows; i++) use(i, whole_vector((const X*)rows[i], n, dim));
 }
-// Vectors [n, n + kCount) of a row.
-template <int kCount, typename X>
-static inline void vectors_of_row(const X* row, int n, int dim, F* to) {
-  for (int i = 0; i < kCount; i++) to[i] = whole_vector(row, n + i, dim);
+// Vectors [n, n + kCount) of a row, likewise.
+template <int kCount, typename X, typename Use>
+static inline __attribute__((always_inline)) void each_vector_of_row(const X* row, int n, int dim, const Use& use) {
+  for (int i = 0; i < kCount; i++) use(i, whole_vector(row, n + i, dim));
 }
 // Of int4 the half is looked at once for all of them: with a question for each, loops are not unrolled.
-template <int kRows>
-static inline void vector_of_rows(const Int4* type, const char* const* rows, int n, int dim, F* to) {
+template <int kRows, typename Use>
+static inline __attribute__((always_inline)) void each_vector_of_rows(const Int4* type, const char* const* rows, int n,
+                                                                      int dim, const Use& use) {
   const int at = n * kLanes, half = (dim + 1) / 2;
   if (at + kLanes <= half) {
-    for (int i = 0; i < kRows; i++) to[i] = load_low_nibbles((const uint8_t*)rows[i] + at);
+    for (int i = 0; i < kRows; i++) use(i, load_low_nibbles((const uint8_t*)rows[i] + at));
   } else if (at >= half) {
-    for (int i = 0; i < kRows; i++) to[i] = load_high_nibbles((const uint8_t*)rows[i] + at - half);
+    for (int i = 0; i < kRows; i++) use(i, load_high_nibbles((const uint8_t*)rows[i] + at - half));
   } else {
-    for (int i = 0; i < kRows; i++) to[i] = codes_at(type, rows[i], at, dim);
+    for (int i = 0; i < kRows; i++) use(i, codes_at(type, rows[i], at, dim));
   }
 }
-template <int kCount>
-static inline void vectors_of_row(const Int4* row, int n, int dim, F* to) {
+template <int kCount, typename Use>
+static inline __attribute__((always_inline)) void each_vector_of_row(const Int4* row, int n, int dim, const Use& use) {
   const int at = n * kLanes, half = (dim + 1) / 2;
   const uint8_t* bytes = (const uint8_t*)row;
   if (at + kCount * kLanes <= half) {
-    for (int i = 0; i < kCount; i++) to[i] = load_low_nibbles(bytes + at + i * kLanes);
+    for (int i = 0; i < kCount; i++) use(i, load_low_nibbles(bytes + at + i * kLanes));
   } else if (at >= half) {
-    for (int i = 0; i < kCount; i++) to[i] = load_high_nibbles(bytes + at - half + i * kLanes);
+    for (int i = 0; i < kCount; i++) use(i, load_high_nibbles(bytes + at - half + i * kLanes));
   } else {
-    for (int i = 0; i < kCount; i++) to[i] = whole_vector(row, n + i, dim);
+    for (int i = 0; i < kCount; i++) use(i, whole_vector(row, n + i, dim));
   }
+}
+
+// All of them at once.
+template <int kRows, typename X>
+static inline void vector_of_rows(const X* type, const char* const* rows, int n, int dim, F* to) {
+  each_vector_of_rows<kRows>(type, rows, n, dim, [&](int i, F k) { to[i] = k; });
+}
+template <int kCount, typename X>
+static inline void vectors_of_row(const X* row, int n, int dim, F* to) {
+  each_vector_of_row<kCount>(row, n, dim, [&](int i, F v) { to[i] = v; });
 }
 
 template <typename X>
