@@ -6,9 +6,6 @@ namespace kvasir {
 namespace KVASIR_ISA {
 
 using Bytes = __m512i;
-// Sums have to stay in registers.
-#define KVASIR_UNROLL _Pragma("GCC unroll 16")
-#define KVASIR_INLINE static inline __attribute__((always_inline))
 constexpr int kChunk = 64;  // bytes of a register
 
 static inline int chunks_of(int bytes) { return (bytes + kChunk - 1) / kChunk; }

@@ -6,6 +6,9 @@
 #if defined(__AVX512VNNI__)
 #include "int_keys.h"
 #include "int_values.h"
+#elif defined(__AVX2__) && !defined(__AVX512F__)
+#include "nibble_keys.h"
+#include "nibble_values.h"
 #endif
 #if defined(KVASIR_AMX)
 #include "matrix_keys.h"
@@ -37,7 +40,7 @@ constexpr int kMostHeads = 8;
 constexpr float pass_cost(Storage storage) {
   if (fills_registers(storage)) return 3.5f;
   if (kLanes == 16) return storage == Storage::int4 && kHasByteProducts ? 0.75f : 1.5f;
-  if (kLanes == 8) return storage == Storage::int4 ? 2.5f : storage == Storage::e4m3 ? 1.5f : 0.5f;
+  if (kLanes == 8) return storage == Storage::e4m3 ? 1.5f : 0.5f;
   return storage == Storage::f32 ? 0.5f : storage == Storage::bf16 ? 1.5f : 2.5f;
 }
 
@@ -171,6 +174,60 @@ constexpr RowKernels int4_kernels() {
   use_ints<Int4, 2>(&kernels);
   use_ints<Int4, 3>(&kernels);
   use_registers<Int4>(&kernels);
+  return kernels;
+}
+
+#elif defined(__AVX2__) && !defined(__AVX512F__)
+
+template <int kGroup>
+static void pack_each(const float* q, int head_dim, char* packed) {
+  for (int g = 0; g < kGroup; g++) {
+    pack_nibbles(q + (int64_t)g * padded(head_dim), head_dim, packed + g * packed_bytes(head_dim));
+  }
+}
+
+// More than four heads at once do not fit in registers.
+template <int kGroup, bool kAhead, bool kWhole>
+static void score_few_nibbles(const DecodeRows& rows, const PackedQuery& query, int dim, float* scores) {
+  constexpr int kFew = kGroup < 4 ? kGroup : 4;
+  score_nibbles<kFew, kAhead, kWhole>(rows, query, dim, scores);
+  if (kGroup == kFew) return;
+  score_nibbles<kFew, false, kWhole>(rows, {query.at + 4 * query.stride, query.stride}, dim, scores + 4 * kBlockRows);
+}
+
+template <int kGroup, bool kAhead>
+static void score_any_nibbles(const DecodeRows& rows, const PackedQuery& query, int dim, float* scores) {
+  if (ends_whole(dim)) score_few_nibbles<kGroup, kAhead, true>(rows, query, dim, scores);
+  else score_few_nibbles<kGroup, kAhead, false>(rows, query, dim, scores);
+}
+
+template <int kGroup, bool kAhead>
+static void add_nibbles_or_floats(const DecodeRows& rows, const char* const* ahead, const float* weights, float* out, int dim) {
+  if (ends_whole(dim) ? add_nibbles<kGroup, kAhead, true>(rows, ahead, weights, out, dim)
+                      : add_nibbles<kGroup, kAhead, false>(rows, ahead, weights, out, dim)) {
+    return;
+  }
+  add_rows<Int4, kGroup, kAhead>(rows, ahead, weights, out, dim);
+}
+
+template <int kLog>
+constexpr void use_nibbles(RowKernels* kernels) {
+  constexpr int kGroup = 1 << kLog;
+  kernels->score[kLog][0] = score_any_nibbles<kGroup, false>;
+  kernels->score[kLog][1] = score_any_nibbles<kGroup, true>;
+  kernels->add[kLog][0] = add_nibbles_or_floats<kGroup, false>;
+  kernels->add[kLog][1] = add_nibbles_or_floats<kGroup, true>;
+  kernels->pack[kLog] = pack_each<kGroup>;
+}
+
+constexpr RowKernels int8_kernels() { return row_kernels_of<Int8>(); }
+
+constexpr RowKernels int4_kernels() {
+  RowKernels kernels = row_kernels_of<Int4>();
+  use_nibbles<0>(&kernels);
+  use_nibbles<1>(&kernels);
+  use_nibbles<2>(&kernels);
+  use_nibbles<3>(&kernels);
   return kernels;
 }
 

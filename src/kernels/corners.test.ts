@@ -5,6 +5,7 @@ import { f32ToF16 } from '../tensor/float16.ts'
 import { createRandom, normal } from './cases.ts'
 import type { AttendArgs, KeyValueSegment } from './contract.ts'
 import { openReference } from './reference.ts'
+import { rowBytes } from './storage.ts'
 import { candidates } from './testing/candidates.ts'
 
 const reference = openReference()
@@ -43,6 +44,17 @@ const rows = (count: number, D: number, seed: number): KeyValueSegment => ({
   capacity: count,
   lengths: Int32Array.of(count),
 })
+
+/** 64 rows of 128 dims of int4 with a scale of 1, each of one code. */
+function nibbleRows(codeOf: (row: number) => number): Uint8Array {
+  const stride = rowBytes(128, 'int4')
+  const bytes = new Uint8Array(64 * stride)
+  for (let row = 0; row < 64; row++) {
+    bytes.fill((codeOf(row) + 8) * 0x11, row * stride, row * stride + 64)
+    new DataView(bytes.buffer).setFloat32(row * stride + 64, 1, true)
+  }
+  return bytes
+}
 
 describe.each(candidates)('$name', ({ open }) => {
   const kernels = open()
@@ -103,6 +115,32 @@ describe.each(candidates)('$name', ({ open }) => {
       )
     }
   })
+
+  // Weights of 128 steps below a top of 8,355,000 become bytes of -128, codes are the least: sums of integers are at their bounds.
+  test.each([1, 2, 4])('32 rows of the least codes under small equal weights, %i heads', (H) => {
+    const [keys, values] = [nibbleRows(() => 0), nibbleRows((row) => (row < 32 ? -8 : 0))]
+    const bias = Float32Array.from({ length: 64 }, () => -40)
+    bias.fill(Math.log(128 / 8355000), 0, 32)[32] = 0
+    const segment = { keys, values, bias, storage: 'int4', capacity: 64, lengths: Int32Array.of(64) } as const
+    expectReference(problem({ T: 1, H, D: 128 }, [segment]), attend, 1e-7)
+  })
+
+  test.each([Number.NaN, Number.POSITIVE_INFINITY, -1])(
+    'a row of int4 with a scale of %d counts as what it is',
+    (scale) => {
+      const values = nibbleRows((row) => (row % 15) - 7)
+      new DataView(values.buffer).setFloat32(5 * rowBytes(128, 'int4') + 64, scale, true)
+      const keys = nibbleRows(() => 0)
+      const args = problem({ T: 1, D: 128 }, [
+        { keys, values, storage: 'int4', capacity: 64, lengths: Int32Array.of(64) },
+      ])
+      const exact = { ...args, output: new Float32Array(128) }
+      reference.attend(exact)
+      attend(args)
+      if (Number.isFinite(scale)) expect(worst(args.output as Float32Array, exact.output)).toBeLessThanOrEqual(1e-6)
+      else expect(args.output).toEqual(exact.output)
+    },
+  )
 
   test('positions that leave 32 bits are refused', () => {
     const segment = { ...rows(8, 16, 1), firstPosition: 2 ** 31 - 4 }
