@@ -4,6 +4,7 @@ import { invalidArgument, isKvasirError } from '../tensor/error.ts'
 import { searchBeams } from './beam-search.ts'
 import type { GeneratedText, GenerateOptions, GenerateResult, Prompt, StreamEvent } from './contract.ts'
 import { compileGrammar } from './grammar.ts'
+import { holding, holdingSteps } from './hold.ts'
 import { Lane } from './lane.ts'
 import { type FedTokens, feedTokens } from './prefill.ts'
 import { type Generator, type Request, readRequest } from './request.ts'
@@ -23,7 +24,7 @@ export async function* streamText(
       'expected numBeams 1 for a stream: the best beam is known at the end; use generate',
     )
   }
-  yield* streamLanes(model, request)
+  yield* holdingSteps(request.cache, streamLanes(model, request))
 }
 
 /** The whole result; see `CausalLM.generate`. */
@@ -33,7 +34,12 @@ export async function generateText(
   options: GenerateOptions = {},
 ): Promise<GenerateResult> {
   const request = readRequest(model, prompt, options)
-  if (request.numBeams === 1) return await collectText(streamLanes(model, request))
+  const write = request.numBeams === 1 ? () => collectText(streamLanes(model, request)) : () => bestText(model, request)
+  return await holding(request.cache, write)
+}
+
+/** By beam search. */
+async function bestText(model: Generator, request: Request): Promise<GenerateResult> {
   const cache = request.cache ?? model.createCache()
   try {
     const start = performance.now()

@@ -6,7 +6,7 @@
 import type { KvCache } from '../cache/contract.ts'
 import type { BatchEntry, CausalLM, StreamEvent } from './contract.ts'
 import type { GrammarState } from './grammar.ts'
-import { checkUndisturbed } from './prefill.ts'
+import { checkUndisturbed } from './hold.ts'
 import { findDraft } from './prompt-lookup.ts'
 import type { Request } from './request.ts'
 import { type Sampler, startSampler } from './sampler.ts'

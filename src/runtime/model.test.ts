@@ -4,6 +4,7 @@ import type { KvCache } from '../cache/contract.ts'
 import { type DogeCheckpoint, endToken, writeDogeCheckpoint } from '../onnx/testing/doge-checkpoint.ts'
 import { dogeLogits } from '../onnx/testing/doge-reference.ts'
 import type { BatchEntry, CausalLM, GenerateOptions } from './contract.ts'
+import { collectText } from './generate.ts'
 import { loadModel } from './load-model.ts'
 
 let checkpoint: DogeCheckpoint
@@ -39,17 +40,31 @@ describe('a loaded model', () => {
   it('refuses to mix the texts of two calls on one cache', async () => {
     const prompt = Array.from({ length: 20 }, (_, i) => (i * 37 + 5) % 250)
     const refused = 'expected a cache that no other call changes meanwhile'
+    const disturbed = { code: 'invalid-argument', message: expect.stringContaining(refused) }
     const cache = model.createCache()
     const both = await Promise.allSettled([model.prefill(cache, prompt), model.prefill(cache, prompt)])
-    for (const call of both) expect(call).toMatchObject({ reason: { message: expect.stringContaining(refused) } })
+    expect(both).toMatchObject([{ status: 'fulfilled' }, { reason: disturbed }])
+    expect(cache.seenTokens).toBe(20)
 
     cache.reset()
-    const options = { cache, maxNewTokens: 8, ignoreEos: true }
+    const options = { maxNewTokens: 8, ignoreEos: true }
     const short = prompt.slice(0, 3)
-    const texts = await Promise.allSettled([model.generate(short, options), model.generate(short, options)])
-    for (const call of texts) {
-      expect(call).toMatchObject({ reason: { code: 'invalid-argument', message: expect.stringContaining(refused) } })
-    }
+    const alone = await model.generate(short, options)
+    const calls = [options, { ...options, numBeams: 2 }].map((each) => model.generate(short, { ...each, cache }))
+    const texts = await Promise.allSettled([
+      ...calls,
+      model.prefill(cache, short),
+      collectText(model.stream(short, { cache })),
+    ])
+    expect(texts[0]).toMatchObject({ value: { tokens: alone.tokens } })
+    for (const text of texts.slice(1)) expect(text).toMatchObject({ reason: disturbed })
+    expect(cache.seenTokens).toBe(11)
+
+    cache.reset()
+    const left = model.stream(short, { ...options, cache })[Symbol.asyncIterator]()
+    await left.next()
+    expect(await model.generate([1], { ...options, cache })).toMatchObject({ finishReason: 'length' })
+    await expect(left.next()).rejects.toMatchObject(disturbed)
 
     cache.reset()
     const written = (async () => {
@@ -57,7 +72,7 @@ describe('a loaded model', () => {
         if (event.type === 'token') await model.prefill(cache, [1])
       }
     })()
-    await expect(written).rejects.toMatchObject({ code: 'invalid-argument', message: expect.stringContaining(refused) })
+    await expect(written).rejects.toMatchObject(disturbed)
     cache.reset()
     const last = model.stream(prompt, { cache, maxNewTokens: 1, ignoreEos: true })[Symbol.asyncIterator]()
     await last.next()

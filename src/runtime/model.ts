@@ -31,6 +31,7 @@ import type {
 } from './contract.ts'
 import { CachedConversation } from './conversation.ts'
 import { generateText, streamText } from './generate.ts'
+import { holding } from './hold.ts'
 import { feedTokens } from './prefill.ts'
 import { checkPrefixChoice } from './prefix-choice.ts'
 import { PrefixPools } from './prefix-pools.ts'
@@ -124,7 +125,8 @@ export class LoadedModel implements CausalLM {
     checkPrefixChoice(options.prefixCache)
     checkTokens(tokens, this.vocabSize)
     const { chunkSize, prefixes } = this
-    const fed = await feedTokens(this, cache, tokens, { ...options, chunkSize, prefixes, wantLogits: false })
+    const feeding = { ...options, chunkSize, prefixes, wantLogits: false }
+    const fed = await holding(cache, () => feedTokens(this, cache, tokens, feeding))
     return { reusedTokens: fed.reusedTokens }
   }
 

@@ -1,8 +1,9 @@
 /** Reads many tokens into a cache, a chunk at a time, so that others get a turn and the caller can stop. */
 import type { KvCache } from '../cache/contract.ts'
 import type { SharedPrefixes } from '../cache/prefix/shared-prefixes.ts'
-import { invalidArgument, KvasirError } from '../tensor/error.ts'
+import { KvasirError } from '../tensor/error.ts'
 import type { CausalLM, PrefillOptions } from './contract.ts'
+import { checkUndisturbed } from './hold.ts'
 
 export interface FeedOptions extends PrefillOptions {
   readonly chunkSize: number
@@ -54,14 +55,4 @@ export async function feedTokens(
     onPrefill?.(done, tokens.length)
   }
   return { logits, reusedTokens }
-}
-
-/**
- * Calls on one cache come one after the other: two at once would mix their texts.
- * @throws KvasirError `invalid-argument` unless the cache holds as many tokens as one call has left in it
- */
-export function checkUndisturbed({ seenTokens }: KvCache, expected: number): void {
-  if (seenTokens === expected) return
-  const message = `expected a cache that no other call changes meanwhile, got ${seenTokens} tokens in it, not ${expected}`
-  throw invalidArgument('runtime', message)
 }
