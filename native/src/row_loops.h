@@ -62,8 +62,8 @@ constexpr bool meets_one_by_one() {
 
 // sums[g, i] = lanes of q[g] . k[i] for kGroup query heads and kRows rows; `ahead`: rows of V to ask for.
 template <typename X, int kGroup, int kRows, bool kAhead>
-static inline __attribute__((always_inline)) void multiply_rows(const char* const* keys, const char* const* ahead,
-                                                                const float* q, int head_dim, RowWalk& in_order, F* sums) {
+KVASIR_INLINE void multiply_rows(const char* const* keys, const char* const* ahead, const float* q, int head_dim,
+                                 RowWalk& in_order, F* sums) {
   F sum[kGroup][kRows];
   const int q_stride = padded(head_dim), whole = head_dim / kLanes;
   for (int g = 0; g < kGroup; g++) {

@@ -2,10 +2,6 @@
 #pragma once
 #include "storage.h"
 
-// For inner loops whose sums have to stay in registers.
-#define KVASIR_UNROLL _Pragma("GCC unroll 16")
-#define KVASIR_INLINE static inline __attribute__((always_inline))
-
 namespace kvasir {
 namespace KVASIR_ISA {
 

@@ -29,9 +29,8 @@ static inline void widen_vectors(float* to, const X* row, int first, int count, 
 // sums[half, i] += lanes of q[half] . widened[i] for `count` vectors of the rows. Before each, so many rows from `ahead` on
 // are asked for, up to `last`.
 template <bool kAhead>
-static inline __attribute__((always_inline)) void multiply_widened(const float* widened, const float* q, int count,
-                                                                   const char* const* ahead, const char* const* last,
-                                                                   int rows_ahead, int row_bytes, F (&sums)[2 * kTogether]) {
+KVASIR_INLINE void multiply_widened(const float* widened, const float* q, int count, const char* const* ahead,
+                                    const char* const* last, int rows_ahead, int row_bytes, F (&sums)[2 * kTogether]) {
   for (int n = 0; n < count; n++) {
     for (int i = 0; kAhead && i < rows_ahead && ahead < last; i++) {
       const char* row = *ahead++;

@@ -3,6 +3,10 @@
 #include "hadamard.h"
 #include "quantized.h"
 
+// For inner loops whose sums have to stay in registers.
+#define KVASIR_UNROLL _Pragma("GCC unroll 16")
+#define KVASIR_INLINE static inline __attribute__((always_inline))
+
 namespace kvasir {
 namespace KVASIR_ISA {
 
@@ -78,19 +82,17 @@ static inline F part_vector(const Int4* row, int n, int dim) { return codes_at(r
 
 // Vector n of each of kRows rows, one after the other, to `use(i, vector)`.
 template <int kRows, typename X, typename Use>
-static inline __attribute__((always_inline)) void each_vector_of_rows(const X*, const char* const* rows, int n, int dim,
-                                                                      const Use& use) {
+KVASIR_INLINE void each_vector_of_rows(const X*, const char* const* rows, int n, int dim, const Use& use) {
   for (int i = 0; i < kRows; i++) use(i, whole_vector((const X*)rows[i], n, dim));
 }
 // Vectors [n, n + kCount) of a row, likewise.
 template <int kCount, typename X, typename Use>
-static inline __attribute__((always_inline)) void each_vector_of_row(const X* row, int n, int dim, const Use& use) {
+KVASIR_INLINE void each_vector_of_row(const X* row, int n, int dim, const Use& use) {
   for (int i = 0; i < kCount; i++) use(i, whole_vector(row, n + i, dim));
 }
 // Of int4 the half is looked at once for all of them: with a question for each, loops are not unrolled.
 template <int kRows, typename Use>
-static inline __attribute__((always_inline)) void each_vector_of_rows(const Int4* type, const char* const* rows, int n,
-                                                                      int dim, const Use& use) {
+KVASIR_INLINE void each_vector_of_rows(const Int4* type, const char* const* rows, int n, int dim, const Use& use) {
   const int at = n * kLanes, half = (dim + 1) / 2;
   if (at + kLanes <= half) {
     for (int i = 0; i < kRows; i++) use(i, load_low_nibbles((const uint8_t*)rows[i] + at));
@@ -101,7 +103,7 @@ static inline __attribute__((always_inline)) void each_vector_of_rows(const Int4
   }
 }
 template <int kCount, typename Use>
-static inline __attribute__((always_inline)) void each_vector_of_row(const Int4* row, int n, int dim, const Use& use) {
+KVASIR_INLINE void each_vector_of_row(const Int4* row, int n, int dim, const Use& use) {
   const int at = n * kLanes, half = (dim + 1) / 2;
   const uint8_t* bytes = (const uint8_t*)row;
   if (at + kCount * kLanes <= half) {

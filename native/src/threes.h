@@ -16,8 +16,7 @@ constexpr bool goes_by_threes() {
 
 // sums[g, i] += lanes of q[g] . k[i] for vectors [from, to), where `take` puts vector n of the rows into k.
 template <typename Take>
-static inline __attribute__((always_inline)) void multiply_threes(const Take& take, const float* q, int q_stride, int from,
-                                                                  int to, F* sums) {
+KVASIR_INLINE void multiply_threes(const Take& take, const float* q, int q_stride, int from, int to, F* sums) {
   F sum[kThreeHeads * kThree];  // in registers
   for (int i = 0; i < kThreeHeads * kThree; i++) sum[i] = sums[i];
   for (int n = from; n < to; n++) {
